@@ -1,0 +1,1 @@
+//! The embedded demonstration: prompts and a tiny model, labelled as such. Knows no engine.

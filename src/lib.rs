@@ -1,0 +1,15 @@
+//! Pairwright: prompts with human answers in, a preference dataset out, everything on local hardware.
+//!
+//! The modules follow the data: [`data`] and [`prompt`] read and encode, [`ops`], [`model`] and [`engine`] compute on token
+//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`cli`] is the only
+//! place that knows the command line. ARCHITECTURE.md says who may import whom; `tests/tidy.rs` checks it.
+
+pub mod config;
+pub mod data;
+pub mod dataset;
+pub mod demo;
+pub mod generate;
+pub mod journal;
+pub mod judge;
+pub mod prompt;
+pub mod provenance;
