@@ -1,0 +1,80 @@
+//! The packed input of one step, gathered anew from the scheduled sequences: no padding, nothing kept from the last step.
+//! Knows sequences and the operations' batch format; computes nothing.
+
+use super::scheduler::{Scheduled, Scheduler};
+use super::sequence::{SequenceId, Task};
+use crate::ops::paged::PagedBatch;
+
+/// What a row of logits is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The sequence's next token, or its targets' scores.
+    Next,
+    /// The log-probability of this prompt token, the one after the row's.
+    PromptToken(u32),
+}
+
+/// A row whose logits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogitsRow {
+    /// Row in the step's tokens.
+    pub row: u32,
+    /// Whose.
+    pub id: SequenceId,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+/// One step's input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepBatch {
+    /// [T]
+    pub token_ids: Vec<u32>,
+    /// Positions, slots, lengths and block tables.
+    pub paged: PagedBatch,
+    /// Only these rows go through the head.
+    pub logits_rows: Vec<LogitsRow>,
+    /// Tokens that belong to prompts (or to recomputed sequences).
+    pub num_prefill_tokens: usize,
+}
+
+impl StepBatch {
+    /// Gathers the scheduled parts.
+    pub fn new(step: &[Scheduled], scheduler: &Scheduler) -> Self {
+        let size = scheduler.blocks().block_size();
+        let mut batch = Self { paged: PagedBatch { block_size: size, ..PagedBatch::default() }, ..Self::default() };
+        batch.paged.cu_seqlens_q.push(0);
+        batch.paged.cu_blocks.push(0);
+        for part in step {
+            let Some(sequence) = scheduler.sequence(part.id) else { continue };
+            let end = part.start + part.num_tokens;
+            let first_row = batch.token_ids.len();
+            batch.token_ids.extend(&sequence.tokens[part.start..end]);
+            for position in part.start..end {
+                let slot = sequence.block_table[position / size] as usize * size + position % size;
+                batch.paged.positions.push(position as u32);
+                batch.paged.slot_mapping.push(slot as u32);
+            }
+            batch.paged.cu_seqlens_q.push(batch.token_ids.len() as u32);
+            batch.paged.context_lens.push(end as u32);
+            batch.paged.block_tables.extend(&sequence.block_table[..end.div_ceil(size)]);
+            batch.paged.cu_blocks.push(batch.paged.block_tables.len() as u32);
+            if part.num_tokens > 1 || part.start < sequence.prompt_len {
+                batch.num_prefill_tokens += part.num_tokens;
+            }
+            let wants_prompt = matches!(&sequence.task, Task::Generate(params) if params.prompt_logprobs);
+            if wants_prompt && sequence.output.prompt_logprobs.len() < sequence.prompt_len {
+                for position in part.start..end.min(sequence.prompt_len - 1) {
+                    let row = (first_row + position - part.start) as u32;
+                    let purpose = Purpose::PromptToken(sequence.tokens[position + 1]);
+                    batch.logits_rows.push(LogitsRow { row, id: part.id, purpose });
+                }
+            }
+            if end == sequence.tokens.len() {
+                let row = batch.token_ids.len() as u32 - 1;
+                batch.logits_rows.push(LogitsRow { row, id: part.id, purpose: Purpose::Next });
+            }
+        }
+        batch
+    }
+}

@@ -1,0 +1,323 @@
+//! The engine: token ids in, token ids and distributions out, as many sequences at once as fit.
+//! `step()` is the whole loop: schedule, gather, run, choose. Knows no text, no language and no file; one thread owns it.
+
+pub mod batch;
+pub mod block_manager;
+pub mod runner;
+pub mod sampler;
+pub mod scheduler;
+pub mod sequence;
+pub mod stats;
+
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::model::Decoder;
+use batch::{Purpose, StepBatch};
+use block_manager::BlockManager;
+use runner::Runner;
+use scheduler::{Limits, Scheduler};
+use sequence::Sequence;
+pub use sequence::{FinishReason, Request, SamplingParams, SequenceId, SequenceOutput, Task, TokenLogprobs};
+pub use stats::EngineStats;
+
+/// How much the KV cache may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvBudget {
+    /// Tokens, rounded up to whole blocks.
+    Tokens(usize),
+    /// Bytes, rounded down to whole blocks.
+    Bytes(usize),
+}
+
+/// How an engine runs; nothing here changes what it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Most sequences at once.
+    pub max_batch: usize,
+    /// Most tokens per step.
+    pub max_step_tokens: usize,
+    /// Tokens per block: 16, 32, 64, 128 or 256.
+    pub block_size: usize,
+    /// Size of the KV cache.
+    pub kv_budget: KvBudget,
+    /// Share blocks between equal beginnings.
+    pub prefix_cache: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        let kv_budget = KvBudget::Bytes(2 << 30);
+        Self { max_batch: 64, max_step_tokens: 512, block_size: 32, kv_budget, prefix_cache: true }
+    }
+}
+
+/// Why the engine refuses a request or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing to compute.
+    #[error("the prompt holds no tokens")]
+    EmptyPrompt,
+    /// It cannot be answered within the context.
+    #[error(
+        "the prompt has {num_tokens} tokens, the context holds {max_len}\nhint: shorten the prompt, or raise --max-len if the model allows"
+    )]
+    PromptTooLong {
+        /// Of the prompt.
+        num_tokens: usize,
+        /// Of the run.
+        max_len: usize,
+    },
+    /// It cannot be answered within the cache.
+    #[error(
+        "a sequence of up to {num_tokens} tokens does not fit the KV cache of {capacity} tokens\nhint: raise --kv-memory or --kv-tokens, or lower --max-tokens"
+    )]
+    KvTooSmall {
+        /// Prompt and answer.
+        num_tokens: usize,
+        /// Of the cache.
+        capacity: usize,
+    },
+    /// Tokenizer and model do not belong together.
+    #[error(
+        "token id {token} is outside the model's vocabulary of {vocab_size}\nhint: tokenizer.json and the weights are of different models"
+    )]
+    UnknownToken {
+        /// The id.
+        token: u32,
+        /// Of the model.
+        vocab_size: usize,
+    },
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// What happened in a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A sequence got a token (a stop token is not reported).
+    Token {
+        /// Whose.
+        id: SequenceId,
+        /// Which.
+        token: u32,
+    },
+    /// A sequence ended.
+    Finished {
+        /// Which.
+        id: SequenceId,
+        /// Why.
+        reason: FinishReason,
+        /// All it gave.
+        output: SequenceOutput,
+    },
+}
+
+/// See the module's text.
+pub struct Engine {
+    runner: Runner,
+    scheduler: Scheduler,
+    stats: EngineStats,
+}
+
+impl Engine {
+    /// An idle engine around `decoder`.
+    ///
+    /// # Errors
+    /// If the budget holds no block, or the device has no room for the cache.
+    pub fn new(decoder: Decoder, options: &EngineOptions) -> Result<Self, EngineError> {
+        let spec = decoder.spec();
+        let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(decoder.compute().activation_dtype);
+        let num_blocks = match options.kv_budget {
+            KvBudget::Tokens(tokens) => tokens.div_ceil(options.block_size),
+            KvBudget::Bytes(bytes) => bytes / (per_token * options.block_size),
+        };
+        // More than every sequence at its longest is never used.
+        let most = options.max_batch * decoder.max_len().div_ceil(options.block_size);
+        let num_blocks = num_blocks.min(most);
+        if num_blocks == 0 {
+            return Err(EngineError::KvTooSmall { num_tokens: options.block_size, capacity: 0 });
+        }
+        let limits = Limits {
+            max_batch: options.max_batch.max(1),
+            max_step_tokens: options.max_step_tokens.max(options.max_batch).max(1),
+            prefix_cache: options.prefix_cache,
+        };
+        let stats = EngineStats { num_blocks, block_size: options.block_size, ..EngineStats::default() };
+        Ok(Self {
+            runner: Runner::new(decoder, num_blocks, options.block_size)?,
+            scheduler: Scheduler::new(BlockManager::new(num_blocks, options.block_size), limits),
+            stats,
+        })
+    }
+
+    /// The model.
+    pub fn decoder(&self) -> &Decoder {
+        self.runner.decoder()
+    }
+
+    /// Totals so far.
+    pub fn stats(&self) -> EngineStats {
+        let (num_preemptions, num_reused_tokens) = self.scheduler.counters();
+        EngineStats { num_preemptions, num_reused_tokens, ..self.stats }
+    }
+
+    /// Sequences that have not ended.
+    pub fn num_sequences(&self) -> usize {
+        self.scheduler.num_sequences()
+    }
+
+    /// Blocks that no sequence holds; all of them when idle.
+    pub fn num_free_blocks(&self) -> usize {
+        self.scheduler.blocks().num_free()
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// [`EngineError`] if it can never be served; the engine is unchanged.
+    pub fn add(&mut self, request: Request) -> Result<SequenceId, EngineError> {
+        let vocab_size = self.decoder().spec().vocab_size;
+        let max_len = self.decoder().max_len();
+        let num_tokens = request.prompt.len();
+        if num_tokens == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        let (targets, new_tokens) = match &request.task {
+            Task::Generate(params) => (&[][..], params.max_tokens.max(1)),
+            Task::Score { targets } => (&targets[..], 0),
+        };
+        if let Some(&token) = request.prompt.iter().chain(targets).find(|&&token| token as usize >= vocab_size) {
+            return Err(EngineError::UnknownToken { token, vocab_size });
+        }
+        if num_tokens + new_tokens.min(1) > max_len {
+            return Err(EngineError::PromptTooLong { num_tokens, max_len });
+        }
+        let longest = num_tokens.saturating_add(new_tokens).min(max_len);
+        let capacity = self.scheduler.blocks().num_blocks() * self.scheduler.blocks().block_size();
+        if longest > capacity {
+            return Err(EngineError::KvTooSmall { num_tokens: longest, capacity });
+        }
+        Ok(self.scheduler.add(Sequence::new(request, longest, self.scheduler.blocks().block_size())))
+    }
+
+    /// Ends a sequence from outside, for example at a stop string; what it gave so far is returned.
+    pub fn stop(&mut self, id: SequenceId) -> Option<SequenceOutput> {
+        self.scheduler.finish(id).map(|sequence| sequence.output)
+    }
+
+    /// One step: schedule, gather, run, choose. No events and no progress only when idle.
+    ///
+    /// # Errors
+    /// [`EngineError::Tensor`] if the device fails.
+    pub fn step(&mut self) -> Result<Vec<Event>, EngineError> {
+        let started = Instant::now();
+        let step = self.scheduler.schedule();
+        if step.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = StepBatch::new(&step, &self.scheduler);
+        let held = self.scheduler.blocks().num_blocks() - self.scheduler.blocks().num_free();
+        step.iter().for_each(|&part| self.scheduler.computed(part));
+        let mut events = Vec::new();
+        let scheduler = &mut self.scheduler;
+        let vocab_size = self.runner.decoder().spec().vocab_size;
+        self.runner.run(&batch, |range, mut logits| -> Result<(), EngineError> {
+            let wanted = &batch.logits_rows[range];
+            let chosen: Vec<Chosen> = logits
+                .par_chunks_mut(vocab_size)
+                .zip(wanted)
+                .map(|(row, wanted)| choose(row, wanted.purpose, scheduler.sequence(wanted.id)))
+                .collect();
+            for (wanted, chosen) in wanted.iter().zip(chosen) {
+                record(scheduler, wanted.id, chosen, &mut events);
+            }
+            Ok(())
+        })?;
+        let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. })).count();
+        self.count(&batch, held, tokens, started.elapsed().as_secs_f64());
+        Ok(events)
+    }
+
+    fn count(&mut self, batch: &StepBatch, held: usize, num_output_tokens: usize, elapsed_s: f64) {
+        let num_decode = batch.token_ids.len() - batch.num_prefill_tokens;
+        let stats = &mut self.stats;
+        stats.num_steps += 1;
+        stats.num_prefill_tokens += batch.num_prefill_tokens as u64;
+        stats.num_decode_tokens += num_decode as u64;
+        stats.num_output_tokens += num_output_tokens as u64;
+        if batch.num_prefill_tokens > 0 {
+            stats.prefill_s += elapsed_s;
+        } else {
+            stats.decode_s += elapsed_s;
+            stats.num_pure_decode_tokens += num_decode as u64;
+        }
+        stats.peak_batch = stats.peak_batch.max(batch.paged.num_sequences());
+        stats.peak_blocks = stats.peak_blocks.max(held);
+    }
+}
+
+/// What a row of logits gave.
+enum Chosen {
+    Nothing,
+    Token(TokenLogprobs),
+    Targets(Vec<f32>),
+    PromptToken(f32),
+}
+
+fn choose(logits: &mut [f32], purpose: Purpose, sequence: Option<&Sequence>) -> Chosen {
+    let Some(sequence) = sequence else { return Chosen::Nothing };
+    match (purpose, &sequence.task) {
+        (Purpose::PromptToken(token), _) => Chosen::PromptToken(sampler::target_logprobs(logits, &[token])[0]),
+        (Purpose::Next, Task::Score { targets }) => Chosen::Targets(sampler::target_logprobs(logits, targets)),
+        (Purpose::Next, Task::Generate(params)) => {
+            Chosen::Token(sampler::sample(logits, params, sequence.key, &sequence.tokens, sequence.prompt_len))
+        }
+    }
+}
+
+/// Adds what was chosen to the sequence, and ends it where it must end.
+fn record(scheduler: &mut Scheduler, id: SequenceId, chosen: Chosen, events: &mut Vec<Event>) {
+    let Some(sequence) = scheduler.sequence_mut(id) else { return };
+    let mut reason = None;
+    match chosen {
+        Chosen::Nothing => {}
+        Chosen::PromptToken(logprob) => {
+            if sequence.output.prompt_logprobs.is_empty() {
+                sequence.output.prompt_logprobs.push(None);
+            }
+            sequence.output.prompt_logprobs.push(Some(logprob));
+        }
+        Chosen::Targets(logprobs) => {
+            sequence.output.target_logprobs = logprobs;
+            reason = Some(FinishReason::Stop);
+        }
+        Chosen::Token(chosen) => {
+            let Task::Generate(params) = &sequence.task else { return };
+            let token = chosen.token;
+            if params.prompt_logprobs && sequence.output.prompt_logprobs.is_empty() {
+                sequence.output.prompt_logprobs.push(None);
+            }
+            let room = params.max_tokens.min(sequence.max_len - sequence.prompt_len);
+            if params.max_tokens == 0 {
+                reason = Some(FinishReason::Length);
+            } else if params.stop_token_ids.contains(&token) {
+                reason = Some(FinishReason::Stop);
+            } else {
+                sequence.output.tokens.push(chosen);
+                if sequence.output.tokens.len() >= room {
+                    reason = Some(FinishReason::Length);
+                }
+                scheduler.push(id, token);
+                events.push(Event::Token { id, token });
+            }
+        }
+    }
+    if let Some(reason) = reason
+        && let Some(sequence) = scheduler.finish(id)
+    {
+        events.push(Event::Finished { id, reason, output: sequence.output });
+    }
+}

@@ -1,0 +1,53 @@
+//! Runs the model on a step's batch and hands out the wanted rows of logits, a bounded slice at a time.
+//! Owns decoder and cache; knows nothing of why a row is wanted or what is made of it.
+
+use candle_core::{Result, Tensor};
+
+use super::batch::StepBatch;
+use crate::model::Decoder;
+use crate::ops::paged::KvLayer;
+
+/// Logits held on the host at once, in elements: 64 MiB of f32.
+const LOGITS_AT_ONCE: usize = 16 << 20;
+
+/// Decoder and cache.
+pub struct Runner {
+    decoder: Decoder,
+    cache: Vec<KvLayer>,
+}
+
+impl Runner {
+    /// A runner with an empty cache of `num_blocks` blocks.
+    ///
+    /// # Errors
+    /// If the device has no room for the cache.
+    pub fn new(decoder: Decoder, num_blocks: usize, block_size: usize) -> Result<Self> {
+        let cache = decoder.new_cache(num_blocks, block_size)?;
+        Ok(Self { decoder, cache })
+    }
+
+    /// The model.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Computes the batch and calls `each(indices into logits_rows, f32 logits [rows * V])` until all rows are served.
+    ///
+    /// # Errors
+    /// If a tensor operation fails, or `each` does.
+    pub fn run<E: From<candle_core::Error>>(
+        &self,
+        batch: &StepBatch,
+        mut each: impl FnMut(std::ops::Range<usize>, Vec<f32>) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let hidden: Tensor = self.decoder.hidden_states(&batch.token_ids, &batch.paged, &self.cache)?;
+        let at_once = (LOGITS_AT_ONCE / self.decoder.spec().vocab_size).max(1);
+        for start in (0..batch.logits_rows.len()).step_by(at_once) {
+            let range = start..(start + at_once).min(batch.logits_rows.len());
+            let rows: Vec<u32> = batch.logits_rows[range.clone()].iter().map(|wanted| wanted.row).collect();
+            let logits = crate::ops::to_host(&self.decoder.logits(&hidden, &rows)?)?;
+            each(range, logits)?;
+        }
+        Ok(())
+    }
+}

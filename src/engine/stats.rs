@@ -1,0 +1,34 @@
+//! What an engine has done so far, in tokens and seconds. Counts only; decides nothing.
+
+use serde::Serialize;
+
+/// Totals since the engine was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct EngineStats {
+    /// Steps run.
+    pub num_steps: u64,
+    /// Prompt tokens computed, recomputed ones after a preemption included.
+    pub num_prefill_tokens: u64,
+    /// Tokens computed one at a time.
+    pub num_decode_tokens: u64,
+    /// Tokens generated.
+    pub num_output_tokens: u64,
+    /// Prompt tokens found in the prefix cache.
+    pub num_reused_tokens: u64,
+    /// Times a sequence gave its blocks back.
+    pub num_preemptions: u64,
+    /// Seconds in steps that hold prompt tokens.
+    pub prefill_s: f64,
+    /// Seconds in steps that only decode.
+    pub decode_s: f64,
+    /// Decode tokens of the steps that `decode_s` counts.
+    pub num_pure_decode_tokens: u64,
+    /// Most sequences in one step.
+    pub peak_batch: usize,
+    /// Most blocks held at once.
+    pub peak_blocks: usize,
+    /// Blocks there are.
+    pub num_blocks: usize,
+    /// Tokens per block.
+    pub block_size: usize,
+}

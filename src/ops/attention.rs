@@ -1,0 +1,340 @@
+//! Attention over the paged cache for a ragged batch: causal, optionally windowed, query heads grouped over shared
+//! key/value heads. Softmax runs over fixed chunks of 256 keys (Milakov & Gimelshein 2018, arXiv 1805.02867), so a row's bits do
+//! not depend on who shares the batch, on chunked prefill or on the block size. Knows rows and blocks; no model.
+
+use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::paged::{HeadGeometry, KvLayer, PagedBatch};
+use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max};
+use super::tile::{MAX_ROWS, Start, Tile};
+use super::{Compute, OpsPath, SharedOut};
+
+/// Keys per softmax chunk; block sizes divide it.
+pub const CHUNK: usize = 256;
+/// Query rows (tokens x group) that one task takes.
+const TASK_ROWS: usize = 4 * MAX_ROWS;
+
+/// One layer's attention.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention {
+    /// Head sizes.
+    pub geometry: HeadGeometry,
+    /// Factor on the scores, usually D^-1/2.
+    pub scale: f32,
+    /// A key is seen if it is fewer than this many positions back.
+    pub window: Option<usize>,
+    path: OpsPath,
+}
+
+impl Attention {
+    /// The operation for this device.
+    pub fn new(compute: &Compute, geometry: HeadGeometry, scale: f32, window: Option<usize>) -> Self {
+        Self { geometry, scale, window, path: compute.path }
+    }
+
+    /// Rotated queries [T, H * D] against the cache, which already holds this step's keys and values: [T, H * D].
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward(&self, queries: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+        match self.path {
+            OpsPath::Native => queries.apply_op3_no_bwd(&layer.keys, &layer.values, &Run { attention: *self, batch }),
+            OpsPath::Portable => self.portable(queries, layer, batch),
+        }
+    }
+
+    /// The same in Candle operations, a sequence at a time.
+    fn portable(&self, queries: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+        let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
+        let device = queries.device();
+        let mut outputs = Vec::with_capacity(batch.num_sequences());
+        for sequence in 0..batch.num_sequences() {
+            let rows = batch.token_range(sequence);
+            let context = batch.context_lens[sequence] as usize;
+            let table = batch.block_table(sequence);
+            let slots: Vec<u32> = (0..context)
+                .map(|p| table[p / batch.block_size] * batch.block_size as u32 + (p % batch.block_size) as u32)
+                .collect();
+            let slots = Tensor::new(slots, device)?;
+            let fetch = |cache: &Tensor| -> Result<Tensor> {
+                let heads = cache.index_select(&slots, 0)?.reshape((context, num_kv_heads, 1, head_dim))?;
+                heads
+                    .broadcast_as((context, num_kv_heads, num_heads / num_kv_heads, head_dim))?
+                    .reshape((context, num_heads, head_dim))?
+                    .transpose(0, 1)?
+                    .to_dtype(DType::F32)?
+                    .contiguous()
+            };
+            let q = queries.narrow(0, rows.start, rows.len())?.reshape((rows.len(), num_heads, head_dim))?;
+            let q = q.transpose(0, 1)?.to_dtype(DType::F32)?.contiguous()?;
+            let scores = (q.matmul(&fetch(&layer.keys)?.t()?)? * f64::from(self.scale))?;
+            let mask: Vec<f32> = (context - rows.len()..context)
+                .flat_map(|position| (0..context).map(move |key| (position, key)))
+                .map(|(position, key)| if self.sees(position, key) { 0.0 } else { f32::NEG_INFINITY })
+                .collect();
+            let scores = scores.broadcast_add(&Tensor::from_vec(mask, (rows.len(), context), device)?)?;
+            let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+            let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+            let output = weights.matmul(&fetch(&layer.values)?)?.transpose(0, 1)?.contiguous()?;
+            outputs.push(output.reshape((rows.len(), num_heads * head_dim))?);
+        }
+        Tensor::cat(&outputs, 0)?.to_dtype(queries.dtype())
+    }
+
+    fn sees(&self, position: usize, key: usize) -> bool {
+        key <= position && self.window.is_none_or(|window| position - key < window)
+    }
+
+    /// First key that position `position` sees.
+    fn first_key(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
+struct Run<'a> {
+    attention: Attention,
+    batch: &'a PagedBatch,
+}
+
+/// Consecutive query tokens of one sequence, for one key/value head.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    sequence: usize,
+    kv_head: usize,
+    /// Row of the first token in the batch.
+    token: usize,
+    num_tokens: usize,
+    /// Position of the first token in its sequence.
+    position: usize,
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct Scratch {
+    /// Scaled queries, blocks of up to 12 rows, k-major.
+    queries: Vec<f32>,
+    /// [rows, CHUNK]
+    scores: Vec<f32>,
+    /// Softmax weights, blocks of up to 12 rows, key-major.
+    weights: Vec<f32>,
+    /// [rows, D'] unnormalised outputs.
+    outputs: Vec<f32>,
+    /// [rows] running maxima and sums.
+    maxima: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+impl CustomOp3 for Run<'_> {
+    fn name(&self) -> &'static str {
+        "paged_attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        queries: &CpuStorage,
+        queries_layout: &Layout,
+        keys: &CpuStorage,
+        keys_layout: &Layout,
+        values: &CpuStorage,
+        values_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let queries = super::f32_slice(queries, queries_layout)?;
+        let keys = super::f32_slice(keys, keys_layout)?;
+        let values = super::f32_slice(values, values_layout)?;
+        let shape = queries_layout.shape().clone();
+        let geometry = self.attention.geometry;
+        if shape.dims2()? != (self.batch.num_tokens(), geometry.q_width()) {
+            candle_core::bail!("attention: queries {shape:?} for {} tokens of {geometry:?}", self.batch.num_tokens())
+        }
+        let mut output = vec![0f32; queries.len()];
+        let out = SharedOut(output.as_mut_ptr());
+        let tasks = self.tasks();
+        tasks.par_iter().for_each_init(Scratch::default, |scratch, task| {
+            self.run(task, queries, keys, values, scratch, out);
+        });
+        Ok((CpuStorage::F32(output), shape))
+    }
+}
+
+impl Run<'_> {
+    fn tasks(&self) -> Vec<Task> {
+        let geometry = self.attention.geometry;
+        let tokens_at_once = (TASK_ROWS / (geometry.num_heads / geometry.num_kv_heads)).max(1);
+        let mut tasks = Vec::new();
+        for sequence in 0..self.batch.num_sequences() {
+            let rows = self.batch.token_range(sequence);
+            let start = self.batch.context_lens[sequence] as usize - rows.len();
+            for first in (0..rows.len()).step_by(tokens_at_once) {
+                tasks.extend((0..geometry.num_kv_heads).map(|kv_head| Task {
+                    sequence,
+                    kv_head,
+                    token: rows.start + first,
+                    num_tokens: tokens_at_once.min(rows.len() - first),
+                    position: start + first,
+                }));
+            }
+        }
+        tasks
+    }
+
+    fn run(&self, task: &Task, queries: &[f32], keys: &[f32], values: &[f32], scratch: &mut Scratch, out: SharedOut) {
+        let geometry = self.attention.geometry;
+        let group = geometry.num_heads / geometry.num_kv_heads;
+        let rows = task.num_tokens * group;
+        let stored = geometry.value_dim();
+        self.load_queries(task, queries, scratch);
+        scratch.scores.resize(rows * CHUNK, 0.0);
+        scratch.weights.resize(rows * CHUNK, 0.0);
+        scratch.outputs.clear();
+        scratch.outputs.resize(rows * stored, 0.0);
+        scratch.maxima.clear();
+        scratch.maxima.resize(rows, f32::NEG_INFINITY);
+        scratch.sums.clear();
+        scratch.sums.resize(rows, 0.0);
+        let end = task.position + task.num_tokens;
+        let first_chunk = self.attention.first_key(task.position) / CHUNK * CHUNK;
+        for chunk in (first_chunk..end).step_by(CHUNK) {
+            let num_keys = CHUNK.min(end - chunk);
+            self.scores(task, chunk, num_keys, keys, scratch, rows);
+            for row in 0..rows {
+                let position = task.position + row / group;
+                let visible = self.attention.first_key(position).saturating_sub(chunk).min(num_keys)
+                    ..(position + 1).saturating_sub(chunk).min(num_keys);
+                dispatch(SoftmaxRow { scratch, row, rows, num_keys, visible, stored });
+            }
+            self.accumulate(task, chunk, num_keys, values, scratch, rows);
+        }
+        for row in 0..rows {
+            let head = task.kv_head * group + row % group;
+            let target = out.at((task.token + row / group) * geometry.q_width() + head * geometry.head_dim);
+            let scale = 1.0 / scratch.sums[row];
+            for (index, value) in scratch.outputs[row * stored..][..geometry.head_dim].iter().enumerate() {
+                // SAFETY: this task alone writes this head of these tokens, within the output's length.
+                unsafe { *target.wrapping_add(index) = value * scale };
+            }
+        }
+    }
+
+    /// Gathers the task's query rows (token-major, then group), scaled, in tile blocks.
+    fn load_queries(&self, task: &Task, queries: &[f32], scratch: &mut Scratch) {
+        let geometry = self.attention.geometry;
+        let dim = geometry.head_dim;
+        let group = geometry.num_heads / geometry.num_kv_heads;
+        let rows = task.num_tokens * group;
+        scratch.queries.resize(rows * dim, 0.0);
+        for row in 0..rows {
+            let (block, lane) = (row / MAX_ROWS, row % MAX_ROWS);
+            let block_rows = MAX_ROWS.min(rows - block * MAX_ROWS);
+            let source = (task.token + row / group) * geometry.q_width() + (task.kv_head * group + row % group) * dim;
+            let target = &mut scratch.queries[block * MAX_ROWS * dim + lane..];
+            for (k, &value) in queries[source..source + dim].iter().enumerate() {
+                target[k * block_rows] = value * self.attention.scale;
+            }
+        }
+    }
+
+    /// scores[row, key] for the keys of one chunk.
+    fn scores(&self, task: &Task, chunk: usize, num_keys: usize, keys: &[f32], scratch: &mut Scratch, rows: usize) {
+        let geometry = self.attention.geometry;
+        let (dim, size) = (geometry.head_dim, self.batch.block_size);
+        let table = self.batch.block_table(task.sequence);
+        let isa = Isa::detect();
+        for key in (0..num_keys).step_by(size) {
+            let block = table[(chunk + key) / size] as usize;
+            let panel = &keys[(block * geometry.num_kv_heads + task.kv_head) * dim * size..][..dim * size];
+            for first in (0..rows).step_by(MAX_ROWS) {
+                let block_rows = MAX_ROWS.min(rows - first);
+                let tile = Tile {
+                    rows: block_rows,
+                    columns: size,
+                    depth: dim,
+                    a: scratch.queries[first * dim..][..block_rows * dim].as_ptr(),
+                    a_stride: block_rows,
+                    b: panel.as_ptr(),
+                    b_stride: size,
+                    c: scratch.scores[first * CHUNK + key..].as_mut_ptr(),
+                    c_stride: CHUNK,
+                    start: Start::Zero,
+                };
+                // SAFETY: `scores` has rows * CHUNK elements and key + size <= CHUNK, as block sizes divide CHUNK.
+                unsafe { tile.run(isa) };
+            }
+        }
+    }
+
+    /// outputs[row] += weights[row, key] * values[key] for the keys of one chunk.
+    fn accumulate(
+        &self,
+        task: &Task,
+        chunk: usize,
+        num_keys: usize,
+        values: &[f32],
+        scratch: &mut Scratch,
+        rows: usize,
+    ) {
+        let geometry = self.attention.geometry;
+        let (stored, size) = (geometry.value_dim(), self.batch.block_size);
+        let table = self.batch.block_table(task.sequence);
+        let isa = Isa::detect();
+        for key in (0..num_keys).step_by(size) {
+            let block = table[(chunk + key) / size] as usize;
+            let panel = &values[(block * geometry.num_kv_heads + task.kv_head) * size * stored..][..size * stored];
+            for first in (0..rows).step_by(MAX_ROWS) {
+                let block_rows = MAX_ROWS.min(rows - first);
+                let tile = Tile {
+                    rows: block_rows,
+                    columns: stored,
+                    depth: size.min(num_keys - key),
+                    a: scratch.weights[first * CHUNK + key * block_rows..].as_ptr(),
+                    a_stride: block_rows,
+                    b: panel.as_ptr(),
+                    b_stride: stored,
+                    c: scratch.outputs[first * stored..][..block_rows * stored].as_mut_ptr(),
+                    c_stride: stored,
+                    start: Start::Accumulate,
+                };
+                // SAFETY: weights hold num_keys * block_rows elements from first * CHUNK on; the rest is sliced above.
+                unsafe { tile.run(isa) };
+            }
+        }
+    }
+}
+
+/// One row's step of the running softmax: weights of this chunk out of its scores.
+struct SoftmaxRow<'a> {
+    scratch: &'a mut Scratch,
+    row: usize,
+    rows: usize,
+    num_keys: usize,
+    visible: std::ops::Range<usize>,
+    stored: usize,
+}
+
+impl Vectorised for SoftmaxRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let Self { scratch, row, rows, num_keys, visible, stored } = self;
+        let scores = &mut scratch.scores[row * CHUNK..][..num_keys];
+        scores[..visible.start.min(visible.end)].fill(f32::NEG_INFINITY);
+        scores[visible.end..].fill(f32::NEG_INFINITY);
+        let best = max(scores).max(scratch.maxima[row]);
+        if best == f32::NEG_INFINITY {
+            scores.fill(0.0); // nothing seen yet: no weight, and nothing to rescale
+        } else {
+            let rescale = exp(scratch.maxima[row] - best);
+            scratch.sums[row] = scratch.sums[row] * rescale + exp_shifted_sum(scores, best);
+            scratch.maxima[row] = best;
+            if rescale != 1.0 {
+                scratch.outputs[row * stored..][..stored].iter_mut().for_each(|value| *value *= rescale);
+            }
+        }
+        let first = row / MAX_ROWS * MAX_ROWS;
+        let block_rows = MAX_ROWS.min(rows - first);
+        let target = &mut scratch.weights[first * CHUNK + row - first..];
+        for (key, &weight) in scores.iter().enumerate() {
+            target[key * block_rows] = weight;
+        }
+    }
+}

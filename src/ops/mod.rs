@@ -1,0 +1,202 @@
+//! Operations: each one file, with a native CPU path, and a portable version in Candle operations that any device runs and
+//! that tests compare against. The only place that chooses devices and features.
+//! Knows tensors and numbers; knows nothing of model families, sequences or text.
+
+pub mod activation;
+pub mod attention;
+pub mod embedding;
+pub mod linear;
+pub mod paged;
+pub mod rms_norm;
+pub mod rotary;
+pub(crate) mod simd;
+pub(crate) mod tile;
+
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
+
+/// Where and how to compute: the device, the number formats, and which version of the operations.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    /// The device that holds weights and KV cache.
+    pub device: Device,
+    /// Storage format of weight matrices.
+    pub weight_dtype: DType,
+    /// Format of activations and KV cache: f32 on the CPU, the weights' format elsewhere.
+    pub activation_dtype: DType,
+    /// Which version of each operation runs.
+    pub path: OpsPath,
+}
+
+/// Which version of each operation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpsPath {
+    /// Our own kernels for the device.
+    Native,
+    /// Candle operations only: slower, runs anywhere, the reference in tests.
+    Portable,
+}
+
+/// A device as the user names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best device that this binary and this machine have.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The CUDA device of this index.
+    Cuda(usize),
+    /// The Apple GPU.
+    Metal,
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The feature is not compiled in.
+    #[error(
+        "device `{device}` asked for, but this binary was built without it\nhint: build with `--features {device}`, or use --device cpu"
+    )]
+    NotBuilt {
+        /// `cuda` or `metal`.
+        device: &'static str,
+    },
+    /// The driver or the card refused.
+    #[error("device `{device}` cannot be opened: {source}\nhint: use --device cpu, or check the driver")]
+    NotOpened {
+        /// `cuda` or `metal`.
+        device: &'static str,
+        /// What Candle said.
+        source: candle_core::Error,
+    },
+}
+
+impl Compute {
+    /// Opens the device and settles the formats: `weight_dtype` or else f32 on the CPU and bf16 on a GPU.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if the device is not compiled in or cannot be opened.
+    pub fn new(choice: DeviceChoice, weight_dtype: Option<DType>) -> std::result::Result<Self, DeviceError> {
+        let device = match choice {
+            DeviceChoice::Cpu => Device::Cpu,
+            DeviceChoice::Cuda(index) => open_cuda(index)?,
+            DeviceChoice::Metal => open_metal()?,
+            DeviceChoice::Auto => open_cuda(0).or_else(|_| open_metal()).unwrap_or(Device::Cpu),
+        };
+        let on_cpu = device.is_cpu();
+        let weight_dtype = weight_dtype.unwrap_or(if on_cpu { DType::F32 } else { DType::BF16 });
+        Ok(Self {
+            device,
+            weight_dtype,
+            activation_dtype: if on_cpu { DType::F32 } else { weight_dtype },
+            path: if on_cpu { OpsPath::Native } else { OpsPath::Portable },
+        })
+    }
+
+    /// The CPU with f32 weights.
+    pub fn cpu() -> Self {
+        Self { device: Device::Cpu, weight_dtype: DType::F32, activation_dtype: DType::F32, path: OpsPath::Native }
+    }
+
+    /// The same, but on the portable operations (which keep weights in the activations' format).
+    pub fn portable(self) -> Self {
+        Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, ..self }
+    }
+
+    /// Short description for reports, for example `cpu avx512 f32`.
+    pub fn describe(&self) -> String {
+        let device = match &self.device {
+            Device::Cpu => format!("cpu {}", simd::Isa::detect().name()),
+            Device::Cuda(_) => "cuda".to_owned(),
+            Device::Metal(_) => "metal".to_owned(),
+        };
+        let path = if self.path == OpsPath::Portable { " portable" } else { "" };
+        format!("{device} {}{path}", self.weight_dtype.as_str())
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(index: usize) -> std::result::Result<Device, DeviceError> {
+    Device::new_cuda(index).map_err(|source| DeviceError::NotOpened { device: "cuda", source })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(_index: usize) -> std::result::Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt { device: "cuda" })
+}
+
+#[cfg(feature = "metal")]
+fn open_metal() -> std::result::Result<Device, DeviceError> {
+    Device::new_metal(0).map_err(|source| DeviceError::NotOpened { device: "metal", source })
+}
+
+#[cfg(not(feature = "metal"))]
+fn open_metal() -> std::result::Result<Device, DeviceError> {
+    Err(DeviceError::NotBuilt { device: "metal" })
+}
+
+/// The f32 elements of a contiguous CPU tensor.
+fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let CpuStorage::F32(data) = storage else {
+        candle_core::bail!("native CPU operations take f32, got {:?}", storage_dtype(storage))
+    };
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&data[start..end]),
+        None => candle_core::bail!("native CPU operations take contiguous tensors, got {layout:?}"),
+    }
+}
+
+/// As [`f32_slice`], to write in place.
+fn f32_slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let CpuStorage::F32(data) = storage else {
+        candle_core::bail!("native CPU operations write f32, got another format")
+    };
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&mut data[start..end]),
+        None => candle_core::bail!("native CPU operations take contiguous tensors, got {layout:?}"),
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> DType {
+    candle_core::backend::BackendStorage::dtype(storage)
+}
+
+/// Copies a tensor's elements to the host as f32, row-major.
+///
+/// # Errors
+/// If the device cannot copy or convert.
+pub fn to_host(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
+}
+
+/// An address that several threads of one parallel loop write through, each to elements of its own.
+#[derive(Clone, Copy)]
+struct SharedOut(*mut f32);
+// SAFETY: the loops that use it give each thread disjoint elements; they say so where they write.
+unsafe impl Send for SharedOut {}
+// SAFETY: as above.
+unsafe impl Sync for SharedOut {}
+
+impl SharedOut {
+    /// The address `offset` elements on. A method, so that closures capture the whole wrapper.
+    fn at(self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// Elements under which an elementwise loop stays on one thread: waking others costs more.
+const PARALLEL_FROM: usize = 1 << 15;
+
+/// Runs `each(row, output row)` over the rows of `out`, in parallel when there is enough to do.
+fn for_each_row(out: &mut [f32], row_len: usize, each: impl Fn(usize, &mut [f32]) + Sync) {
+    use rayon::prelude::*;
+    if out.len() < PARALLEL_FROM {
+        out.chunks_mut(row_len).enumerate().for_each(|(row, slice)| each(row, slice));
+    } else {
+        let rows_at_once = (PARALLEL_FROM / 4).div_ceil(row_len);
+        out.par_chunks_mut(row_len * rows_at_once).enumerate().for_each(|(chunk, slice)| {
+            for (row, slice) in slice.chunks_mut(row_len).enumerate() {
+                each(chunk * rows_at_once + row, slice);
+            }
+        });
+    }
+}

@@ -1,0 +1,205 @@
+//! The engine against what Transformers computes: tokens, logits and log-likelihoods of small random models, alone, in a
+//! ragged batch, under preemption, with chunked prefill and with prefix-cache hits.
+//!
+//! `tests/fixtures/models/` holds five families. `PAIRWRIGHT_REFERENCE_DIR` names a folder with more of them, in the same layout.
+
+use std::path::{Path, PathBuf};
+
+use pairwright::engine::{
+    Engine, EngineOptions, Event, KvBudget, Request, SamplingParams, SequenceId, SequenceOutput, Task,
+};
+use pairwright::model::{self, LoadOptions, WeightsKind};
+use pairwright::ops::Compute;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    prompts: Vec<Vec<u32>>,
+    greedy: Vec<Vec<u32>>,
+    margins: Vec<Vec<f32>>,
+    logprobs: Vec<Vec<f32>>,
+    last_logits: Vec<Vec<f32>>,
+    nll: Vec<f64>,
+}
+
+fn families() -> Vec<PathBuf> {
+    let mut roots = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")];
+    roots.extend(std::env::var_os("PAIRWRIGHT_REFERENCE_DIR").map(PathBuf::from));
+    let supported: Vec<&str> = model::arch::families().collect();
+    let mut dirs = Vec::new();
+    for root in roots {
+        for entry in std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display())) {
+            let dir = entry.unwrap().path();
+            let Ok(config) = std::fs::read_to_string(dir.join("config.json")) else { continue };
+            let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+            if supported.contains(&config["model_type"].as_str().unwrap()) {
+                dirs.push(dir);
+            }
+        }
+    }
+    assert!(dirs.len() >= 5, "fixtures are missing");
+    dirs.sort();
+    dirs
+}
+
+fn expected(dir: &Path) -> Expected {
+    serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap()
+}
+
+fn decoder(dir: &Path, compute: &Compute) -> model::Decoder {
+    let options = LoadOptions { compute: compute.clone(), weights: WeightsKind::Files, max_len: None };
+    model::load(dir, &options).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+}
+
+fn greedy(prompt: &[u32], max_tokens: usize) -> Request {
+    let params = SamplingParams { temperature: 0.0, max_tokens, prompt_logprobs: false, ..SamplingParams::default() };
+    Request { prompt: prompt.to_vec(), task: Task::Generate(params), key: 0 }
+}
+
+/// Runs requests to the end; outputs in the order of the requests.
+fn run(engine: &mut Engine, requests: Vec<Request>) -> Vec<SequenceOutput> {
+    let ids: Vec<SequenceId> = requests.into_iter().map(|request| engine.add(request).unwrap()).collect();
+    let mut outputs = vec![None; ids.len()];
+    while engine.num_sequences() > 0 {
+        for event in engine.step().unwrap() {
+            if let Event::Finished { id, output, .. } = event {
+                let index = ids.iter().position(|&other| other == id).unwrap();
+                outputs[index] = Some(output);
+            }
+        }
+    }
+    assert_eq!(engine.num_free_blocks(), engine.stats().num_blocks, "an idle engine holds no block");
+    outputs.into_iter().map(|output| output.unwrap()).collect()
+}
+
+fn tokens(output: &SequenceOutput) -> Vec<u32> {
+    output.tokens.iter().map(|token| token.token).collect()
+}
+
+/// Greedy tokens up to the first place where Transformers' own margin is under 1e-3: after it, two right answers may part.
+fn assert_tokens(got: &[u32], want: &[u32], margins: &[f32], what: &str) {
+    let sure = margins.iter().position(|&margin| margin < 1e-3).unwrap_or(want.len());
+    assert_eq!(got[..sure], want[..sure], "{what}");
+}
+
+fn options() -> EngineOptions {
+    EngineOptions { block_size: 16, kv_budget: KvBudget::Tokens(4096), ..EngineOptions::default() }
+}
+
+/// The ways in which a batch may be run; none may change a token.
+fn modes() -> Vec<(&'static str, EngineOptions)> {
+    vec![
+        ("alone", EngineOptions { max_batch: 1, ..options() }),
+        ("ragged batch", options()),
+        ("preempted", EngineOptions { kv_budget: KvBudget::Tokens(224), ..options() }),
+        ("small chunks", EngineOptions { max_step_tokens: 23, max_batch: 8, ..options() }),
+        ("large blocks", EngineOptions { block_size: 64, ..options() }),
+    ]
+}
+
+#[test]
+fn greedy_tokens_equal_transformers_in_every_mode() {
+    for dir in families() {
+        let expected = expected(&dir);
+        let mut first: Option<Vec<SequenceOutput>> = None;
+        for (mode, options) in modes() {
+            let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options).unwrap();
+            let requests = expected.prompts.iter().map(|prompt| greedy(prompt, expected.greedy[0].len())).collect();
+            let outputs = run(&mut engine, requests);
+            for (index, output) in outputs.iter().enumerate() {
+                let what = format!("{} {mode}, prompt {index}", dir.display());
+                assert_tokens(&tokens(output), &expected.greedy[index], &expected.margins[index], &what);
+                for (got, want) in output.tokens.iter().zip(&expected.logprobs[index]) {
+                    assert!((got.logprob - want).abs() < 1e-3, "{what}: logprob {} for {want}", got.logprob);
+                }
+            }
+            if mode == "preempted" {
+                assert!(engine.stats().num_preemptions > 0, "{}: the budget was meant to be too small", dir.display());
+            }
+            match &first {
+                None => first = Some(outputs),
+                Some(first) => assert_eq!(*first, outputs, "{} {mode}: not the same bits", dir.display()),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_prefix_cache_hit_gives_the_same_bits() {
+    for dir in families() {
+        let expected = expected(&dir);
+        let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options()).unwrap();
+        let requests = || expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect::<Vec<_>>();
+        let fresh = run(&mut engine, requests());
+        assert_eq!(engine.stats().num_reused_tokens, 0);
+        let again = run(&mut engine, requests());
+        assert!(engine.stats().num_reused_tokens > 300, "{:?}", engine.stats());
+        assert_eq!(fresh, again, "{}", dir.display());
+    }
+}
+
+#[test]
+fn samples_of_one_prompt_share_its_blocks_while_they_run() {
+    let dir = &families()[0];
+    let expected = expected(dir);
+    let mut engine = Engine::new(decoder(dir, &Compute::cpu()), &options()).unwrap();
+    let prompt = &expected.prompts[1];
+    let outputs = run(&mut engine, vec![greedy(prompt, 24); 6]);
+    assert!(outputs.iter().all(|output| tokens(output) == tokens(&outputs[0])));
+    let blocks_alone = (prompt.len() + 24).div_ceil(16);
+    let shared = prompt.len() / 16;
+    assert!(engine.stats().peak_blocks <= shared + 6 * (blocks_alone - shared), "{:?}", engine.stats());
+    assert_eq!(engine.stats().num_reused_tokens, 5 * (shared * 16) as u64);
+}
+
+#[test]
+fn logits_and_likelihoods_equal_transformers() {
+    for dir in families() {
+        let expected = expected(&dir);
+        for compute in [Compute::cpu(), Compute::cpu().portable()] {
+            let mut engine = Engine::new(decoder(&dir, &compute), &options()).unwrap();
+            let vocab = expected.last_logits[0].len() as u32;
+            let score = |prompt: &Vec<u32>| Request {
+                prompt: prompt.clone(),
+                task: Task::Score { targets: (0..vocab).collect() },
+                key: 0,
+            };
+            let outputs = run(&mut engine, expected.prompts.iter().map(score).collect());
+            for (output, want) in outputs.iter().zip(&expected.last_logits) {
+                let log_sum = want.iter().map(|&logit| f64::from(logit).exp()).sum::<f64>().ln();
+                let scale = want.iter().fold(0f32, |best, logit| best.max(logit.abs()));
+                for (got, want) in output.target_logprobs.iter().zip(want) {
+                    let difference = (f64::from(*got) + log_sum - f64::from(*want)).abs() as f32;
+                    assert!(difference < 1e-4 * scale, "{}: logit off by {difference} of {scale}", dir.display());
+                }
+            }
+            let likelihood = |prompt: &Vec<u32>| {
+                let mut request = greedy(prompt, 1);
+                if let Task::Generate(params) = &mut request.task {
+                    params.prompt_logprobs = true;
+                }
+                request
+            };
+            let outputs = run(&mut engine, expected.prompts.iter().map(likelihood).collect());
+            for ((output, prompt), want) in outputs.iter().zip(&expected.prompts).zip(&expected.nll) {
+                assert_eq!(output.prompt_logprobs.len(), prompt.len());
+                assert_eq!(output.prompt_logprobs[0], None);
+                let nll = -output.prompt_logprobs.iter().flatten().map(|&x| f64::from(x)).sum::<f64>();
+                assert!((nll - want).abs() < 1e-4 * want, "{}: nll {nll}, want {want}", dir.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_portable_operations_choose_the_same_tokens() {
+    for dir in families() {
+        let expected = expected(&dir);
+        let mut engine = Engine::new(decoder(&dir, &Compute::cpu().portable()), &options()).unwrap();
+        let outputs = run(&mut engine, expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect());
+        for (index, output) in outputs.iter().enumerate() {
+            let what = format!("{} portable, prompt {index}", dir.display());
+            assert_tokens(&tokens(output), &expected.greedy[index], &expected.margins[index], &what);
+        }
+    }
+}
