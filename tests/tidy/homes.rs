@@ -51,7 +51,7 @@ const HOMES: [(&[&str], &[&str], &str); 6] = [
 pub fn names_stay_at_home(tree: &Tree) -> Vec<Breach> {
     let mut breaches = Vec::new();
     for file in tree.sources() {
-        for (names, homes, mend) in HOMES.iter().filter(|(_, homes, _)| !file.is_in(homes)) {
+        for (names, _, mend) in HOMES.iter().filter(|(_, homes, _)| !file.is_in(homes)) {
             let strays = file.live().filter(|&at| names.iter().any(|name| file.code[at].is(name)));
             breaches.extend(strays.map(|at| file.breach(at, format!("`{}` away from home", file.code[at].text), mend)));
         }

@@ -55,7 +55,6 @@ pub fn panics_have_a_reason(tree: &Tree) -> Vec<Breach> {
             let reasoned =
                 [&[".", "expect", "("][..], &["panic", "!"], &["unreachable", "!"], &[".", "expect_err", "("]];
             let bare = [&[".", "unwrap", "("][..], &[".", "unwrap_err", "("], &[".", "unwrap_unchecked", "("]];
-            // A method's name may stand a line below its dot's receiver, never below its dot.
             let needs_reason = reasoned.iter().any(|pattern| file.matches(at, pattern));
             let has_reason = needs_reason && reason_above(file, file.code[at].line, 1, "// INFALLIBLE:");
             if bare.iter().any(|pattern| file.matches(at, pattern)) || (needs_reason && !has_reason) {
@@ -68,11 +67,12 @@ pub fn panics_have_a_reason(tree: &Tree) -> Vec<Breach> {
 }
 
 /// Does a comment that opens with `mark` stand on `line`, or end at most `reach` lines above it? Adjoining comment lines
-/// count as one comment.
+/// count as one comment; one that trails other code speaks of that code only.
 fn reason_above(file: &SourceFile, line: usize, reach: usize, mark: &str) -> bool {
     let mut reach_line = line.saturating_sub(reach);
     for comment in file.comments.iter().rev().filter(|comment| comment.line <= line) {
-        if comment.end_line < reach_line {
+        let trails_code = comment.line != line && file.code.iter().any(|token| token.line == comment.line);
+        if comment.end_line < reach_line || trails_code {
             return false;
         }
         if comment.text.starts_with(mark) && !comment.text.trim_start_matches(mark).trim().is_empty() {
