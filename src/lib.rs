@@ -4,6 +4,7 @@
 //! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`cli`] is the only
 //! place that knows the command line. ARCHITECTURE.md says who may import whom; `tests/tidy.rs` checks it.
 
+pub mod bench;
 pub mod config;
 pub mod data;
 pub mod dataset;

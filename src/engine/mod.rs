@@ -158,6 +158,11 @@ impl Engine {
         self.runner.decoder()
     }
 
+    /// Gives the model back, for another engine around it.
+    pub fn into_decoder(self) -> Decoder {
+        self.runner.into_decoder()
+    }
+
     /// Totals so far.
     pub fn stats(&self) -> EngineStats {
         let (num_preemptions, num_reused_tokens) = self.scheduler.counters();
@@ -253,6 +258,7 @@ impl Engine {
         } else {
             stats.decode_s += elapsed_s;
             stats.num_pure_decode_tokens += num_decode as u64;
+            stats.num_pure_decode_steps += 1;
         }
         stats.peak_batch = stats.peak_batch.max(batch.paged.num_sequences());
         stats.peak_blocks = stats.peak_blocks.max(held);

@@ -31,6 +31,11 @@ impl Runner {
         &self.decoder
     }
 
+    /// Gives the model back; the cache is dropped.
+    pub fn into_decoder(self) -> Decoder {
+        self.decoder
+    }
+
     /// Computes the batch and calls `each(indices into logits_rows, f32 logits [rows * V])` until all rows are served.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ pub struct EngineStats {
     pub decode_s: f64,
     /// Decode tokens of the steps that `decode_s` counts.
     pub num_pure_decode_tokens: u64,
+    /// Steps that `decode_s` counts.
+    pub num_pure_decode_steps: u64,
     /// Most sequences in one step.
     pub peak_batch: usize,
     /// Most blocks held at once.
