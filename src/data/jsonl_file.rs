@@ -99,6 +99,9 @@ impl<'p> Lines<'p> {
                 return Ok(None);
             }
             self.line += 1;
+            // Without its line end, so that the parser reports an early end in this line's last column.
+            let end = self.bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+            self.bytes.truncate(end);
             if self.bytes.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }

@@ -246,6 +246,6 @@ fn likeness(query: &str, meant: &[&str], language: &LanguageCount) -> f64 {
     let query = fold(query);
     let name = fold(&language.name);
     let by_word = name.split(' ').map(|word| similarity(&query, word) * 0.95).fold(0.0, f64::max);
-    let by_code = if query.len() <= 3 { similarity(&query, &language.code) } else { 0.0 };
+    let by_code = if query.len() <= 4 { similarity(&query, &language.code) } else { 0.0 };
     similarity(&query, &name).max(by_word).max(by_code)
 }
