@@ -14,7 +14,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use sha2::{Digest, Sha256};
 
-use aya::{AYA_COLUMNS, AyaRow, row, write_aya};
+use aya::{AyaRow, row, write_aya};
 use pairwright::data::{DataError, Prompts, ReadOptions, count_languages, read_prompts};
 
 fn rows() -> Vec<AyaRow<'static>> {
@@ -208,11 +208,12 @@ fn other_types_are_text_only_where_that_is_harmless() {
     write_columns(&path, vec![("prompt", numbers())]);
     let message = read_prompts(&path, &ReadOptions::default()).unwrap_err().to_string();
     assert!(message.contains("column `prompt` (for `prompt`) holds Int64, expected text\nhint: "), "{message}");
+    assert!(message.ends_with("--map prompt=COLUMN"), "{message}");
     let lists = ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)]), Some([Some(2)])]);
     write_columns(&path, vec![("prompt", texts()), ("response", Arc::new(lists) as ArrayRef)]);
     let error = read_prompts(&path, &ReadOptions::default()).unwrap_err();
     assert!(matches!(error, DataError::ColumnType { key: "response", .. }), "{error}");
-    assert_eq!(AYA_COLUMNS.len(), 6);
+    assert!(error.to_string().ends_with("or leave the field out with --map response="), "{error}");
 }
 
 #[test]
@@ -245,12 +246,14 @@ fn truncated_files_and_pointers_are_errors() {
     assert!(error.to_string().contains("git lfs pull"), "{error}");
 }
 
+/// The third layout matters: there the Parquet reader itself panics on some of these files (as of parquet 60).
 #[test]
 fn a_flipped_byte_never_panics() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("whole.parquet");
-    for (compression, step) in [(Compression::UNCOMPRESSED, 3), (Compression::SNAPPY, 5)] {
-        write_aya(&path, &rows(), &DataType::Utf8, plain().set_compression(compression).build());
+    let deltas = plain().set_dictionary_enabled(false).set_encoding(Encoding::DELTA_BYTE_ARRAY);
+    for (layout, step) in [(plain(), 5), (plain().set_compression(Compression::SNAPPY), 5), (deltas, 1)] {
+        write_aya(&path, &rows(), &DataType::Utf8, layout.build());
         let whole = std::fs::read(&path).unwrap();
         let mut num_errors = 0;
         for position in (0..whole.len()).step_by(step) {

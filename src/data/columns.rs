@@ -21,7 +21,7 @@ pub enum Field {
 pub(super) const NUM_FIELDS: usize = 6;
 
 impl Field {
-    /// All fields, in the order of their position in a [`Row`].
+    /// All fields, in the order in which a row holds them.
     pub const ALL: [Field; NUM_FIELDS] =
         [Field::Prompt, Field::Response, Field::Language, Field::LanguageCode, Field::AnnotationType, Field::UserId];
 

@@ -61,8 +61,8 @@ pub enum DataError {
         closest: Option<String>,
     },
     #[error("{}{}: column `{column}` (for `{key}`) holds {found}, expected text\nhint: name another column with --map \
-             {key}=COLUMN, or leave the field out with --map {key}=", path.display(),
-            line.map(|line| format!(", line {line}")).unwrap_or_default())]
+             {key}=COLUMN{}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default(),
+            leave_out(key))]
     ColumnType {
         path: PathBuf,
         key: &'static str,
@@ -141,6 +141,11 @@ fn column_hint(key: &str, closest: Option<&str>) -> String {
         Some(closest) => format!("did you mean `{closest}`? Say so with --map {key}={closest}"),
         None => format!("name it with --map {key}=COLUMN"),
     }
+}
+
+/// Every field but the prompt can be left out.
+fn leave_out(key: &str) -> String {
+    if key == Field::Prompt.key() { String::new() } else { format!(", or leave the field out with --map {key}=") }
 }
 
 fn parquet_hint(is_lfs_pointer: bool) -> &'static str {

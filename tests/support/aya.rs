@@ -15,7 +15,7 @@ use parquet::file::properties::WriterProperties;
 pub type AyaRow<'a> = [Option<&'a str>; 6];
 
 /// Aya's columns, in its order.
-pub const AYA_COLUMNS: [&str; 6] = ["inputs", "targets", "language", "language_code", "annotation_type", "user_id"];
+const AYA_COLUMNS: [&str; 6] = ["inputs", "targets", "language", "language_code", "annotation_type", "user_id"];
 
 /// A complete row, by one annotator.
 pub fn row<'a>(prompt: &'a str, response: &'a str, language: &'a str, code: &'a str) -> AyaRow<'a> {
