@@ -1,0 +1,67 @@
+//! CSV (and tab-separated) files: a header line, then one record per row, quotes around whatever needs them.
+//! Knows the syntax; does not know which rows are wanted. CSV has no null: an absent value is an empty text.
+
+use std::fs::File;
+use std::path::Path;
+
+use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
+
+use super::columns::{Columns, NUM_FIELDS, Row, Visit};
+use super::error::DataError;
+use super::source::open_after_bom;
+
+/// The names in the header line; none for an empty file.
+pub(super) fn column_names(path: &Path, separator: u8) -> Result<Vec<String>, DataError> {
+    let mut reader = open(path, separator)?;
+    let header = reader.headers().map_err(|error| csv_error(path, separator, &error))?;
+    if let (1, Some(only)) = (header.len(), header.get(0))
+        && let Some(other) = [';', '\t', ',', '|'].into_iter().find(|other| only.contains(*other))
+    {
+        return Err(DataError::Csv {
+            path: path.to_owned(),
+            line: 1,
+            problem: format!("the header is one name, `{only}`, and seems to be separated by {other:?}"),
+            separator: separator_name(separator),
+        });
+    }
+    Ok(header.iter().map(str::to_owned).collect())
+}
+
+/// Calls `visit` for every record and returns how many there were. Records with more or fewer fields than the header,
+/// and text that is not UTF-8, are errors.
+pub(super) fn scan(path: &Path, separator: u8, columns: &Columns, visit: &mut Visit<'_>) -> Result<u64, DataError> {
+    let mut reader = open(path, separator)?;
+    let header = reader.headers().map_err(|error| csv_error(path, separator, &error))?.clone();
+    let mut positions: [Option<usize>; NUM_FIELDS] = [None; NUM_FIELDS];
+    for (position, (_, column)) in positions.iter_mut().zip(columns.by_field()) {
+        *position = column.and_then(|column| header.iter().position(|name| name == column));
+    }
+    let mut record = StringRecord::new();
+    let mut row_index = 0;
+    while reader.read_record(&mut record).map_err(|error| csv_error(path, separator, &error))? {
+        let cells = positions.map(|position| position.and_then(|position| record.get(position)));
+        visit(&Row { row_index, cells })?;
+        row_index += 1;
+    }
+    Ok(row_index)
+}
+
+fn open(path: &Path, separator: u8) -> Result<Reader<std::io::BufReader<File>>, DataError> {
+    Ok(ReaderBuilder::new().delimiter(separator).from_reader(open_after_bom(path)?))
+}
+
+fn csv_error(path: &Path, separator: u8, error: &csv::Error) -> DataError {
+    let problem = match error.kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("a record of {len} fields, expected {expected_len} as in the header")
+        }
+        ErrorKind::Utf8 { err, .. } => format!("the text is not UTF-8 (field {})", err.field() + 1),
+        _ => error.to_string(),
+    };
+    let line = error.position().map_or(1, csv::Position::line);
+    DataError::Csv { path: path.to_owned(), line, problem, separator: separator_name(separator) }
+}
+
+fn separator_name(separator: u8) -> String {
+    char::from(separator).escape_default().to_string()
+}
