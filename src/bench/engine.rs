@@ -131,8 +131,7 @@ pub fn run(
 /// One whole job.
 fn job(engine: &mut Engine, workload: Workload) -> Result<Timing, EngineError> {
     let vocab = engine.decoder().spec().vocab_size as u64;
-    let params =
-        SamplingParams { temperature: 0.0, max_tokens: workload.output_len, ..SamplingParams::default() };
+    let params = SamplingParams { temperature: 0.0, max_tokens: workload.output_len, ..SamplingParams::default() };
     for sequence in 0..workload.sequences as u64 {
         let id = |index: u64| ((sequence * 7919 + index * 104_729 + 13) % vocab) as u32;
         let prompt = (0..workload.prompt_len as u64).map(id).collect();
