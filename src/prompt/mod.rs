@@ -1,5 +1,25 @@
 //! Text to token ids and back: tokenizer, chat template, incremental detokenisation.
 //! Knows nothing of models' weights, of batches or of datasets.
+//!
+//! [`ChatTokenizer`] is the door: it loads a model directory, renders a dialogue through the model's chat template as
+//! Transformers renders it, and encodes it so that the text of a turn never becomes a control token. The files behind it:
+//! `files` (what a model directory says), `template` with `python` (Jinja as Transformers sets it up), `controls` (which
+//! tokens steer a model, and how text is kept from matching them), `detokenize` and `stop` (ids back to text).
+
+mod chat;
+mod controls;
+mod detokenize;
+mod error;
+mod files;
+mod python;
+mod stop;
+mod template;
+
+pub use chat::ChatTokenizer;
+pub use detokenize::Detokenizer;
+pub use error::PromptError;
+pub use stop::{StopMatch, StopMatcher};
+pub use template::{TemplateOptions, fold_system};
 
 use serde::{Deserialize, Serialize};
 

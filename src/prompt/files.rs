@@ -1,0 +1,165 @@
+//! What a model directory says about its tokenizer: which files exist, which of them wins, which tokens have a name.
+//! Knows nothing of encoding or of rendering.
+
+use super::PromptError;
+use serde_json::{Map, Value as Json};
+use std::path::Path;
+
+/// The texts of a model directory that matter here, unparsed apart from JSON.
+#[derive(Debug)]
+pub(super) struct TokenizerFiles {
+    pub(super) tokenizer_json: Vec<u8>,
+    /// `tokenizer_config.json`, with tokens that only the older `special_tokens_map.json` names added to it.
+    pub(super) config: Map<String, Json>,
+    /// The template, and where none was found, a remark for the error message.
+    pub(super) template: Result<String, String>,
+    /// `eos_token_id` of `generation_config.json`: chat models often end on more tokens than their `eos_token`.
+    pub(super) generation_eos: Vec<u32>,
+    /// For error messages.
+    pub(super) origin: String,
+}
+
+const JSON_HINT: &str = "the file may be cut short or a Git LFS pointer; fetch it again";
+
+impl TokenizerFiles {
+    /// Reads a model directory. `chat_template.jinja` wins over `chat_template.json`, and that over the template in
+    /// `tokenizer_config.json`.
+    pub(super) fn read(model_dir: &Path) -> Result<Self, PromptError> {
+        let tokenizer_path = model_dir.join("tokenizer.json");
+        let tokenizer_json = match std::fs::read(&tokenizer_path) {
+            Ok(bytes) => bytes,
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(PromptError::MissingTokenizer { model_dir: model_dir.to_owned() });
+            }
+            Err(source) => return Err(PromptError::Io { path: tokenizer_path, source }),
+        };
+        let mut config = read_object(model_dir, "tokenizer_config.json")?;
+        for (name, token) in read_object(model_dir, "special_tokens_map.json")? {
+            config.entry(name).or_insert(token);
+        }
+        let jinja = read_text(model_dir, "chat_template.jinja")?;
+        let in_json = read_object(model_dir, "chat_template.json")?;
+        let template = match jinja {
+            Some(source) => Ok(source),
+            None => template_in(&in_json).or_else(|_| template_in(&config)),
+        };
+        let generation_eos = match read_object(model_dir, "generation_config.json")?.get("eos_token_id") {
+            Some(Json::Array(ids)) => ids.iter().filter_map(as_token_id).collect(),
+            Some(id) => as_token_id(id).into_iter().collect(),
+            None => Vec::new(),
+        };
+        let origin = tokenizer_path.display().to_string();
+        Ok(Self { tokenizer_json, config, template, generation_eos, origin })
+    }
+
+    /// The same from texts in memory; `chat_template` wins over the one in the config.
+    pub(super) fn from_parts(
+        tokenizer_json: &[u8],
+        tokenizer_config_json: Option<&str>,
+        chat_template: Option<&str>,
+    ) -> Result<Self, PromptError> {
+        let config = match tokenizer_config_json {
+            Some(text) => parse_object(text, "tokenizer_config.json")?,
+            None => Map::new(),
+        };
+        let template = chat_template.map(str::to_owned).map_or_else(|| template_in(&config), Ok);
+        Ok(Self {
+            tokenizer_json: tokenizer_json.to_vec(),
+            config,
+            template,
+            generation_eos: Vec::new(),
+            origin: "tokenizer.json".to_owned(),
+        })
+    }
+
+    /// Tokens with a name that ends in `_token` (`bos_token`, `eos_token`, …), as name and text.
+    pub(super) fn named_tokens(&self) -> Vec<(String, String)> {
+        let in_config = self.config.iter();
+        let extra = self.config.get("extra_special_tokens").and_then(Json::as_object).into_iter().flatten();
+        in_config
+            .chain(extra)
+            .filter(|(name, _)| name.ends_with("_token"))
+            .filter_map(|(name, token)| Some((name.clone(), token_text(token)?.to_owned())))
+            .collect()
+    }
+
+    /// Texts of all tokens the config declares special, whether they have a name or stand in a list.
+    pub(super) fn declared_special(&self) -> Vec<String> {
+        let lists = ["additional_special_tokens", "extra_special_tokens"];
+        let listed = lists.iter().filter_map(|name| self.config.get(*name)?.as_array()).flatten();
+        let listed = listed.filter_map(|token| Some(token_text(token)?.to_owned()));
+        self.named_tokens().into_iter().map(|(_, text)| text).chain(listed).collect()
+    }
+}
+
+/// A token is written as a string or as an object with `content`.
+fn token_text(token: &Json) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
+}
+
+fn as_token_id(id: &Json) -> Option<u32> {
+    u32::try_from(id.as_u64()?).ok()
+}
+
+/// `chat_template` as a string, or as a list of `{name, template}` of which `default` counts.
+fn template_in(config: &Map<String, Json>) -> Result<String, String> {
+    let named = match config.get("chat_template") {
+        Some(Json::String(source)) => return Ok(source.clone()),
+        Some(Json::Array(named)) => named,
+        _ => return Err(String::new()),
+    };
+    let is_default = |entry: &&Json| entry.get("name").and_then(Json::as_str) == Some("default");
+    let source = named.iter().find(is_default).and_then(|entry| entry.get("template")?.as_str());
+    source.map(str::to_owned).ok_or_else(|| {
+        let names: Vec<_> = named.iter().filter_map(|entry| entry.get("name")?.as_str()).collect();
+        format!(" named `default`, only: {}", names.join(", "))
+    })
+}
+
+fn read_text(model_dir: &Path, name: &str) -> Result<Option<String>, PromptError> {
+    let path = model_dir.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(PromptError::Io { path, source }),
+    }
+}
+
+fn read_object(model_dir: &Path, name: &str) -> Result<Map<String, Json>, PromptError> {
+    match read_text(model_dir, name)? {
+        Some(text) => parse_object(&text, &model_dir.join(name).display().to_string()),
+        None => Ok(Map::new()),
+    }
+}
+
+fn parse_object(text: &str, origin: &str) -> Result<Map<String, Json>, PromptError> {
+    serde_json::from_str(text).map_err(|err| PromptError::Invalid {
+        origin: origin.to_owned(),
+        reason: format!("expected a JSON object: {err}"),
+        hint: JSON_HINT,
+    })
+}
+
+/// Parses `tokenizer.json`, without truncation or padding, which are for training batches.
+pub(super) fn parse_tokenizer(bytes: &[u8], origin: &str) -> Result<tokenizers::Tokenizer, PromptError> {
+    let invalid = |reason: String| PromptError::Invalid { origin: origin.to_owned(), reason, hint: JSON_HINT };
+    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|err| invalid(err.to_string()))?;
+    tokenizer.with_truncation(None).map_err(|err| invalid(err.to_string()))?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
+}
+
+/// The id a model yields for what it does not know: `unk_token` of its model, or `unk_id` where that is Unigram.
+pub(super) fn unknown_id(tokenizer: &tokenizers::Tokenizer, tokenizer_json: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct File {
+        model: Model,
+    }
+    #[derive(serde::Deserialize)]
+    struct Model {
+        unk_token: Option<String>,
+        unk_id: Option<u32>,
+    }
+    let model = serde_json::from_slice::<File>(tokenizer_json).ok()?.model;
+    model.unk_id.or_else(|| tokenizer.token_to_id(&model.unk_token?))
+}
