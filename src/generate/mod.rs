@@ -1,0 +1,226 @@
+//! Candidates: prompts x sampling parameters in, answers as text out. The place where text meets the engine's token ids.
+//! Knows nothing of ratings or of the dataset that is written from its answers.
+
+mod answer;
+mod requests;
+mod text_model;
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::engine::{Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, SequenceOutput, Task};
+use crate::prompt::{ChatTokenizer, Detokenizer, Message, PromptError, StopMatcher};
+pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, Generated, GenerateRow};
+pub use requests::{PromptInput, PromptRequest, RequestError, read_requests};
+pub use text_model::{TextModel, TextModelError, TextModelOptions};
+
+/// How answers are made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// Choice of tokens; the model's end tokens are added to its stop tokens unless `ignore_eos`.
+    pub sampling: SamplingParams,
+    /// Texts that end an answer and are cut off it.
+    pub stop_strings: Vec<String>,
+    /// Go on past the model's end tokens.
+    pub ignore_eos: bool,
+    /// Answers per prompt; they share the prompt's blocks.
+    pub num_samples: u32,
+}
+
+/// Sees a stage's progress and may end it.
+pub trait Observer {
+    /// `num_rows` rows were finished since the last call.
+    fn progress(&mut self, num_rows: u64, stats: &EngineStats);
+    /// True to stop as soon as the present step is done; rows in flight are given up, to be done by the next run.
+    fn should_stop(&mut self) -> bool;
+}
+
+/// How a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every row is done.
+    Completed,
+    /// The observer asked to stop.
+    Interrupted,
+}
+
+/// Why generation cannot go on. What goes wrong with one row is a [`Failure`] of that row instead.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerateError {
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The tokenizer or template cannot be used.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// An answer could not be stored.
+    #[error(transparent)]
+    Store(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Sequences queued in the engine beyond those that run, per place in the batch: enough to choose from, little to hold.
+const QUEUE_PER_PLACE: usize = 8;
+
+/// Answers every request, handing each answer to `done` as it is finished (not in the order of the requests).
+///
+/// # Errors
+/// [`GenerateError`] if no row could be done any more, or `done` fails.
+pub fn generate(
+    model: &mut TextModel,
+    requests: impl IntoIterator<Item = PromptRequest>,
+    options: &GenerateOptions,
+    observer: &mut dyn Observer,
+    done: &mut dyn FnMut(Answer) -> Result<(), GenerateError>,
+) -> Result<Ending, GenerateError> {
+    let mut sampling = options.sampling.clone();
+    if !options.ignore_eos {
+        sampling.stop_token_ids.extend(model.eos_ids());
+    }
+    let queue_len = model.max_batch() * (QUEUE_PER_PLACE + 1);
+    let (engine, tokenizer) = model.parts();
+    let mut requests = requests.into_iter().flat_map(|request| samples(request, options.num_samples));
+    let mut in_flight: HashMap<SequenceId, InFlight<'_>> = HashMap::new();
+    loop {
+        let mut num_rows = 0;
+        while engine.num_sequences() < queue_len {
+            let Some((request, sample_index)) = requests.next() else { break };
+            match admit(engine, tokenizer, &request, sample_index, &sampling, &options.stop_strings)? {
+                Ok((id, answer)) => _ = in_flight.insert(id, answer),
+                Err(failure) => {
+                    num_rows += 1;
+                    done(Answer { id: request.id, sample_index, result: Err(failure) })?;
+                }
+            }
+        }
+        let events = engine.step()?;
+        for event in events {
+            let (id, ended) = match event {
+                Event::Token { id, token } => {
+                    let Some(answer) = in_flight.get_mut(&id) else { continue };
+                    if !answer.push(token)? {
+                        continue;
+                    }
+                    (id, engine.stop(id).map(|output| (FinishReason::Stop, output)))
+                }
+                Event::Finished { id, reason, output } => (id, Some((reason.into(), output))),
+            };
+            if let (Some(answer), Some((reason, output))) = (in_flight.remove(&id), ended) {
+                num_rows += 1;
+                done(answer.finish(reason, output)?)?;
+            }
+        }
+        observer.progress(num_rows, &engine.stats());
+        if engine.num_sequences() == 0 && in_flight.is_empty() && num_rows == 0 {
+            return Ok(Ending::Completed);
+        }
+        if observer.should_stop() {
+            in_flight.keys().for_each(|&id| _ = engine.stop(id));
+            return Ok(Ending::Interrupted);
+        }
+    }
+}
+
+fn samples(request: PromptRequest, num_samples: u32) -> impl Iterator<Item = (PromptRequest, u32)> {
+    (0..num_samples).map(move |sample| (request.clone(), sample))
+}
+
+/// A row's identity for its random numbers.
+pub fn sampling_key(id: &str, sample_index: u32) -> u64 {
+    xxh3_64(id.as_bytes()).rotate_left(17) ^ u64::from(sample_index).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// Encodes and queues one sample; the inner error is the row's own.
+fn admit<'t>(
+    engine: &mut Engine,
+    tokenizer: &'t ChatTokenizer,
+    request: &PromptRequest,
+    sample_index: u32,
+    sampling: &SamplingParams,
+    stop_strings: &[String],
+) -> Result<Result<(SequenceId, InFlight<'t>), Failure>, GenerateError> {
+    let failure = |reason: &str, error: &dyn std::error::Error| {
+        let detail = error.to_string();
+        Ok(Err(Failure { record_id: request.id.clone(), reason: reason.to_owned(), detail }))
+    };
+    let prompt = match encode(tokenizer, &request.input) {
+        Ok(prompt) => prompt,
+        Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
+        Err(error) => return failure("prompt_not_encodable", &error),
+    };
+    let num_prompt_tokens = prompt.len() as u32;
+    let key = sampling_key(&request.id, sample_index);
+    match engine.add(Request { prompt, task: Task::Generate(sampling.clone()), key }) {
+        Ok(id) => {
+            let answer = InFlight {
+                id: request.id.clone(),
+                sample_index,
+                num_prompt_tokens,
+                text: String::new(),
+                cut: None,
+                detokenizer: tokenizer.detokenizer(true),
+                stops: StopMatcher::new(stop_strings),
+            };
+            Ok(Ok((id, answer)))
+        }
+        Err(error @ EngineError::PromptTooLong { .. }) => failure("prompt_too_long", &error),
+        Err(error @ EngineError::EmptyPrompt) => failure("empty_prompt", &error),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Token ids of a request's prompt.
+fn encode(tokenizer: &ChatTokenizer, input: &PromptInput) -> Result<Vec<u32>, PromptError> {
+    match input {
+        PromptInput::TokenIds(ids) => Ok(ids.clone()),
+        PromptInput::Messages(messages) => tokenizer.encode_chat(messages, true),
+        PromptInput::Raw(text) => {
+            let mut ids: Vec<u32> = tokenizer.bos_id().into_iter().collect();
+            ids.extend(tokenizer.encode_text(text)?);
+            Ok(ids)
+        }
+    }
+}
+
+/// The dialogue of a prompt with an optional system turn.
+pub fn dialogue(system: Option<&str>, prompt: &str) -> Vec<Message> {
+    let turn = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+    system.map(|text| turn("system", text)).into_iter().chain([turn("user", prompt)]).collect()
+}
+
+/// An answer that is being written.
+struct InFlight<'t> {
+    id: String,
+    sample_index: u32,
+    num_prompt_tokens: u32,
+    text: String,
+    /// Where a stop string cut the text.
+    cut: Option<usize>,
+    detokenizer: Detokenizer<'t>,
+    stops: StopMatcher,
+}
+
+impl InFlight<'_> {
+    /// Takes a token; true if a stop string is complete.
+    fn push(&mut self, token: u32) -> Result<bool, PromptError> {
+        let Some(piece) = self.detokenizer.push(token)? else { return Ok(false) };
+        self.text.push_str(&piece);
+        self.cut = self.stops.push(&piece).map(|found| found.cut_bytes);
+        Ok(self.cut.is_some())
+    }
+
+    fn finish(mut self, reason: FinishReason, output: SequenceOutput) -> Result<Answer, PromptError> {
+        match self.cut {
+            Some(bytes) => self.text.truncate(bytes),
+            None => self.text.extend(self.detokenizer.finish()?),
+        }
+        let generated = Generated {
+            text: self.text,
+            finish_reason: reason,
+            num_prompt_tokens: self.num_prompt_tokens,
+            tokens: output.tokens,
+            prompt_logprobs: output.prompt_logprobs,
+        };
+        Ok(Answer { id: self.id, sample_index: self.sample_index, result: Ok(generated) })
+    }
+}

@@ -1,0 +1,108 @@
+//! Requests as JSON lines: `{"id", "prompt" | "messages" | "prompt_token_ids"}`, the input of `generate` when it serves alone.
+//! Knows the line format; knows no model.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::prompt::Message;
+
+/// A prompt in one of three forms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptInput {
+    /// A dialogue for the model's chat template.
+    Messages(Vec<Message>),
+    /// Text that the model continues as it stands, after its start token.
+    Raw(String),
+    /// Token ids, used as they are.
+    TokenIds(Vec<u32>),
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptRequest {
+    /// Names the row in the output, and is part of its random numbers.
+    pub id: String,
+    /// The prompt.
+    pub input: PromptInput,
+}
+
+/// Why a request file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}\nhint: give a JSONL file with one request per line")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A line is not a request.
+    #[error("{path}, line {line}: {what}\nhint: a line is {{\"id\": …, \"prompt\": …}}, with \"messages\" or \"prompt_token_ids\" in place of \"prompt\" if you like")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// There is nothing to do.
+    #[error("{path} holds no requests\nhint: give a JSONL file with one request per line")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+#[derive(Deserialize)]
+struct Line {
+    id: Option<serde_json::Value>,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    prompt_token_ids: Option<Vec<u32>>,
+}
+
+/// Reads all requests of a file. A line without id gets its number, from 0. `raw`: a `prompt` is continued as it stands
+/// instead of being put to the model as a user's turn.
+///
+/// # Errors
+/// [`RequestError`], naming the line; ids must be unique.
+pub fn read_requests(path: &Path, raw: bool) -> Result<Vec<PromptRequest>, RequestError> {
+    let io = |source| RequestError::Io { path: path.to_owned(), source };
+    let file = std::io::BufReader::new(std::fs::File::open(path).map_err(io)?);
+    let mut requests: Vec<PromptRequest> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for (index, line) in file.lines().enumerate() {
+        let line = line.map_err(io)?;
+        let text = if index == 0 { line.trim_start_matches('\u{feff}') } else { &line };
+        if text.trim().is_empty() {
+            continue;
+        }
+        let wrong = |what: String| RequestError::Line { path: path.to_owned(), line: index + 1, what };
+        let line: Line = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let id = match line.id {
+            None => index.to_string(),
+            Some(serde_json::Value::String(id)) => id,
+            Some(serde_json::Value::Number(id)) => id.to_string(),
+            Some(other) => return Err(wrong(format!("\"id\" is {other}, want a string or a number"))),
+        };
+        let input = match (line.prompt, line.messages, line.prompt_token_ids) {
+            (Some(prompt), None, None) if raw => PromptInput::Raw(prompt),
+            (Some(prompt), None, None) => PromptInput::Messages(super::dialogue(None, &prompt)),
+            (None, Some(messages), None) => PromptInput::Messages(messages),
+            (None, None, Some(ids)) => PromptInput::TokenIds(ids),
+            _ => return Err(wrong("want exactly one of \"prompt\", \"messages\", \"prompt_token_ids\"".to_owned())),
+        };
+        if !seen.insert(id.clone()) {
+            return Err(wrong(format!("the id \"{id}\" was used before")));
+        }
+        requests.push(PromptRequest { id, input });
+    }
+    if requests.is_empty() {
+        return Err(RequestError::Empty { path: path.to_owned() });
+    }
+    Ok(requests)
+}

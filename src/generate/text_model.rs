@@ -1,0 +1,185 @@
+//! A model that takes text: engine, tokenizer and chat template of one directory, and the record of what was loaded.
+//! Knows directories and their files; knows nothing of what is asked of the model.
+
+use std::path::{Path, PathBuf};
+
+use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::model::{self, HfConfig, LoadOptions, ModelError, WeightsKind};
+use crate::ops::Compute;
+use crate::prompt::{ChatTokenizer, PromptError, TemplateOptions};
+use crate::provenance::{self, ModelRecord, ProvenanceError};
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct TextModelOptions {
+    /// Device and formats.
+    pub compute: Compute,
+    /// From files or random.
+    pub weights: WeightsKind,
+    /// Longest sequence admitted, in tokens; `None`: the model's own limit.
+    pub max_len: Option<usize>,
+    /// Batch and cache.
+    pub engine: EngineOptions,
+    /// Date and variables for the chat template.
+    pub template: TemplateOptions,
+    /// Label to store instead of the directory's name: the embedded demonstration model's.
+    pub label: Option<String>,
+}
+
+/// Why a model directory cannot be used for text.
+#[derive(Debug, thiserror::Error)]
+pub enum TextModelError {
+    /// Configuration or weights.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Tokenizer or template.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The engine refused its options.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A file could not be hashed.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
+    /// Tokenizer and weights are of different models.
+    #[error("{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}\nhint: tokenizer.json and config.json are of different models")]
+    VocabularyMismatch {
+        /// The directory.
+        path: PathBuf,
+        /// Largest token id + 1.
+        tokenizer: usize,
+        /// Of config.json.
+        model: usize,
+    },
+}
+
+/// See the module's text.
+pub struct TextModel {
+    engine: Engine,
+    tokenizer: ChatTokenizer,
+    eos_ids: Vec<u32>,
+    max_batch: usize,
+    config: HfConfig,
+    record: ModelRecord,
+}
+
+impl TextModel {
+    /// Loads `dir`. The cheap files are read first, so that a wrong directory is told at once.
+    ///
+    /// # Errors
+    /// [`TextModelError`], naming the file, field or tensor at fault.
+    pub fn load(dir: &Path, options: &TextModelOptions) -> Result<Self, TextModelError> {
+        let config = HfConfig::read(dir)?;
+        let spec = model::arch::spec(&config)?;
+        let tokenizer = ChatTokenizer::load(dir, &options.template)?;
+        if tokenizer.vocab_size() > spec.vocab_size {
+            return Err(TextModelError::VocabularyMismatch {
+                path: dir.to_owned(),
+                tokenizer: tokenizer.vocab_size(),
+                model: spec.vocab_size,
+            });
+        }
+        let load =
+            LoadOptions { compute: options.compute.clone(), weights: options.weights, max_len: options.max_len };
+        let engine = Engine::new(model::load(dir, &load)?, &options.engine)?;
+        let mut eos_ids = config.eos_token_ids();
+        eos_ids.extend(tokenizer.eos_ids());
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
+        let record = Self::record_of(dir, options, &tokenizer)?;
+        Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
+    }
+
+    /// Name, hashes and formats of what is in `dir`, for the lock file.
+    fn record_of(
+        dir: &Path,
+        options: &TextModelOptions,
+        tokenizer: &ChatTokenizer,
+    ) -> Result<ModelRecord, TextModelError> {
+        let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let name = canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+        let (name, weights) = match (&options.label, options.weights) {
+            (Some(label), _) => (label.clone(), provenance::WeightsKind::EmbeddedDemo),
+            (None, WeightsKind::Dummy { seed }) => {
+                (format!("{name} (dummy weights, seed {seed})"), provenance::WeightsKind::Dummy)
+            }
+            (None, WeightsKind::Files) => (name, provenance::WeightsKind::Safetensors),
+        };
+        Ok(ModelRecord {
+            name,
+            path: dir.display().to_string(),
+            files: hashes(dir, options.weights == WeightsKind::Files)?,
+            template_sha256: tokenizer.template_sha256().map(str::to_owned),
+            license: card_license(dir),
+            dtype: options.compute.weight_dtype.as_str().to_owned(),
+            weights,
+        })
+    }
+
+    /// Engine and tokenizer, to work with both at once.
+    pub fn parts(&mut self) -> (&mut Engine, &ChatTokenizer) {
+        (&mut self.engine, &self.tokenizer)
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &ChatTokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokens that end an answer.
+    pub fn eos_ids(&self) -> &[u32] {
+        &self.eos_ids
+    }
+
+    /// Most sequences at once.
+    pub fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    /// A sampling default that the model's authors recommend (generation_config.json), for example `temperature`.
+    pub fn recommended(&self, field: &str) -> Option<f64> {
+        self.config.generation_number(field)
+    }
+
+    /// What was loaded.
+    pub fn record(&self) -> &ModelRecord {
+        &self.record
+    }
+}
+
+/// SHA-256 of the files that decide what the model computes; `weights`: the safetensors too.
+fn hashes(dir: &Path, weights: bool) -> Result<std::collections::BTreeMap<String, String>, TextModelError> {
+    use rayon::prelude::*;
+    const SMALL: [&str; 6] = [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "chat_template.json",
+    ];
+    let entries = std::fs::read_dir(dir).map_err(|source| ModelError::Io { path: dir.to_owned(), source })?;
+    let names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| SMALL.contains(&name.as_str()) || (weights && name.ends_with(".safetensors")))
+        .collect();
+    let hash = |name: String| {
+        let hash = provenance::sha256_file(&dir.join(&name))?;
+        Ok((name, hash))
+    };
+    names.into_par_iter().map(hash).collect::<Result<_, ProvenanceError>>().map_err(TextModelError::from)
+}
+
+/// The licence that the model's card states in its front matter, if there is a card.
+fn card_license(dir: &Path) -> Option<String> {
+    let card = std::fs::read_to_string(dir.join("README.md")).ok()?;
+    let front = card.strip_prefix("---")?.split("\n---").next()?;
+    let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
+    let license = line.trim().trim_matches(['"', '\'']);
+    (!license.is_empty()).then(|| license.to_owned())
+}
