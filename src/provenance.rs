@@ -148,7 +148,7 @@ pub struct ModelRecord {
     /// File name to lower-case hex SHA-256: every file, or `config.json` and the weights' index.
     pub files: BTreeMap<String, String>,
     pub template_sha256: Option<String>,
-    /// Licence identifier as the model's card states it, if known.
+    /// Licence identifier as the model's card states it, if known; not compared, for it changes no answer.
     pub license: Option<String>,
     pub dtype: String,
     pub weights: WeightsKind,
@@ -241,6 +241,11 @@ impl RunLock {
         let mut view = self.compared();
         if let Value::Object(fields) = &mut view {
             fields.insert("created".into(), json!(self.created));
+            for (role, model) in [("generator", &self.generator), ("judge", &self.judge)] {
+                if let (Some(Value::Object(view)), Some(model)) = (fields.get_mut(role), model) {
+                    view.insert("license".into(), json!(model.license));
+                }
+            }
             if let Some(Value::Object(source)) = fields.get_mut("source") {
                 source.insert("file".into(), json!(file_name_of(&self.source.path)));
             }
@@ -273,7 +278,6 @@ fn compared_model(model: &ModelRecord) -> Value {
         "name": model.name,
         "files": model.files,
         "template_sha256": model.template_sha256,
-        "license": model.license,
         "dtype": model.dtype,
         "weights": model.weights,
     })
