@@ -108,8 +108,10 @@ def check_dpo(dataset):
         vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     with tempfile.TemporaryDirectory() as folder:
+        # DPOTrainer loads its reference model again, by path.
+        LlamaForCausalLM(config).save_pretrained(f"{folder}/model")
         trainer = DPOTrainer(
-            model=LlamaForCausalLM(config),
+            model=f"{folder}/model",
             args=DPOConfig(
                 output_dir=folder, max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True, bf16=False
             ),

@@ -12,7 +12,7 @@ use super::{DatasetInput, DatasetOptions};
 use crate::provenance::ModelRecord;
 
 /// The whole card.
-pub fn render_card(input: &DatasetInput, options: &DatasetOptions, summary: &DatasetSummary) -> String {
+pub fn render_card(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> String {
     let title = title(input);
     let sections = [
         format!("---\n{}---\n\n# {title}\n", to_yaml(&front_matter(input, options, summary))),
@@ -28,7 +28,7 @@ pub fn render_card(input: &DatasetInput, options: &DatasetOptions, summary: &Dat
     sections.join("\n")
 }
 
-fn title(input: &DatasetInput) -> String {
+fn title(input: &DatasetInput<'_>) -> String {
     let language = input.language.name.split_whitespace().collect::<Vec<_>>().join(" ");
     if language.is_empty() {
         "Pairwright preferences".to_string()
@@ -37,7 +37,7 @@ fn title(input: &DatasetInput) -> String {
     }
 }
 
-fn front_matter(input: &DatasetInput, options: &DatasetOptions, summary: &DatasetSummary) -> Value {
+fn front_matter(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> Value {
     let has_human = summary.rating_histogram.contains_key("human");
     let (license, license_name) = license_fields(input);
     let mut fields = json!({});
@@ -117,7 +117,7 @@ fn size_category(num_rows: u64) -> &'static str {
 }
 
 /// What the dataset's terms depend on: name, licence if known.
-fn licence_parts<'a>(input: &'a DatasetInput) -> Vec<(&'static str, String, Option<&'a str>)> {
+fn licence_parts<'a>(input: &'a DatasetInput<'_>) -> Vec<(&'static str, String, Option<&'a str>)> {
     let source = input.origin.dataset.clone().unwrap_or_else(|| "the source file".to_string());
     let mut parts = vec![("source", source, input.origin.license.as_deref())];
     for (role, model) in [("generator", &input.lock.generator), ("judge", &input.lock.judge)] {
@@ -129,7 +129,7 @@ fn licence_parts<'a>(input: &'a DatasetInput) -> Vec<(&'static str, String, Opti
 }
 
 /// The `license` field, and `license_name` where that is `other`: one licence only if all parts have that one.
-fn license_fields(input: &DatasetInput) -> (String, Option<&'static str>) {
+fn license_fields(input: &DatasetInput<'_>) -> (String, Option<&'static str>) {
     let known: Option<Vec<&str>> = licence_parts(input).into_iter().map(|(_, _, license)| license).collect();
     match known.as_deref() {
         None | Some([]) => ("unknown".to_string(), None),
@@ -138,7 +138,7 @@ fn license_fields(input: &DatasetInput) -> (String, Option<&'static str>) {
     }
 }
 
-fn introduction(input: &DatasetInput, summary: &DatasetSummary) -> String {
+fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     let language = if input.language.name.is_empty() { "one language".to_string() } else { title_language(input) };
     let source = match &input.origin.dataset {
         Some(dataset) => inline_code(dataset),
@@ -153,12 +153,12 @@ fn introduction(input: &DatasetInput, summary: &DatasetSummary) -> String {
     )
 }
 
-fn title_language(input: &DatasetInput) -> String {
+fn title_language(input: &DatasetInput<'_>) -> String {
     let name = input.language.name.split_whitespace().collect::<Vec<_>>().join(" ");
     if input.language.code.is_empty() { name } else { format!("{name} ({})", inline_code(&input.language.code)) }
 }
 
-fn how_it_was_made(input: &DatasetInput, summary: &DatasetSummary) -> String {
+fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     let lock = input.lock;
     let model = |model: &Option<ModelRecord>| match model {
         Some(model) => {
@@ -223,7 +223,7 @@ fn ratings(summary: &DatasetSummary) -> String {
     text
 }
 
-fn limits(input: &DatasetInput, summary: &DatasetSummary) -> String {
+fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     let mut known = vec![
         "The labels are a model's opinion. This judge was not validated for this language, and no person has confirmed a pair."
             .to_string(),
@@ -278,7 +278,7 @@ fn loading(summary: &DatasetSummary) -> String {
     )
 }
 
-fn licence(input: &DatasetInput) -> String {
+fn licence(input: &DatasetInput<'_>) -> String {
     let rows: String = licence_parts(input)
         .into_iter()
         .map(|(role, name, license)| {

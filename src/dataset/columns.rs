@@ -56,9 +56,9 @@ pub fn judge_names<'a>(answers: impl Iterator<Item = &'a RatedAnswer<'a>>) -> Op
 }
 
 /// One batch of the `default` configuration.
-pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow]) -> Result<RecordBatch, ArrowError> {
-    let model = |answer: &RatedAnswer| Some(answer.candidate.model.clone());
-    let source = |answer: &RatedAnswer| Some(source_name(answer.candidate.source));
+pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow<'_>]) -> Result<RecordBatch, ArrowError> {
+    let model = |answer: &RatedAnswer<'_>| Some(answer.candidate.model.clone());
+    let source = |answer: &RatedAnswer<'_>| Some(source_name(answer.candidate.source));
     let columns: Columns = vec![
         (name::ID, strings(rows, |row| Some(row.judged.record.id.clone()))),
         (name::PROMPT, messages("user", rows.iter().map(|row| row.judged.record.prompt.as_str()))?),
@@ -79,8 +79,12 @@ pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow]) -> Result<RecordBat
 }
 
 /// One batch of the `raw` configuration. `is_same_model` says that generator and judge are one model.
-pub fn raw_batch(schema: &Arc<Schema>, rows: &[JudgedPrompt], is_same_model: bool) -> Result<RecordBatch, ArrowError> {
-    let first_generated = |row: &JudgedPrompt| {
+pub fn raw_batch(
+    schema: &Arc<Schema>,
+    rows: &[JudgedPrompt<'_>],
+    is_same_model: bool,
+) -> Result<RecordBatch, ArrowError> {
+    let first_generated = |row: &JudgedPrompt<'_>| {
         row.answers
             .iter()
             .map(|answer| answer.candidate)
@@ -88,7 +92,7 @@ pub fn raw_batch(schema: &Arc<Schema>, rows: &[JudgedPrompt], is_same_model: boo
             .cloned()
     };
     let index =
-        |row: &JudgedPrompt, pick: fn(&PreferencePair) -> usize| row.outcome.pair().map(|pair| pick(pair) as i64);
+        |row: &JudgedPrompt<'_>, pick: fn(&PreferencePair) -> usize| row.outcome.pair().map(|pair| pick(pair) as i64);
     let mut columns: Columns = vec![
         (name::ID, strings(rows, |row| Some(row.record.id.clone()))),
         (name::ROW_INDEX, ints(rows, |row| i64::try_from(row.record.row_index).ok())),
@@ -116,7 +120,7 @@ pub fn raw_batch(schema: &Arc<Schema>, rows: &[JudgedPrompt], is_same_model: boo
 }
 
 /// True if a judge of this prompt also wrote one of its answers.
-pub fn judged_own_answer(row: &JudgedPrompt) -> bool {
+pub fn judged_own_answer(row: &JudgedPrompt<'_>) -> bool {
     let authors = |judge: &str| {
         row.answers
             .iter()
@@ -126,16 +130,16 @@ pub fn judged_own_answer(row: &JudgedPrompt) -> bool {
 }
 
 /// The columns that hold one item per answer.
-fn answer_columns(rows: &[JudgedPrompt]) -> Result<Columns, ArrowError> {
-    let answers: Vec<&RatedAnswer> = rows.iter().flat_map(|row| &row.answers).collect();
+fn answer_columns(rows: &[JudgedPrompt<'_>]) -> Result<Columns, ArrowError> {
+    let answers: Vec<&RatedAnswer<'_>> = rows.iter().flat_map(|row| &row.answers).collect();
     let lengths = || rows.iter().map(|row| row.answers.len());
-    let reason = |answer: &&RatedAnswer| {
+    let reason = |answer: &&RatedAnswer<'_>| {
         answer.candidate.finish_reason.map(|reason| match reason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
         })
     };
-    let num_tokens = |answer: &&RatedAnswer| match answer.candidate.source {
+    let num_tokens = |answer: &&RatedAnswer<'_>| match answer.candidate.source {
         CandidateSource::Human => None,
         CandidateSource::Model => i64::try_from(answer.candidate.token_ids.len()).ok(),
     };
@@ -154,7 +158,7 @@ fn answer_columns(rows: &[JudgedPrompt]) -> Result<Columns, ArrowError> {
 }
 
 /// One struct per judge, answer and aspect.
-fn verdicts(rows: &[JudgedPrompt]) -> Result<ArrayRef, ArrowError> {
+fn verdicts(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
     let mut lengths = Vec::with_capacity(rows.len());
     let mut flat = Vec::new();
     for row in rows {

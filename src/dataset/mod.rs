@@ -130,14 +130,14 @@ pub struct DatasetInput<'a> {
 /// files there that are not the dataset's own stay as they are. Errors: options out of range, I/O.
 pub fn write_dataset(
     dir: &Path,
-    input: &DatasetInput,
+    input: &DatasetInput<'_>,
     options: &DatasetOptions,
 ) -> Result<DatasetSummary, DatasetError> {
     check_options(options)?;
     let human_answers = judged_human_answers(input);
     let prompts = judge_records(input, &human_answers, &options.pairing);
     let mut summary = summarise(input, &prompts, options);
-    let pairs: Vec<PairRow> = prompts.iter().filter_map(PairRow::of).collect();
+    let pairs: Vec<PairRow<'_>> = prompts.iter().filter_map(PairRow::of).collect();
     let splits = split_pairs(&pairs, options.test_split)?;
     let mut staging = Staging::new(dir)?;
     let staged = stage_files(&mut staging, input, options, &prompts, &splits, &mut summary);
@@ -160,7 +160,7 @@ fn check_options(options: &DatasetOptions) -> Result<(), DatasetError> {
 }
 
 /// Human answers as candidates where a judge rated a record's own answer and the candidates do not have it.
-fn judged_human_answers(input: &DatasetInput) -> Vec<Candidate> {
+fn judged_human_answers(input: &DatasetInput<'_>) -> Vec<Candidate> {
     let key = |id: &str, model: &str, sample_index: u32| (id.to_string(), model.to_string(), sample_index);
     let is_human = |source: &CandidateSource| *source == CandidateSource::Human;
     let mut known: HashSet<_> = input
@@ -229,7 +229,7 @@ fn judge_records<'a>(
         .collect()
 }
 
-fn summarise(input: &DatasetInput, prompts: &[JudgedPrompt], options: &DatasetOptions) -> DatasetSummary {
+fn summarise(input: &DatasetInput<'_>, prompts: &[JudgedPrompt<'_>], options: &DatasetOptions) -> DatasetSummary {
     let mut summary = DatasetSummary::count(prompts, &input.source_drops.0, options.pairing);
     let known: HashSet<&str> = input.records.iter().map(|record| record.id.as_str()).collect();
     let is_orphan = |id: &str| !known.contains(id);
@@ -237,7 +237,7 @@ fn summarise(input: &DatasetInput, prompts: &[JudgedPrompt], options: &DatasetOp
         input.candidates.iter().filter(|candidate| is_orphan(&candidate.record_id)).count() as u64;
     summary.num_orphan_verdicts = input.verdicts.iter().filter(|verdict| is_orphan(&verdict.record_id)).count() as u64;
     summary.same_model_judge = is_same_model(input.lock) || prompts.iter().any(judged_own_answer);
-    let mut pairs: Vec<PairRow> = prompts.iter().filter_map(PairRow::of).collect();
+    let mut pairs: Vec<PairRow<'_>> = prompts.iter().filter_map(PairRow::of).collect();
     pairs.sort_by_key(|pair| split_hash(&pair.judged.record.id));
     summary.samples = pairs.iter().take(NUM_SAMPLES).map(sample_of).collect();
     summary
@@ -260,8 +260,8 @@ fn split_hash(id: &str) -> u64 {
 
 /// Train and test, both in the order of `pairs`; test is empty if none is asked for.
 fn split_pairs<'a>(pairs: &[PairRow<'a>], split: Option<TestSplit>) -> Result<[Vec<PairRow<'a>>; 2], DatasetError> {
-    let hash = |pair: &PairRow| split_hash(&pair.judged.record.id);
-    let is_test: Box<dyn Fn(&PairRow) -> bool> = match split {
+    let hash = |pair: &PairRow<'_>| split_hash(&pair.judged.record.id);
+    let is_test: Box<dyn Fn(&PairRow<'_>) -> bool> = match split {
         None => Box::new(|_| false),
         // 53 bits, all that a float holds exactly.
         Some(TestSplit::Fraction(fraction)) => {
@@ -284,10 +284,10 @@ fn split_pairs<'a>(pairs: &[PairRow<'a>], split: Option<TestSplit>) -> Result<[V
 
 fn stage_files(
     staging: &mut Staging,
-    input: &DatasetInput,
+    input: &DatasetInput<'_>,
     options: &DatasetOptions,
-    prompts: &[JudgedPrompt],
-    [train, test]: &[Vec<PairRow>; 2],
+    prompts: &[JudgedPrompt<'_>],
+    [train, test]: &[Vec<PairRow<'_>>; 2],
     summary: &mut DatasetSummary,
 ) -> Result<(), DatasetError> {
     let lock = input.lock.published();

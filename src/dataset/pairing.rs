@@ -207,7 +207,7 @@ pub fn pair_record<'a>(
     ordered.sort_by(|a, b| by_identity(a, b).then_with(|| a.text.cmp(&b.text)));
     ordered.dedup();
     let is_conflict = ordered.windows(2).any(|two| matches!(two, [a, b] if by_identity(a, b) == Ordering::Equal));
-    let answers: Vec<RatedAnswer> =
+    let answers: Vec<RatedAnswer<'_>> =
         ordered.into_iter().map(|candidate| RatedAnswer::new(candidate, verdicts)).collect();
     let found = if is_blank(&record.prompt) {
         Err(DropReason::EmptyPrompt)
@@ -224,7 +224,7 @@ pub fn pair_record<'a>(
 }
 
 fn judge_difference(
-    answers: &[RatedAnswer],
+    answers: &[RatedAnswer<'_>],
     pair: PreferencePair,
     options: &PairingOptions,
 ) -> (Option<f64>, PairOutcome) {
@@ -239,7 +239,7 @@ fn judge_difference(
 }
 
 /// Best and worst usable answer, or the most telling reason why there are not two.
-fn extremes(answers: &[RatedAnswer], options: &PairingOptions) -> Result<PreferencePair, DropReason> {
+fn extremes(answers: &[RatedAnswer<'_>], options: &PairingOptions) -> Result<PreferencePair, DropReason> {
     if answers.len() < 2 {
         return Err(DropReason::MissingCandidate);
     }

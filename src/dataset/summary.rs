@@ -138,8 +138,8 @@ pub struct SamplePair {
 
 impl DatasetSummary {
     /// Counts the rows. `prompts` is in the order of the files; `source_drops` are the rows that reading the source left out.
-    pub fn count(prompts: &[JudgedPrompt], source_drops: &BTreeMap<String, u64>, pairing: PairingOptions) -> Self {
-        let pairs: Vec<PairRow> = prompts.iter().filter_map(PairRow::of).collect();
+    pub fn count(prompts: &[JudgedPrompt<'_>], source_drops: &BTreeMap<String, u64>, pairing: PairingOptions) -> Self {
+        let pairs: Vec<PairRow<'_>> = prompts.iter().filter_map(PairRow::of).collect();
         let mut drops = source_drops.clone();
         drops.retain(|_, num_rows| *num_rows > 0);
         for prompt in prompts {
@@ -148,7 +148,7 @@ impl DatasetSummary {
             }
         }
         let differences: Vec<f64> = prompts.iter().filter_map(|prompt| prompt.difference).collect();
-        let is_mixed = |pair: &&PairRow| pair.chosen.candidate.source != pair.rejected.candidate.source;
+        let is_mixed = |pair: &&PairRow<'_>| pair.chosen.candidate.source != pair.rejected.candidate.source;
         let num_mixed_pairs = count_of(pairs.iter().filter(is_mixed));
         let num_human_chosen = count_of(
             pairs.iter().filter(is_mixed).filter(|pair| pair.chosen.candidate.source == CandidateSource::Human),
@@ -158,14 +158,13 @@ impl DatasetSummary {
             num_pairs: count_of(differences.iter().filter(|&&difference| difference > 0.0 && difference >= margin)),
         };
         let visible_length = |text: &str| text.chars().filter(|character| !character.is_whitespace()).count();
-        let prompt_length = |pair: &PairRow| visible_length(&pair.judged.record.prompt);
-        let pair_length = |pair: &PairRow| {
+        let prompt_length = |pair: &PairRow<'_>| visible_length(&pair.judged.record.prompt);
+        let pair_length = |pair: &PairRow<'_>| {
             let [chosen, rejected] = [pair.chosen, pair.rejected].map(|answer| visible_length(&answer.candidate.text));
             prompt_length(pair) + chosen.max(rejected)
         };
-        let is_cut = |answer: &&crate::dataset::pairing::RatedAnswer| {
-            answer.candidate.finish_reason == Some(FinishReason::Length)
-        };
+        let is_cut =
+            |answer: &&super::pairing::RatedAnswer<'_>| answer.candidate.finish_reason == Some(FinishReason::Length);
         Self {
             num_rows_in: prompts.len() as u64 + source_drops.values().sum::<u64>(),
             num_records: prompts.len() as u64,
@@ -201,7 +200,7 @@ fn share(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn rating_histogram(prompts: &[JudgedPrompt]) -> BTreeMap<String, [u64; 5]> {
+fn rating_histogram(prompts: &[JudgedPrompt<'_>]) -> BTreeMap<String, [u64; 5]> {
     let mut histogram: BTreeMap<String, [u64; 5]> = BTreeMap::new();
     for answer in prompts.iter().flat_map(|prompt| &prompt.answers) {
         let Some(rating) = answer.rating.filter(|rating| rating.is_finite()) else { continue };
@@ -213,7 +212,7 @@ fn rating_histogram(prompts: &[JudgedPrompt]) -> BTreeMap<String, [u64; 5]> {
     histogram
 }
 
-fn length_stats(pairs: &[PairRow]) -> Option<LengthStats> {
+fn length_stats(pairs: &[PairRow<'_>]) -> Option<LengthStats> {
     let lengths: Vec<(f64, f64)> = pairs
         .iter()
         .map(|pair| [pair.chosen, pair.rejected].map(|answer| answer.candidate.text.chars().count() as f64))
@@ -226,7 +225,7 @@ fn length_stats(pairs: &[PairRow]) -> Option<LengthStats> {
     })
 }
 
-fn judge_health(prompts: &[JudgedPrompt]) -> Option<JudgeHealth> {
+fn judge_health(prompts: &[JudgedPrompt<'_>]) -> Option<JudgeHealth> {
     let verdicts: Vec<_> =
         prompts.iter().flat_map(|prompt| &prompt.answers).flat_map(|answer| &answer.verdicts).collect();
     let scores: Vec<&AspectScore> = verdicts.iter().flat_map(|verdict| &verdict.aspects).collect();
@@ -247,7 +246,7 @@ fn judge_health(prompts: &[JudgedPrompt]) -> Option<JudgeHealth> {
 }
 
 /// A pair as the report shows it, with long texts cut.
-pub fn sample_of(pair: &PairRow) -> SamplePair {
+pub fn sample_of(pair: &PairRow<'_>) -> SamplePair {
     let cut = |text: &str| {
         let mut shown: String = text.chars().take(MAX_SAMPLE_CHARACTERS).collect();
         if shown.len() < text.len() {

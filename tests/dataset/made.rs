@@ -6,7 +6,9 @@ use std::path::Path;
 
 use arrow::array::{Array, ListArray, RecordBatch, StringArray, StructArray};
 use pairwright::data::{DropCounts, PromptRecord};
-use pairwright::dataset::{CardLanguage, DatasetError, DatasetInput, DatasetOptions, DatasetSummary, Origin, write_dataset};
+use pairwright::dataset::{
+    CardLanguage, DatasetError, DatasetInput, DatasetOptions, DatasetSummary, Origin, write_dataset,
+};
 use pairwright::generate::{Candidate, CandidateSource, FinishReason};
 use pairwright::judge::{AspectScore, Verdict};
 use pairwright::provenance::{FileDigest, ModelRecord, RunLock, WeightsKind, sha256_hex};
@@ -78,8 +80,6 @@ pub fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
         rating,
         reliable: true,
     }
-}
-
 }
 
 /// Fisher-Yates with a small congruential generator.

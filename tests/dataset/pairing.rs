@@ -175,3 +175,4 @@ proptest! {
             prop_assert!(!text(&chosen).is_empty() && !text(&rejected).is_empty());
         }
     }
+}
