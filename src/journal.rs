@@ -29,7 +29,9 @@ const LINE_END: &str = "}\n";
 /// The first line of a journal: whose rows these are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalHeader {
+    /// [`JOURNAL_FORMAT_VERSION`] of the writer.
     pub format_version: u32,
+    /// The stage whose rows these are.
     pub stage: String,
     /// What the rows depend on, see [`crate::provenance::RunLock::run_hash`].
     pub parameter_hash: String,
@@ -52,7 +54,9 @@ impl JournalHeader {
 /// When rows are forced to disk without being asked: at the append after either limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncPolicy {
+    /// Rows appended since the last sync.
     pub max_unsynced_rows: u64,
+    /// Time since the last sync, looked at when a row is appended.
     pub max_unsynced_time: Duration,
 }
 
@@ -68,35 +72,84 @@ impl Default for SyncPolicy {
 pub struct TornTail {
     /// One-based line that was incomplete or damaged.
     pub line: u64,
+    /// Bytes cut off.
     pub size_bytes: u64,
 }
 
 /// What went wrong with a journal.
 #[derive(Debug, Error)]
 pub enum JournalError {
+    /// The file or its folder could not be read or written.
     #[error("cannot {action} the journal {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The first line is none of ours: a file of somebody else.
     #[error("{} is not a journal: its first line has another layout\nhint: choose another folder with --out", path.display())]
-    NotAJournal { path: PathBuf },
+    NotAJournal {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A bad line with good lines after it.
     #[error(
         "line {line} of the journal {} is damaged: {detail}; lines after it are intact, so this was no interrupted write\n\
          hint: restore the file from a copy, or delete it to do the stage again", path.display()
     )]
-    Damaged { path: PathBuf, line: u64, detail: &'static str },
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// One-based line.
+        line: u64,
+        /// What is wrong with the line.
+        detail: &'static str,
+    },
+    /// A line whose checksum holds and whose row is of another type.
     #[error(
         "line {line} of the journal {} is intact but is no row of this stage: {source}\n\
          hint: it was written by another version; use that version or another --out", path.display()
     )]
-    Row { path: PathBuf, line: u64, source: serde_json::Error },
+    Row {
+        /// The file or folder.
+        path: PathBuf,
+        /// One-based line.
+        line: u64,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// A header with another stage, parameter hash or format.
     #[error(
         "the journal {} belongs to another run: {field} is {got}, expected {expected}\n\
          hint: use another --out, or the parameters the run was started with", path.display()
     )]
-    OtherRun { path: PathBuf, field: &'static str, got: String, expected: String },
+    OtherRun {
+        /// The file or folder.
+        path: PathBuf,
+        /// The field of the header that differs.
+        field: &'static str,
+        /// The value found.
+        got: String,
+        /// The value wanted.
+        expected: String,
+    },
+    /// Another process has the journal open for appending.
     #[error("another process is writing the journal {}\nhint: wait for it, or use another --out", path.display())]
-    Locked { path: PathBuf },
+    Locked {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A row whose JSON would not read back.
     #[error("a row for the journal {} cannot be written so that it can be read back: {source}", path.display())]
-    Unwritable { path: PathBuf, source: serde_json::Error },
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
 }
 
 /// A journal open for appending rows of type `T`. Holds an exclusive lock on the file while it lives.
@@ -117,7 +170,9 @@ pub struct Journal<T> {
 pub struct JournalContent<T> {
     /// `None` if not even the header was written completely.
     pub header: Option<JournalHeader>,
+    /// All intact rows, in the order of writing.
     pub rows: Vec<T>,
+    /// The last line, if it is torn.
     pub torn_tail: Option<TornTail>,
     /// Length of the intact part.
     good_size_bytes: u64,

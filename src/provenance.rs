@@ -20,17 +20,41 @@ pub const LOCK_FORMAT_VERSION: u32 = 1;
 /// What went wrong with a file of provenance.
 #[derive(Debug, Error)]
 pub enum ProvenanceError {
+    /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file is JSON of another kind, or no JSON.
     #[error("{} is not a run lock: {source}\nhint: start the run in another folder with --out", path.display())]
-    NotALock { path: PathBuf, source: serde_json::Error },
+    NotALock {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// The lock was written by a later version.
     #[error(
         "{} has lock format {got}, expected at most {LOCK_FORMAT_VERSION}\nhint: it was written by a newer version; use that one",
         path.display()
     )]
-    NewerFormat { path: PathBuf, got: u32 },
+    NewerFormat {
+        /// The file or folder.
+        path: PathBuf,
+        /// The value found.
+        got: u32,
+    },
+    /// The lock could not be turned into JSON.
     #[error("cannot write the run lock as JSON: {source}")]
-    Serialise { source: serde_json::Error },
+    Serialise {
+        /// The cause.
+        source: serde_json::Error,
+    },
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProvenanceError {
@@ -106,6 +130,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), ProvenanceError> {
 pub struct FileDigest {
     /// Where it was on the machine that ran; not compared.
     pub path: String,
+    /// Length of the content.
     pub size_bytes: u64,
     /// Lower-case hex SHA-256 of the content.
     pub sha256: String,
@@ -123,7 +148,9 @@ impl FileDigest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightsKind {
+    /// Full weights in safetensors files.
     Safetensors,
+    /// Quantised weights in one file.
     Gguf,
     /// Weights drawn from a seed, for measurements.
     Dummy,
@@ -147,18 +174,24 @@ pub struct ModelRecord {
     pub path: String,
     /// File name to lower-case hex SHA-256: every file, or `config.json` and the weights' index.
     pub files: BTreeMap<String, String>,
+    /// Lower-case hex SHA-256 of the chat template's text.
     pub template_sha256: Option<String>,
     /// Licence identifier as the model's card states it, if known; not compared, for it changes no answer.
     pub license: Option<String>,
+    /// Number type of the computation, with the quantisation where there is one.
     pub dtype: String,
+    /// Where the weights came from.
     pub weights: WeightsKind,
 }
 
 /// What may differ between two machines without changing a single answer. Stored, never compared, never published.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
+    /// The device, in words.
     pub device: String,
+    /// Threads of the CPU used.
     pub num_threads: Option<u64>,
+    /// Sequences computed together at most.
     pub max_batch_size: Option<u64>,
     /// Anything else worth knowing later, for example the driver's version.
     pub notes: BTreeMap<String, String>,
@@ -167,18 +200,26 @@ pub struct Environment {
 /// The lock file of a run: all that its result depends on, and the environment it happened to run in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunLock {
+    /// [`LOCK_FORMAT_VERSION`] of the writer.
     pub format_version: u32,
+    /// Version of this tool.
     pub tool_version: String,
     /// RFC 3339: the run's pinned date, which templates that print a date also use. A continued run takes it over from
     /// the lock it finds, so it is not compared.
     pub created: String,
+    /// Seed of all sampling.
     pub seed: u64,
     /// Parameters by stage name. What must not matter (batch size, threads, paths) belongs in [`Environment`].
     pub parameters: BTreeMap<String, Value>,
+    /// The file the prompts came from.
     pub source: FileDigest,
+    /// The model that wrote answers.
     pub generator: Option<ModelRecord>,
+    /// The model that rated them.
     pub judge: Option<ModelRecord>,
+    /// Lower-case hex SHA-256 of the rubric's text.
     pub rubric_sha256: Option<String>,
+    /// Where it ran; not compared.
     #[serde(default)]
     pub environment: Environment,
 }

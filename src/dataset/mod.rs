@@ -45,25 +45,50 @@ const NUM_SAMPLES: usize = 10;
 /// What went wrong with writing a dataset. The folder then holds no half-written file.
 #[derive(Debug, Error)]
 pub enum DatasetError {
+    /// A file or folder could not be written.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A digest could not be taken or a folder not be synced.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
+    /// The Parquet writer failed.
     #[error("cannot write Parquet: {0}")]
     Parquet(#[from] parquet::errors::ParquetError),
+    /// The columns did not fit the schema.
     #[error("cannot build the dataset's columns: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A margin outside 0..=4.
     #[error(
         "the margin is {got}, expected a number from 0 to {MAX_MARGIN}\nhint: ratings lie on 1 to 5; try --margin {DEFAULT_MARGIN}"
     )]
-    Margin { got: f64 },
+    Margin {
+        /// The value found.
+        got: f64,
+    },
+    /// A fraction outside 0..1.
     #[error("the test fraction is {got}, expected more than 0 and less than 1\nhint: try --test-split 0.05")]
-    TestFraction { got: f64 },
+    TestFraction {
+        /// The value found.
+        got: f64,
+    },
+    /// A test split that would leave nothing to train on.
     #[error(
         "a test split of {asked} pairs was asked for, and there are {num_pairs} pairs, of which at least one must train\n\
          hint: ask for fewer with --test-split; answers and ratings are kept and will be read again"
     )]
-    TestSize { asked: u64, num_pairs: u64 },
+    TestSize {
+        /// Pairs asked for.
+        asked: u64,
+        /// Pairs there are.
+        num_pairs: u64,
+    },
 }
 
 impl DatasetError {
@@ -85,7 +110,9 @@ pub enum TestSplit {
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct DatasetOptions {
+    /// What makes a pair.
     pub pairing: PairingOptions,
+    /// The test split to cut off, if any.
     pub test_split: Option<TestSplit>,
     /// Add the `user_id` column, a pseudonym of a person, to `raw`. Off for anything that is published.
     pub include_user_id: bool,
@@ -114,15 +141,21 @@ pub struct Origin {
 /// All that a dataset is made from. Records, candidates and verdicts may come in any order.
 #[derive(Debug, Clone)]
 pub struct DatasetInput<'a> {
+    /// Every row that reading the source gave.
     pub records: &'a [PromptRecord],
+    /// Answers, in any order.
     pub candidates: &'a [Candidate],
+    /// Ratings, in any order.
     pub verdicts: &'a [Verdict],
     /// Record id to the reason with which an earlier stage gave the record up.
     pub failures: &'a BTreeMap<String, String>,
+    /// What the run was made from; goes into card and footer.
     pub lock: &'a RunLock,
     /// What reading the source dropped.
     pub source_drops: &'a DropCounts,
+    /// The language the card names.
     pub language: CardLanguage,
+    /// The source the card names.
     pub origin: Origin,
 }
 

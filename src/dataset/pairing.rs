@@ -39,15 +39,19 @@ impl Default for PairingOptions {
 pub enum DropReason {
     /// Best and worst answer are closer than the margin.
     Tie,
+    /// The judge did not want to rate one of the answers.
     UnreliableVerdict,
     /// Fewer than two answers.
     MissingCandidate,
+    /// An answer that no judge rated.
     MissingVerdict,
     /// A rating that is no number within 1..=5.
     InvalidRating,
     /// Best and worst answer have the same text.
     IdenticalAnswers,
+    /// An answer that shows nothing.
     EmptyAnswer,
+    /// A prompt that shows nothing.
     EmptyPrompt,
     /// The same prompt stood in an earlier row, which has the answers.
     DuplicatePrompt,
@@ -93,9 +97,13 @@ pub const PAIR: &str = "pair";
 /// Two answers to one prompt and how far apart the judge sees them. Indices point into [`JudgedPrompt::answers`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PreferencePair {
+    /// The better rated answer.
     pub chosen_index: usize,
+    /// The worse rated answer.
     pub rejected_index: usize,
+    /// Continuous, 1.0..=5.0.
     pub chosen_rating: f64,
+    /// Continuous, 1.0..=5.0.
     pub rejected_rating: f64,
     /// `chosen_rating - rejected_rating`, above zero.
     pub margin: f64,
@@ -104,7 +112,9 @@ pub struct PreferencePair {
 /// What became of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PairOutcome {
+    /// Two answers far enough apart.
     Pair(PreferencePair),
+    /// No pair, and why.
     Dropped(DropReason),
 }
 
@@ -129,6 +139,7 @@ impl PairOutcome {
 /// An answer with all that judges said of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RatedAnswer<'a> {
+    /// The answer itself.
     pub candidate: &'a Candidate,
     /// Distinct verdicts, by judge name.
     pub verdicts: Vec<&'a Verdict>,
@@ -180,10 +191,13 @@ impl<'a> RatedAnswer<'a> {
 /// One prompt, its answers in their fixed order (human first, then by model and index) and what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JudgedPrompt<'a> {
+    /// The prompt.
     pub record: &'a PromptRecord,
+    /// All distinct answers; `generations` in the files has this order.
     pub answers: Vec<RatedAnswer<'a>>,
     /// Rating of the best answer minus the worst, if there are two usable answers of different text; also of ties.
     pub difference: Option<f64>,
+    /// Pair, or reason.
     pub outcome: PairOutcome,
 }
 

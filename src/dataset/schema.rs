@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde_json::{Map, Value, json};
 
 /// Column and struct field names.
-pub mod name {
+pub(super) mod name {
     pub const ID: &str = "id";
     pub const PROMPT: &str = "prompt";
     pub const CHOSEN: &str = "chosen";

@@ -27,12 +27,17 @@ pub struct DatasetSummary {
     pub num_rows_in: u64,
     /// Rows that reading the source gave: the rows of `raw`.
     pub num_records: u64,
+    /// Pairs written, all splits.
     pub num_pairs: u64,
+    /// Pairs in the train split.
     pub num_train_pairs: u64,
+    /// Pairs in the test split.
     pub num_test_pairs: u64,
     /// Rows that are no pair by reason, those dropped while reading the source included.
     pub drops: BTreeMap<String, u64>,
+    /// The options the pairs were made with.
     pub pairing: PairingOptions,
+    /// How the number of pairs would move with the margin.
     pub pairs_at_margin: Vec<MarginCount>,
     /// Of the differences between best and worst answer of all rows that have two usable answers, ties included.
     pub margin_quantiles: Option<Quantiles>,
@@ -48,13 +53,17 @@ pub struct DatasetSummary {
     pub num_long_prompts: u64,
     /// Pairs in which prompt plus longer answer have more than [`TRL_MAX_LENGTH`] such characters.
     pub num_long_pairs: u64,
+    /// Of the answers in pairs; `None` without pairs.
     pub lengths: Option<LengthStats>,
+    /// `None` without verdicts.
     pub judge_health: Option<JudgeHealth>,
     /// Candidates and verdicts whose record is not among the records: a sign of a journal of another run.
     pub num_orphan_candidates: u64,
+    /// See `num_orphan_candidates`.
     pub num_orphan_verdicts: u64,
     /// True if generator and judge are one model.
     pub same_model_judge: bool,
+    /// What was written, the card excepted.
     pub files: Vec<WrittenFile>,
     /// For the report alone.
     #[serde(skip)]
@@ -64,19 +73,28 @@ pub struct DatasetSummary {
 /// How many pairs there would be at a margin.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct MarginCount {
+    /// Smallest rating difference.
     pub margin: f64,
+    /// Pairs there would be.
     pub num_pairs: u64,
 }
 
 /// Quantiles by nearest rank.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Quantiles {
+    /// Smallest value.
     pub min: f64,
+    /// Tenth percentile.
     pub p10: f64,
+    /// Lower quartile.
     pub p25: f64,
+    /// Median.
     pub p50: f64,
+    /// Upper quartile.
     pub p75: f64,
+    /// Ninetieth percentile.
     pub p90: f64,
+    /// Largest value.
     pub max: f64,
 }
 
@@ -104,7 +122,9 @@ impl Quantiles {
 /// Lengths of the answers in pairs, in characters (Unicode scalar values).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LengthStats {
+    /// Of chosen answers.
     pub chosen: Quantiles,
+    /// Of rejected answers.
     pub rejected: Quantiles,
     /// Share of pairs whose chosen answer is the longer one, 0..=1.
     pub chosen_longer_share: f64,
@@ -113,7 +133,9 @@ pub struct LengthStats {
 /// Whether the judge was willing and decided.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct JudgeHealth {
+    /// Names, sorted.
     pub judges: Vec<String>,
+    /// Verdicts given.
     pub num_verdicts: u64,
     /// Mean over all aspects of all verdicts, 0..=1.
     pub mean_label_mass: f64,
@@ -126,13 +148,21 @@ pub struct JudgeHealth {
 /// A pair to read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplePair {
+    /// The record.
     pub id: String,
+    /// Cut if long.
     pub prompt: String,
+    /// Cut if long.
     pub chosen: String,
+    /// Cut if long.
     pub rejected: String,
+    /// Who wrote the chosen answer.
     pub chosen_model: String,
+    /// Who wrote the rejected answer.
     pub rejected_model: String,
+    /// Continuous, 1.0..=5.0.
     pub chosen_rating: f64,
+    /// Continuous, 1.0..=5.0.
     pub rejected_rating: f64,
 }
 

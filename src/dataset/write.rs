@@ -37,6 +37,7 @@ pub struct WrittenFile {
     pub split: String,
     /// Path inside the dataset's folder, with `/`.
     pub path: String,
+    /// Rows in the file.
     pub num_rows: u64,
     /// Size of the file.
     pub size_bytes: u64,
