@@ -1,1 +1,374 @@
-//! Append-only journal of a stage: what was done survives a kill. Knows JSON lines, not what they mean.
+//! Append-only journal of a stage: what was done survives a kill, a full disk and a power cut.
+//! Knows JSON lines and checksums, not what the rows mean nor which stage writes them.
+//!
+//! A line is `{"crc":"<16 hex digits>","row":<JSON>}` with the XXH3-64 of the row's JSON text; the first line's row is the
+//! [`JournalHeader`]. A line counts once its newline is on disk. Only the last line can be torn by a kill, so a bad last
+//! line is cut off and reported, and a bad line anywhere else is an error: then something other than a kill happened.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::provenance::{folder_of, sync_folder};
+
+/// Version of the line layout above.
+pub const JOURNAL_FORMAT_VERSION: u32 = 1;
+
+const LINE_START: &str = "{\"crc\":\"";
+const CHECKSUM_HEX_DIGITS: usize = 16;
+const LINE_MIDDLE: &str = "\",\"row\":";
+const LINE_END: &str = "}\n";
+
+/// The first line of a journal: whose rows these are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalHeader {
+    /// [`JOURNAL_FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// The stage whose rows these are.
+    pub stage: String,
+    /// What the rows depend on, see [`crate::provenance::RunLock::run_hash`].
+    pub parameter_hash: String,
+    /// Version that created the file; for people, not compared.
+    pub tool_version: String,
+}
+
+impl JournalHeader {
+    /// A header of this version of the tool.
+    pub fn new(stage: impl Into<String>, parameter_hash: impl Into<String>) -> Self {
+        Self {
+            format_version: JOURNAL_FORMAT_VERSION,
+            stage: stage.into(),
+            parameter_hash: parameter_hash.into(),
+            tool_version: env!("CARGO_PKG_VERSION").to_string(),
+        }
+    }
+}
+
+/// When rows are forced to disk without being asked: at the append after either limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncPolicy {
+    /// Rows appended since the last sync.
+    pub max_unsynced_rows: u64,
+    /// Time since the last sync, looked at when a row is appended.
+    pub max_unsynced_time: Duration,
+}
+
+impl Default for SyncPolicy {
+    /// 64 rows or 5 seconds: at most that much is computed again after a power cut. A mere kill loses nothing.
+    fn default() -> Self {
+        Self { max_unsynced_rows: 64, max_unsynced_time: Duration::from_secs(5) }
+    }
+}
+
+/// What was cut off the end of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TornTail {
+    /// One-based line that was incomplete or damaged.
+    pub line: u64,
+    /// Bytes cut off.
+    pub size_bytes: u64,
+}
+
+/// What went wrong with a journal.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The file or its folder could not be read or written.
+    #[error("cannot {action} the journal {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The first line is none of ours: a file of somebody else.
+    #[error("{} is not a journal: its first line has another layout\nhint: choose another folder with --out", path.display())]
+    NotAJournal {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A bad line with good lines after it.
+    #[error(
+        "line {line} of the journal {} is damaged: {detail}; lines after it are intact, so this was no interrupted write\n\
+         hint: restore the file from a copy, or delete it to do the stage again", path.display()
+    )]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// One-based line.
+        line: u64,
+        /// What is wrong with the line.
+        detail: &'static str,
+    },
+    /// A line whose checksum holds and whose row is of another type.
+    #[error(
+        "line {line} of the journal {} is intact but is no row of this stage: {source}\n\
+         hint: it was written by another version; use that version or another --out", path.display()
+    )]
+    Row {
+        /// The file or folder.
+        path: PathBuf,
+        /// One-based line.
+        line: u64,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// A header with another stage, parameter hash or format.
+    #[error(
+        "the journal {} belongs to another run: {field} is {got}, expected {expected}\n\
+         hint: use another --out, or the parameters the run was started with", path.display()
+    )]
+    OtherRun {
+        /// The file or folder.
+        path: PathBuf,
+        /// The field of the header that differs.
+        field: &'static str,
+        /// The value found.
+        got: String,
+        /// The value wanted.
+        expected: String,
+    },
+    /// Another process has the journal open for appending.
+    #[error("another process is writing the journal {}\nhint: wait for it, or use another --out", path.display())]
+    Locked {
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A row whose JSON would not read back.
+    #[error("a row for the journal {} cannot be written so that it can be read back: {source}", path.display())]
+    Unwritable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+}
+
+/// A journal open for appending rows of type `T`. Holds an exclusive lock on the file while it lives.
+#[derive(Debug)]
+pub struct Journal<T> {
+    file: File,
+    path: PathBuf,
+    policy: SyncPolicy,
+    num_rows: u64,
+    num_unsynced_rows: u64,
+    last_sync: Instant,
+    torn_tail: Option<TornTail>,
+    row_type: PhantomData<fn() -> T>,
+}
+
+/// A journal as read: header, rows, and what a kill left at the end.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JournalContent<T> {
+    /// `None` if not even the header was written completely.
+    pub header: Option<JournalHeader>,
+    /// All intact rows, in the order of writing.
+    pub rows: Vec<T>,
+    /// The last line, if it is torn.
+    pub torn_tail: Option<TornTail>,
+    /// Length of the intact part.
+    good_size_bytes: u64,
+}
+
+impl<T: Serialize + DeserializeOwned> Journal<T> {
+    /// Creates the journal at `path`, or continues it: returns it and the rows it holds. A torn last line is cut off, see
+    /// [`Self::torn_tail`]. Errors: another stage or parameter hash, damage before the last line, a writer at work, I/O.
+    pub fn open(path: &Path, header: &JournalHeader) -> Result<(Self, Vec<T>), JournalError> {
+        Self::open_with_policy(path, header, SyncPolicy::default())
+    }
+
+    /// [`Self::open`] with an own fsync policy.
+    pub fn open_with_policy(
+        path: &Path,
+        header: &JournalHeader,
+        policy: SyncPolicy,
+    ) -> Result<(Self, Vec<T>), JournalError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(io_error("open", path))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked { path: path.to_path_buf() }),
+            // Some network file systems have no locks; the checksums still tell if two writers met.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let content = read_rows::<T>(&file, path)?;
+        let mut journal = Self {
+            file,
+            path: path.to_path_buf(),
+            policy,
+            num_rows: content.rows.len() as u64,
+            num_unsynced_rows: 0,
+            last_sync: Instant::now(),
+            torn_tail: content.torn_tail,
+            row_type: PhantomData,
+        };
+        if let Some(found) = &content.header {
+            check_header(path, found, header)?;
+        }
+        journal.truncate_to(content.good_size_bytes)?;
+        if content.header.is_none() {
+            let line = journal.encode(header)?;
+            journal.write_line(line.as_bytes())?;
+        }
+        journal.sync()?;
+        sync_folder(folder_of(path)).map_err(|error| io_error("sync the folder of", path)(io::Error::other(error)))?;
+        Ok((journal, content.rows))
+    }
+
+    /// Adds one row; on disk at the latest when the policy says so. On an error nothing of the row stays in the file.
+    /// A row that would not read back equal in kind (a NaN where a number must stand) is refused.
+    pub fn append(&mut self, row: &T) -> Result<(), JournalError> {
+        let line = self.encode(row)?;
+        self.write_line(line.as_bytes())?;
+        self.num_rows += 1;
+        self.num_unsynced_rows += 1;
+        let is_due = self.num_unsynced_rows >= self.policy.max_unsynced_rows
+            || self.last_sync.elapsed() >= self.policy.max_unsynced_time;
+        if is_due { self.sync() } else { Ok(()) }
+    }
+
+    fn encode<R: Serialize + DeserializeOwned>(&self, row: &R) -> Result<String, JournalError> {
+        let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };
+        let text = serde_json::to_string(row).map_err(unwritable)?;
+        serde_json::from_str::<R>(&text).map_err(unwritable)?;
+        Ok(encode_line(&text))
+    }
+}
+
+impl<T> Journal<T> {
+    /// Forces all rows to disk.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.file.sync_data().map_err(io_error("sync", &self.path))?;
+        self.num_unsynced_rows = 0;
+        self.last_sync = Instant::now();
+        Ok(())
+    }
+
+    /// What [`Journal::open`] cut off the end, if anything.
+    pub fn torn_tail(&self) -> Option<TornTail> {
+        self.torn_tail
+    }
+
+    /// Rows in the file, those found at opening included.
+    pub fn num_rows(&self) -> u64 {
+        self.num_rows
+    }
+
+    /// Appends a whole line, or takes back what was written of it (a full disk), so that a later append cannot turn a torn
+    /// last line into damage in the middle.
+    fn write_line(&mut self, line: &[u8]) -> Result<(), JournalError> {
+        let start = self.file.stream_position().map_err(io_error("read the position of", &self.path))?;
+        let Err(error) = self.file.write_all(line) else { return Ok(()) };
+        self.truncate_to(start)?;
+        Err(io_error("write", &self.path)(error))
+    }
+
+    fn truncate_to(&mut self, size_bytes: u64) -> Result<(), JournalError> {
+        self.file.set_len(size_bytes).map_err(io_error("cut the end of", &self.path))?;
+        self.file.seek(SeekFrom::Start(size_bytes)).map_err(io_error("seek in", &self.path))?;
+        Ok(())
+    }
+}
+
+impl<T> Drop for Journal<T> {
+    fn drop(&mut self) {
+        // Best effort: there is nobody left to tell, and the checksums reveal what did not reach the disk.
+        let _ = self.file.sync_data();
+    }
+}
+
+/// Reads a journal without changing or locking it, also while another process writes it. Errors as [`Journal::open`].
+pub fn read_journal<T: DeserializeOwned>(path: &Path) -> Result<JournalContent<T>, JournalError> {
+    let file = fs::File::open(path).map_err(io_error("open", path))?;
+    read_rows(&file, path)
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.to_path_buf();
+    move |source| JournalError::Io { action, path, source }
+}
+
+fn check_header(path: &Path, found: &JournalHeader, expected: &JournalHeader) -> Result<(), JournalError> {
+    let fields = [
+        ("format version", found.format_version.to_string(), expected.format_version.to_string()),
+        ("stage", found.stage.clone(), expected.stage.clone()),
+        ("parameter hash", found.parameter_hash.clone(), expected.parameter_hash.clone()),
+    ];
+    match fields.into_iter().find(|(_, got, expected)| got != expected) {
+        Some((field, got, expected)) => Err(JournalError::OtherRun { path: path.to_path_buf(), field, got, expected }),
+        None => Ok(()),
+    }
+}
+
+fn encode_line(row_text: &str) -> String {
+    let checksum = xxh3_64(row_text.as_bytes());
+    format!("{LINE_START}{checksum:016x}{LINE_MIDDLE}{row_text}{LINE_END}")
+}
+
+/// The row's JSON text of one line with its newline, or what is wrong with the line.
+fn decode_line(line: &[u8]) -> Result<&str, &'static str> {
+    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
+    let body = text.strip_suffix(LINE_END).ok_or("its end is missing")?;
+    let rest = body.strip_prefix(LINE_START).ok_or("it does not start as a journal line")?;
+    let (checksum, rest) = rest.split_at_checked(CHECKSUM_HEX_DIGITS).ok_or("its checksum is missing")?;
+    let row_text = rest.strip_prefix(LINE_MIDDLE).ok_or("its row is missing")?;
+    if format!("{:016x}", xxh3_64(row_text.as_bytes())) != checksum {
+        return Err("its checksum does not match");
+    }
+    Ok(row_text)
+}
+
+fn read_rows<T: DeserializeOwned>(file: &File, path: &Path) -> Result<JournalContent<T>, JournalError> {
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut content = JournalContent { header: None, rows: Vec::new(), torn_tail: None, good_size_bytes: 0 };
+    let mut line = Vec::new();
+    for line_number in 1u64.. {
+        line.clear();
+        let size_bytes = reader.read_until(b'\n', &mut line).map_err(io_error("read", path))? as u64;
+        if size_bytes == 0 {
+            break;
+        }
+        match decode_line(&line) {
+            Ok(row_text) => {
+                let shape = |source| JournalError::Row { path: path.to_path_buf(), line: line_number, source };
+                if content.header.is_none() {
+                    content.header = Some(serde_json::from_str(row_text).map_err(shape)?);
+                } else {
+                    content.rows.push(serde_json::from_str(row_text).map_err(shape)?);
+                }
+                content.good_size_bytes += size_bytes;
+            }
+            Err(detail) => {
+                let is_last = reader.fill_buf().map_err(io_error("read", path))?.is_empty();
+                if line_number == 1 && !could_be_torn_header(&line) {
+                    return Err(JournalError::NotAJournal { path: path.to_path_buf() });
+                }
+                if !is_last {
+                    return Err(JournalError::Damaged { path: path.to_path_buf(), line: line_number, detail });
+                }
+                content.torn_tail = Some(TornTail { line: line_number, size_bytes });
+            }
+        }
+    }
+    Ok(content)
+}
+
+/// Guards a stranger's file against being emptied: a torn first line must start as ours do, or be the zeros that some file
+/// systems leave after a power cut.
+fn could_be_torn_header(line: &[u8]) -> bool {
+    let start = LINE_START.as_bytes();
+    let is_ours = line.iter().zip(start).all(|(got, expected)| got == expected);
+    is_ours || line.iter().all(|&byte| byte == 0)
+}

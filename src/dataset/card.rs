@@ -1,0 +1,292 @@
+//! The dataset card, `README.md`: front matter that the Hub and the `datasets` library read, and a text for people.
+//! Knows what was written and from what; computes no number of its own.
+
+use arrow::datatypes::Schema;
+use serde_json::{Value, json};
+
+use super::report::{funnel_table, inline_code, quantiles_in_words};
+use super::schema::{card_features, default_columns, raw_columns, schema_of, type_in_words};
+use super::summary::{DatasetSummary, TRL_MAX_LENGTH};
+use super::yaml::to_yaml;
+use super::{DatasetInput, DatasetOptions};
+use crate::provenance::ModelRecord;
+
+/// The whole card.
+pub fn render_card(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> String {
+    let title = title(input);
+    let sections = [
+        format!("---\n{}---\n\n# {title}\n", to_yaml(&front_matter(input, options, summary))),
+        introduction(input, summary),
+        how_it_was_made(input, summary),
+        format!("## What became of the rows\n\n{}", funnel_table(summary)),
+        ratings(summary),
+        limits(input, summary),
+        columns(options),
+        loading(summary),
+        licence(input),
+    ];
+    sections.join("\n")
+}
+
+fn title(input: &DatasetInput<'_>) -> String {
+    let language = input.language.name.split_whitespace().collect::<Vec<_>>().join(" ");
+    if language.is_empty() {
+        "Pairwright preferences".to_string()
+    } else {
+        format!("Pairwright {language} preferences")
+    }
+}
+
+fn front_matter(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> Value {
+    let has_human = summary.rating_histogram.contains_key("human");
+    let (license, license_name) = license_fields(input);
+    let mut fields = json!({});
+    let Some(map) = fields.as_object_mut() else { return fields };
+    if !input.language.card_code.is_empty() {
+        map.insert("language".into(), json!([input.language.card_code]));
+        map.insert("multilinguality".into(), json!("monolingual"));
+    }
+    map.insert("license".into(), json!(license));
+    if let Some(license_name) = license_name {
+        map.insert("license_name".into(), json!(license_name));
+    }
+    map.insert("pretty_name".into(), json!(title(input)));
+    map.insert("size_categories".into(), json!([size_category(summary.num_pairs)]));
+    map.insert("task_categories".into(), json!(["text-generation"]));
+    map.insert(
+        "tags".into(),
+        json!(["dpo", "orpo", "preference", "rlaif", "synthetic", "conversational", "pairwright"]),
+    );
+    map.insert("annotations_creators".into(), json!(["machine-generated"]));
+    let creators = if has_human { json!(["crowdsourced", "machine-generated"]) } else { json!(["machine-generated"]) };
+    map.insert("language_creators".into(), creators);
+    if let Some(dataset) = &input.origin.dataset {
+        map.insert("source_datasets".into(), json!([format!("extended|{dataset}")]));
+    }
+    map.insert("configs".into(), configs(summary));
+    map.insert("dataset_info".into(), dataset_info(options, summary));
+    fields
+}
+
+fn configs(summary: &DatasetSummary) -> Value {
+    let config = |name: &str, folder: &str| {
+        let files: Vec<Value> = summary
+            .files
+            .iter()
+            .filter(|file| file.config == name)
+            .map(|file| json!({"split": file.split, "path": format!("{folder}/{}-*", file.split)}))
+            .collect();
+        json!({"config_name": name, "data_files": files})
+    };
+    let mut default = config("default", "data");
+    if let Some(map) = default.as_object_mut() {
+        map.insert("default".into(), json!(true));
+    }
+    json!([default, config("raw", "raw")])
+}
+
+fn dataset_info(options: &DatasetOptions, summary: &DatasetSummary) -> Value {
+    let info = |name: &str, schema: Schema| {
+        let files = || summary.files.iter().filter(|file| file.config == name);
+        let splits: Vec<Value> = files()
+            .map(|file| json!({"name": file.split, "num_bytes": file.arrow_size_bytes, "num_examples": file.num_rows}))
+            .collect();
+        json!({
+            "config_name": name,
+            "features": card_features(&schema),
+            "splits": splits,
+            "download_size": files().map(|file| file.size_bytes).sum::<u64>(),
+            "dataset_size": files().map(|file| file.arrow_size_bytes).sum::<u64>(),
+        })
+    };
+    json!([
+        info("default", schema_of(&default_columns())),
+        info("raw", schema_of(&raw_columns(options.include_user_id)))
+    ])
+}
+
+/// The Hub's bucket for a number of rows.
+fn size_category(num_rows: u64) -> &'static str {
+    match num_rows {
+        0..1_000 => "n<1K",
+        1_000..10_000 => "1K<n<10K",
+        10_000..100_000 => "10K<n<100K",
+        100_000..1_000_000 => "100K<n<1M",
+        _ => "1M<n<10M",
+    }
+}
+
+/// What the dataset's terms depend on: name, licence if known.
+fn licence_parts<'a>(input: &'a DatasetInput<'_>) -> Vec<(&'static str, String, Option<&'a str>)> {
+    let source = input.origin.dataset.clone().unwrap_or_else(|| "the source file".to_string());
+    let mut parts = vec![("source", source, input.origin.license.as_deref())];
+    for (role, model) in [("generator", &input.lock.generator), ("judge", &input.lock.judge)] {
+        if let Some(model) = model {
+            parts.push((role, model.name.clone(), model.license.as_deref()));
+        }
+    }
+    parts
+}
+
+/// The `license` field, and `license_name` where that is `other`: one licence only if all parts have that one.
+fn license_fields(input: &DatasetInput<'_>) -> (String, Option<&'static str>) {
+    let known: Option<Vec<&str>> = licence_parts(input).into_iter().map(|(_, _, license)| license).collect();
+    match known.as_deref() {
+        None | Some([]) => ("unknown".to_string(), None),
+        Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => (first.to_string(), None),
+        Some(_) => ("other".to_string(), Some("see-the-section-on-licences")),
+    }
+}
+
+fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+    let language = if input.language.name.is_empty() { "one language".to_string() } else { title_language(input) };
+    let source = match &input.origin.dataset {
+        Some(dataset) => inline_code(dataset),
+        None => "a local file".to_string(),
+    };
+    format!(
+        "{} preference pairs in {language} for DPO, ORPO and reward models. Prompts come from {source}; each pair holds two \
+         answers to one prompt, written by a person or a language model, and the ratings that a judge model gave them.\n\n\
+         The configuration `default` is ready for training. `raw` has all {} prompts that entered, with every answer, \
+         rating and the reason why a prompt gave no pair.\n",
+        summary.num_pairs, summary.num_records
+    )
+}
+
+fn title_language(input: &DatasetInput<'_>) -> String {
+    let name = input.language.name.split_whitespace().collect::<Vec<_>>().join(" ");
+    if input.language.code.is_empty() { name } else { format!("{name} ({})", inline_code(&input.language.code)) }
+}
+
+fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+    let lock = input.lock;
+    let model = |model: &Option<ModelRecord>| match model {
+        Some(model) => {
+            format!("{} ({}, {})", inline_code(&model.name), inline_code(&model.dtype), weights_in_words(model))
+        }
+        None => "none".to_string(),
+    };
+    let unreliable = if summary.pairing.drop_unreliable { "left out" } else { "kept" };
+    let rows = [
+        ("tool", format!("Pairwright {}", lock.tool_version)),
+        ("made", lock.created.clone()),
+        ("seed", lock.seed.to_string()),
+        ("generator", model(&lock.generator)),
+        ("judge", model(&lock.judge)),
+        ("rubric (SHA-256)", lock.rubric_sha256.as_deref().map_or("none".to_string(), inline_code)),
+        ("source file (SHA-256)", inline_code(&lock.source.sha256)),
+        ("smallest margin of a pair", summary.pairing.margin.to_string()),
+        ("unreliable verdicts", unreliable.to_string()),
+    ];
+    let table: String = rows.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
+    format!(
+        "## How it was made\n\nThe judge rates each answer on its own, so there is no first or second place to favour. A rating \
+         is the expectation of the labels 1 to 5 under the judge's probabilities; no text is generated. Of all answers to a \
+         prompt the best and the worst are paired; who wrote an answer plays no part. The lock of the run is in the footer \
+         of every Parquet file, under the key `pairwright`.\n\n| | |\n|---|---|\n{table}"
+    )
+}
+
+fn weights_in_words(model: &ModelRecord) -> &'static str {
+    use crate::provenance::WeightsKind::{Dummy, EmbeddedDemo, Gguf, Safetensors};
+    match model.weights {
+        Safetensors => "safetensors",
+        Gguf => "GGUF",
+        Dummy => "random weights",
+        EmbeddedDemo => "demonstration model",
+    }
+}
+
+fn ratings(summary: &DatasetSummary) -> String {
+    let mut text = String::from("## Ratings\n\n| answers by | 1 | 2 | 3 | 4 | 5 |\n|---|---:|---:|---:|---:|---:|\n");
+    for (source, bins) in &summary.rating_histogram {
+        let cells: Vec<String> = bins.iter().map(u64::to_string).collect();
+        text += &format!("| {source} | {} |\n", cells.join(" | "));
+    }
+    text += "\nRatings are continuous and rounded for this table.\n";
+    if let Some(share) = summary.chosen_human_share {
+        text += &format!(
+            "Of {} pairs of a human and a model answer, the human answer is chosen in {:.1} %.\n",
+            summary.num_mixed_pairs,
+            100.0 * share
+        );
+    }
+    if let Some(lengths) = &summary.lengths {
+        text += &format!(
+            "The chosen answer is the longer one in {:.1} % of the pairs. Characters of chosen answers: {}; of rejected \
+             answers: {}.\n",
+            100.0 * lengths.chosen_longer_share,
+            quantiles_in_words(&lengths.chosen, 0),
+            quantiles_in_words(&lengths.rejected, 0)
+        );
+    }
+    text
+}
+
+fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+    let mut known = vec![
+        "The labels are a model's opinion. This judge was not validated for this language, and no person has confirmed a pair."
+            .to_string(),
+        "Language identification was not applied: an answer may be in another language than its prompt.".to_string(),
+        format!(
+            "Length: {} of {} prompts have more than {TRL_MAX_LENGTH} characters that are not white space, and in {} pairs prompt \
+             and longer answer have so together. TRL's `max_length` is {TRL_MAX_LENGTH} tokens by default: longer pairs are \
+             cut, and DPO leaves out rows whose prompt alone fills it. How many tokens a character takes depends on your \
+             tokenizer.",
+            summary.num_long_prompts, summary.num_pairs, summary.num_long_pairs
+        ),
+    ];
+    if summary.num_truncated_answers > 0 {
+        known.push(format!("{} answers in pairs were cut at the token limit.", summary.num_truncated_answers));
+    }
+    if summary.same_model_judge {
+        known.push("The judge is the model that wrote answers, and models prefer their own.".to_string());
+    }
+    for (role, model) in [("generator", &input.lock.generator), ("judge", &input.lock.judge)] {
+        if let Some(model) = model.as_ref().filter(|model| model.weights.is_for_show()) {
+            known.push(format!(
+                "**The {role} {} is for show ({}): this dataset demonstrates the tool; train nothing on it.**",
+                inline_code(&model.name),
+                weights_in_words(model)
+            ));
+        }
+    }
+    format!("## Known limits\n\n{}\n", known.iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n"))
+}
+
+fn columns(options: &DatasetOptions) -> String {
+    let mut text = String::from("## Columns\n");
+    for (config, columns) in [("default", default_columns()), ("raw", raw_columns(options.include_user_id))] {
+        text += &format!("\n`{config}`:\n\n| column | type | |\n|---|---|---|\n");
+        for (name, data_type, note) in columns {
+            text += &format!("| `{name}` | `{}` | {note} |\n", type_in_words(&data_type));
+        }
+    }
+    text
+}
+
+fn loading(summary: &DatasetSummary) -> String {
+    let eval = if summary.num_test_pairs > 0 { ", eval_dataset=pairs[\"test\"]" } else { "" };
+    format!(
+        "## Loading\n\n```python\nfrom datasets import load_dataset\n\npairs = load_dataset(\"path/or/hub-id\")          # ready \
+         for TRL\nraw = load_dataset(\"path/or/hub-id\", \"raw\")     # every prompt, answer and verdict\n```\n\nDPO:\n\n```python\n\
+         from trl import DPOConfig, DPOTrainer\n\ntrainer = DPOTrainer(\n    model=\"your-model\",\n    args=DPOConfig(output_dir=\"dpo\"),\n    \
+         train_dataset=pairs[\"train\"]{eval},\n)\ntrainer.train()\n```\n\nORPO (an experimental trainer in newer TRL \
+         versions):\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\nfrom trl.experimental.orpo import ORPOConfig, ORPOTrainer\n\n\
+         trainer = ORPOTrainer(\n    model=AutoModelForCausalLM.from_pretrained(\"your-model\"),\n    args=ORPOConfig(output_dir=\"orpo\"),\n    train_dataset=pairs[\"train\"]{eval},\n    \
+         processing_class=AutoTokenizer.from_pretrained(\"your-model\"),\n)\ntrainer.train()\n```\n"
+    )
+}
+
+fn licence(input: &DatasetInput<'_>) -> String {
+    let rows: String = licence_parts(input)
+        .into_iter()
+        .map(|(role, name, license)| {
+            format!("| {role} | {} | {} |\n", inline_code(&name), license.map_or("unknown".to_string(), inline_code))
+        })
+        .collect();
+    format!(
+        "## Licences\n\nThe terms of the source and of both models apply to what was made with them.\n\n| | | licence |\n\
+         |---|---|---|\n{rows}"
+    )
+}

@@ -1,0 +1,233 @@
+//! From judged prompts to Arrow record batches, a bounded number of rows at a time. Knows rows and the schema; decides
+//! nothing and writes no file.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, StructArray, new_null_array,
+};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::error::ArrowError;
+
+use super::pairing::{JudgedPrompt, PreferencePair, RatedAnswer};
+use super::schema::{list_of, message_fields, name, verdict_fields};
+use crate::generate::{CandidateSource, FinishReason};
+
+/// Rows per record batch: text offsets are 32-bit, so a batch must stay below 2 GiB of text.
+pub const ROWS_PER_BATCH: usize = 1000;
+
+type Columns = Vec<(&'static str, ArrayRef)>;
+
+/// The word for a source in the columns.
+pub fn source_name(source: CandidateSource) -> &'static str {
+    match source {
+        CandidateSource::Human => "human",
+        CandidateSource::Model => "model",
+    }
+}
+
+/// A prompt that gave a pair, with both answers at hand.
+#[derive(Debug, Clone, Copy)]
+pub struct PairRow<'a> {
+    pub judged: &'a JudgedPrompt<'a>,
+    pub pair: &'a PreferencePair,
+    pub chosen: &'a RatedAnswer<'a>,
+    pub rejected: &'a RatedAnswer<'a>,
+}
+
+impl<'a> PairRow<'a> {
+    /// The row of a judged prompt, if it is a pair.
+    pub fn of(judged: &'a JudgedPrompt<'a>) -> Option<Self> {
+        let pair = judged.outcome.pair()?;
+        let chosen = judged.answers.get(pair.chosen_index)?;
+        let rejected = judged.answers.get(pair.rejected_index)?;
+        Some(Self { judged, pair, chosen, rejected })
+    }
+}
+
+/// Names of the judges that rated some answers, sorted and joined by a comma; `None` if none did.
+pub fn judge_names<'a>(answers: impl Iterator<Item = &'a RatedAnswer<'a>>) -> Option<String> {
+    let mut names: Vec<&str> =
+        answers.flat_map(|answer| answer.verdicts.iter().map(|verdict| verdict.judge.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// One batch of the `default` configuration.
+pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow<'_>]) -> Result<RecordBatch, ArrowError> {
+    let model = |answer: &RatedAnswer<'_>| Some(answer.candidate.model.clone());
+    let source = |answer: &RatedAnswer<'_>| Some(source_name(answer.candidate.source));
+    let columns: Columns = vec![
+        (name::ID, strings(rows, |row| Some(row.judged.record.id.clone()))),
+        (name::PROMPT, messages("user", rows.iter().map(|row| row.judged.record.prompt.as_str()))?),
+        (name::CHOSEN, messages("assistant", rows.iter().map(|row| row.chosen.candidate.text.as_str()))?),
+        (name::REJECTED, messages("assistant", rows.iter().map(|row| row.rejected.candidate.text.as_str()))?),
+        (name::CHOSEN_RATING, floats(rows, |row| Some(row.pair.chosen_rating))),
+        (name::REJECTED_RATING, floats(rows, |row| Some(row.pair.rejected_rating))),
+        (name::MARGIN, floats(rows, |row| Some(row.pair.margin))),
+        (name::CHOSEN_SOURCE, strings(rows, |row| source(row.chosen))),
+        (name::REJECTED_SOURCE, strings(rows, |row| source(row.rejected))),
+        (name::CHOSEN_MODEL, strings(rows, |row| model(row.chosen))),
+        (name::REJECTED_MODEL, strings(rows, |row| model(row.rejected))),
+        (name::JUDGE_MODEL, strings(rows, |row| judge_names([row.chosen, row.rejected].into_iter()))),
+        (name::LANGUAGE, strings(rows, |row| Some(row.judged.record.language.clone()))),
+        (name::LANGUAGE_CODE, strings(rows, |row| Some(row.judged.record.language_code.clone()))),
+    ];
+    assemble(schema, columns, rows.len())
+}
+
+/// One batch of the `raw` configuration. `is_same_model` says that generator and judge are one model.
+pub fn raw_batch(
+    schema: &Arc<Schema>,
+    rows: &[JudgedPrompt<'_>],
+    is_same_model: bool,
+) -> Result<RecordBatch, ArrowError> {
+    let first_generated = |row: &JudgedPrompt<'_>| {
+        row.answers
+            .iter()
+            .map(|answer| answer.candidate)
+            .find(|answer| answer.source == CandidateSource::Model)
+            .cloned()
+    };
+    let index =
+        |row: &JudgedPrompt<'_>, pick: fn(&PreferencePair) -> usize| row.outcome.pair().map(|pair| pick(pair) as i64);
+    let mut columns: Columns = vec![
+        (name::ID, strings(rows, |row| Some(row.record.id.clone()))),
+        (name::ROW_INDEX, ints(rows, |row| i64::try_from(row.record.row_index).ok())),
+        (name::INSTRUCTION, strings(rows, |row| Some(row.record.prompt.clone()))),
+        (name::TARGETS, strings(rows, |row| row.record.response.clone())),
+        (name::LANGUAGE, strings(rows, |row| Some(row.record.language.clone()))),
+        (name::LANGUAGE_CODE, strings(rows, |row| Some(row.record.language_code.clone()))),
+        (name::ANNOTATION_TYPE, strings(rows, |row| row.record.annotation_type.clone())),
+        (name::USER_ID, strings(rows, |row| row.record.user_id.clone())),
+        (name::GENERATION, strings(rows, |row| first_generated(row).map(|answer| answer.text))),
+        (name::GENERATION_MODEL, strings(rows, |row| first_generated(row).map(|answer| answer.model))),
+        (name::MODEL_NAME, strings(rows, |row| judge_names(row.answers.iter()))),
+        (name::OUTCOME, strings(rows, |row| Some(row.outcome.as_str().to_string()))),
+        (name::CHOSEN_INDEX, ints(rows, |row| index(row, |pair| pair.chosen_index))),
+        (name::REJECTED_INDEX, ints(rows, |row| index(row, |pair| pair.rejected_index))),
+        (name::MARGIN, floats(rows, |row| row.difference)),
+        (
+            name::SAME_MODEL_JUDGE,
+            Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(is_same_model || judged_own_answer(row))))),
+        ),
+        (name::VERDICTS, verdicts(rows)?),
+    ];
+    columns.extend(answer_columns(rows)?);
+    assemble(schema, columns, rows.len())
+}
+
+/// True if a judge of this prompt also wrote one of its answers.
+pub fn judged_own_answer(row: &JudgedPrompt<'_>) -> bool {
+    let authors = |judge: &str| {
+        row.answers
+            .iter()
+            .any(|answer| answer.candidate.source == CandidateSource::Model && answer.candidate.model == judge)
+    };
+    row.answers.iter().flat_map(|answer| &answer.verdicts).any(|verdict| authors(&verdict.judge))
+}
+
+/// The columns that hold one item per answer.
+fn answer_columns(rows: &[JudgedPrompt<'_>]) -> Result<Columns, ArrowError> {
+    let answers: Vec<&RatedAnswer<'_>> = rows.iter().flat_map(|row| &row.answers).collect();
+    let lengths = || rows.iter().map(|row| row.answers.len());
+    let reason = |answer: &&RatedAnswer<'_>| {
+        answer.candidate.finish_reason.map(|reason| match reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+        })
+    };
+    let num_tokens = |answer: &&RatedAnswer<'_>| match answer.candidate.source {
+        CandidateSource::Human => None,
+        CandidateSource::Model => i64::try_from(answer.candidate.token_ids.len()).ok(),
+    };
+    Ok(vec![
+        (name::GENERATIONS, list(lengths(), strings(&answers, |answer| Some(answer.candidate.text.clone())))?),
+        (name::GENERATION_MODELS, list(lengths(), strings(&answers, |answer| Some(answer.candidate.model.clone())))?),
+        (
+            name::GENERATION_SOURCES,
+            list(lengths(), strings(&answers, |answer| Some(source_name(answer.candidate.source))))?,
+        ),
+        (name::FINISH_REASONS, list(lengths(), strings(&answers, reason))?),
+        (name::TOKEN_COUNTS, list(lengths(), ints(&answers, num_tokens))?),
+        (name::LOGPROBS, list(lengths(), floats(&answers, |answer| answer.candidate.logprob))?),
+        (name::RATINGS, list(lengths(), floats(&answers, |answer| answer.rating))?),
+    ])
+}
+
+/// One struct per judge, answer and aspect.
+fn verdicts(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
+    let mut lengths = Vec::with_capacity(rows.len());
+    let mut flat = Vec::new();
+    for row in rows {
+        let before = flat.len();
+        for (index, answer) in row.answers.iter().enumerate() {
+            for verdict in &answer.verdicts {
+                flat.extend(verdict.aspects.iter().map(|score| (index as i64, *verdict, score)));
+            }
+        }
+        lengths.push(flat.len() - before);
+    }
+    let labels: Vec<f64> = flat.iter().flat_map(|(_, _, score)| score.distribution).collect();
+    let distributions =
+        list(flat.iter().map(|(_, _, score)| score.distribution.len()), floats(&labels, |label| Some(*label)))?;
+    let columns: Columns = vec![
+        (name::JUDGE, strings(&flat, |(_, verdict, _)| Some(verdict.judge.clone()))),
+        (name::GENERATION_INDEX, ints(&flat, |(index, _, _)| Some(*index))),
+        (name::ASPECT, strings(&flat, |(_, _, score)| Some(score.aspect.clone()))),
+        (name::DISTRIBUTION, distributions),
+        (name::MEAN, floats(&flat, |(_, _, score)| Some(score.mean))),
+        (name::ENTROPY, floats(&flat, |(_, _, score)| Some(score.entropy))),
+        (name::LABEL_MASS, floats(&flat, |(_, _, score)| Some(score.label_mass))),
+        (name::RELIABLE, Arc::new(BooleanArray::from_iter(flat.iter().map(|(_, verdict, _)| Some(verdict.reliable))))),
+    ];
+    list(lengths.into_iter(), structs(verdict_fields(), columns, flat.len())?)
+}
+
+/// One message per row, as a list of one.
+fn messages<'a>(role: &'static str, texts: impl Iterator<Item = &'a str>) -> Result<ArrayRef, ArrowError> {
+    let contents = StringArray::from_iter(texts.map(Some));
+    let num_rows = arrow::array::Array::len(&contents);
+    let roles = StringArray::from_iter(std::iter::repeat_n(Some(role), num_rows));
+    let columns: Columns = vec![(name::ROLE, Arc::new(roles)), (name::CONTENT, Arc::new(contents))];
+    list(std::iter::repeat_n(1, num_rows), structs(message_fields(), columns, num_rows)?)
+}
+
+fn strings<R, S: AsRef<str>>(rows: &[R], value: impl Fn(&R) -> Option<S>) -> ArrayRef {
+    Arc::new(StringArray::from_iter(rows.iter().map(value)))
+}
+
+fn floats<R>(rows: &[R], value: impl Fn(&R) -> Option<f64>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter(rows.iter().map(value)))
+}
+
+fn ints<R>(rows: &[R], value: impl Fn(&R) -> Option<i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter(rows.iter().map(value)))
+}
+
+fn list(lengths: impl Iterator<Item = usize>, values: ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let DataType::List(item) = list_of(values.data_type().clone()) else {
+        return Err(ArrowError::SchemaError("a list's type is a list".into()));
+    };
+    Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
+}
+
+fn structs(fields: Fields, columns: Columns, num_rows: usize) -> Result<ArrayRef, ArrowError> {
+    let arrays = in_order(&fields, columns, num_rows)?;
+    Ok(Arc::new(StructArray::try_new(fields, arrays, None)?))
+}
+
+fn assemble(schema: &Arc<Schema>, columns: Columns, num_rows: usize) -> Result<RecordBatch, ArrowError> {
+    RecordBatch::try_new(schema.clone(), in_order(schema.fields(), columns, num_rows)?)
+}
+
+/// The arrays in the order of `fields`; a field that nobody fills is null throughout.
+fn in_order(fields: &Fields, columns: Columns, num_rows: usize) -> Result<Vec<ArrayRef>, ArrowError> {
+    let array_of = |field: &Arc<Field>| {
+        let found = columns.iter().find(|(name, _)| name == field.name()).map(|(_, array)| array.clone());
+        found.unwrap_or_else(|| new_null_array(field.data_type(), num_rows))
+    };
+    Ok(fields.iter().map(array_of).collect())
+}

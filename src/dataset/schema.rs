@@ -1,0 +1,229 @@
+//! The only place that spells the columns of what is written: two Arrow schemas, their description for the card, and the
+//! same features as the `datasets` library notes them. Knows no rows.
+//!
+//! TRL gives a meaning to extra columns called `tools`, `chat_template_kwargs`, `image` and `images`: none is used here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema};
+use serde_json::{Map, Value, json};
+
+/// Column and struct field names.
+pub(super) mod name {
+    pub const ID: &str = "id";
+    pub const PROMPT: &str = "prompt";
+    pub const CHOSEN: &str = "chosen";
+    pub const REJECTED: &str = "rejected";
+    pub const CHOSEN_RATING: &str = "chosen_rating";
+    pub const REJECTED_RATING: &str = "rejected_rating";
+    pub const MARGIN: &str = "margin";
+    pub const CHOSEN_SOURCE: &str = "chosen_source";
+    pub const REJECTED_SOURCE: &str = "rejected_source";
+    pub const CHOSEN_MODEL: &str = "chosen_model";
+    pub const REJECTED_MODEL: &str = "rejected_model";
+    pub const JUDGE_MODEL: &str = "judge_model";
+    pub const LANGUAGE: &str = "language";
+    pub const LANGUAGE_CODE: &str = "language_code";
+    pub const ROW_INDEX: &str = "row_index";
+    pub const INSTRUCTION: &str = "instruction";
+    pub const TARGETS: &str = "targets";
+    pub const ANNOTATION_TYPE: &str = "annotation_type";
+    pub const GENERATION: &str = "generation";
+    pub const GENERATION_MODEL: &str = "generation_model";
+    pub const PREDICTED_LANGUAGE: &str = "predicted_generation_language";
+    pub const PREDICTED_LANGUAGE_SCORE: &str = "predicted_generation_language_score";
+    pub const GENERATIONS: &str = "generations";
+    pub const GENERATION_MODELS: &str = "generation_models";
+    pub const GENERATION_SOURCES: &str = "generation_sources";
+    pub const FINISH_REASONS: &str = "finish_reasons";
+    pub const TOKEN_COUNTS: &str = "generation_token_counts";
+    pub const LOGPROBS: &str = "generation_logprobs";
+    pub const RATINGS: &str = "ratings";
+    pub const RATIONALES: &str = "rationales";
+    pub const MODEL_NAME: &str = "model_name";
+    pub const OUTCOME: &str = "outcome";
+    pub const CHOSEN_INDEX: &str = "chosen_index";
+    pub const REJECTED_INDEX: &str = "rejected_index";
+    pub const VERDICTS: &str = "verdicts";
+    pub const SAME_MODEL_JUDGE: &str = "same_model_judge";
+    pub const USER_ID: &str = "user_id";
+    /// Fields of a message.
+    pub const ROLE: &str = "role";
+    pub const CONTENT: &str = "content";
+    /// Fields of a verdict.
+    pub const JUDGE: &str = "judge";
+    pub const GENERATION_INDEX: &str = "generation_index";
+    pub const ASPECT: &str = "aspect";
+    pub const DISTRIBUTION: &str = "distribution";
+    pub const MEAN: &str = "mean";
+    pub const ENTROPY: &str = "entropy";
+    pub const LABEL_MASS: &str = "label_mass";
+    pub const RELIABLE: &str = "reliable";
+}
+
+/// Key of the footer entry, and of the schema metadata, that the `datasets` library reads its features from.
+pub const HUGGINGFACE_KEY: &str = "huggingface";
+
+/// A column with the sentence that the card says of it.
+type Column = (&'static str, DataType, &'static str);
+
+/// The list type with the item name that the Parquet format prescribes.
+pub fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("element", item, true)))
+}
+
+/// Fields of one chat message.
+pub fn message_fields() -> Fields {
+    Fields::from(vec![string_field(name::ROLE), string_field(name::CONTENT)])
+}
+
+/// Fields of one aspect of one verdict.
+pub fn verdict_fields() -> Fields {
+    Fields::from(vec![
+        string_field(name::JUDGE),
+        Field::new(name::GENERATION_INDEX, DataType::Int64, true),
+        string_field(name::ASPECT),
+        Field::new(name::DISTRIBUTION, list_of(DataType::Float64), true),
+        Field::new(name::MEAN, DataType::Float64, true),
+        Field::new(name::ENTROPY, DataType::Float64, true),
+        Field::new(name::LABEL_MASS, DataType::Float64, true),
+        Field::new(name::RELIABLE, DataType::Boolean, true),
+    ])
+}
+
+fn string_field(name: &str) -> Field {
+    Field::new(name, DataType::Utf8, true)
+}
+
+/// Columns of the `default` configuration: TRL's explicit conversational form, then where each side comes from.
+pub fn default_columns() -> Vec<Column> {
+    let messages = || list_of(DataType::Struct(message_fields()));
+    vec![
+        (name::ID, DataType::Utf8, "SHA-256 of the prompt's UTF-8 bytes"),
+        (name::PROMPT, messages(), "one user message"),
+        (name::CHOSEN, messages(), "one assistant message: the answer with the higher rating"),
+        (name::REJECTED, messages(), "one assistant message: the answer with the lower rating"),
+        (name::CHOSEN_RATING, DataType::Float64, "judge's expected label, 1 to 5, continuous"),
+        (name::REJECTED_RATING, DataType::Float64, "the same for the rejected answer"),
+        (name::MARGIN, DataType::Float64, "chosen minus rejected rating"),
+        (name::CHOSEN_SOURCE, DataType::Utf8, "`human` or `model`"),
+        (name::REJECTED_SOURCE, DataType::Utf8, "`human` or `model`"),
+        (name::CHOSEN_MODEL, DataType::Utf8, "model that wrote the chosen answer, or `human`"),
+        (name::REJECTED_MODEL, DataType::Utf8, "model that wrote the rejected answer, or `human`"),
+        (name::JUDGE_MODEL, DataType::Utf8, "model that rated both answers"),
+        (name::LANGUAGE, DataType::Utf8, "language name as the source spells it"),
+        (name::LANGUAGE_CODE, DataType::Utf8, "language code as the source spells it"),
+    ]
+}
+
+/// Columns of the `raw` configuration: every prompt that entered, pair or not, with everything that was said of it.
+/// `user_id`, a person's pseudonym, is there only if asked for.
+pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
+    let strings = || list_of(DataType::Utf8);
+    let mut columns = vec![
+        (name::ID, DataType::Utf8, "SHA-256 of the prompt's UTF-8 bytes"),
+        (name::ROW_INDEX, DataType::Int64, "zero-based row in the source file"),
+        (name::INSTRUCTION, DataType::Utf8, "the prompt"),
+        (name::TARGETS, DataType::Utf8, "the source's human answer; null if it has none"),
+        (name::LANGUAGE, DataType::Utf8, "language name as the source spells it"),
+        (name::LANGUAGE_CODE, DataType::Utf8, "language code as the source spells it"),
+        (name::ANNOTATION_TYPE, DataType::Utf8, "as in the source"),
+        (name::GENERATION, DataType::Utf8, "the first answer that a model wrote"),
+        (name::GENERATION_MODEL, DataType::Utf8, "the model that wrote it"),
+        (name::PREDICTED_LANGUAGE, DataType::Utf8, "null: no language identification was run"),
+        (name::PREDICTED_LANGUAGE_SCORE, DataType::Float64, "null: no language identification was run"),
+        (name::GENERATIONS, strings(), "all answers: human first, then by model and index"),
+        (name::GENERATION_MODELS, strings(), "who wrote each answer: a model, or `human`"),
+        (name::GENERATION_SOURCES, strings(), "`human` or `model`, for each answer"),
+        (name::FINISH_REASONS, strings(), "`stop` or `length` (cut at the token limit); null for human answers"),
+        (name::TOKEN_COUNTS, list_of(DataType::Int64), "generated tokens; null for human answers"),
+        (name::LOGPROBS, list_of(DataType::Float64), "sum of natural-log probabilities of the tokens; may be null"),
+        (name::RATINGS, list_of(DataType::Float64), "judge's expected label for each answer, 1 to 5; may be null"),
+        (name::RATIONALES, strings(), "null: ratings are read from label probabilities, no text is generated"),
+        (name::MODEL_NAME, DataType::Utf8, "the judge"),
+        (name::OUTCOME, DataType::Utf8, "`pair`, or the reason why the row is none"),
+        (name::CHOSEN_INDEX, DataType::Int64, "position of the chosen answer in `generations`; null without a pair"),
+        (name::REJECTED_INDEX, DataType::Int64, "position of the rejected answer; null without a pair"),
+        (name::MARGIN, DataType::Float64, "best minus worst usable rating, also of ties; may be null"),
+        (
+            name::VERDICTS,
+            list_of(DataType::Struct(verdict_fields())),
+            "per judge, answer and aspect: probabilities of the labels 1 to 5, their mean, entropy (nats), label mass",
+        ),
+        (name::SAME_MODEL_JUDGE, DataType::Boolean, "true if the judge also wrote one of the answers"),
+    ];
+    if include_user_id {
+        columns.push((name::USER_ID, DataType::Utf8, "the source's pseudonym of the human author"));
+    }
+    columns
+}
+
+/// The Arrow schema of some columns, carrying the features for the `datasets` library.
+pub fn schema_of(columns: &[Column]) -> Schema {
+    let fields: Vec<Field> =
+        columns.iter().map(|(name, data_type, _)| Field::new(*name, data_type.clone(), true)).collect();
+    let schema = Schema::new(fields);
+    let metadata = HashMap::from([(HUGGINGFACE_KEY.to_string(), huggingface_metadata(&schema))]);
+    schema.with_metadata(metadata)
+}
+
+/// The value of [`HUGGINGFACE_KEY`], in the layout that `datasets` writes itself.
+pub fn huggingface_metadata(schema: &Schema) -> String {
+    json!({"info": {"features": feature_map(schema.fields())}}).to_string()
+}
+
+fn feature_map(fields: &Fields) -> Value {
+    Value::Object(fields.iter().map(|field| (field.name().clone(), feature(field.data_type()))).collect::<Map<_, _>>())
+}
+
+fn feature(data_type: &DataType) -> Value {
+    match data_type {
+        DataType::List(item) => json!({"feature": feature(item.data_type()), "_type": "List"}),
+        DataType::Struct(fields) => feature_map(fields),
+        scalar => json!({"dtype": dtype_name(scalar), "_type": "Value"}),
+    }
+}
+
+/// The `features` list of a card's `dataset_info`.
+pub fn card_features(schema: &Schema) -> Value {
+    card_fields(schema.fields())
+}
+
+fn card_fields(fields: &Fields) -> Value {
+    let describe = |field: &Arc<Field>| {
+        let (key, value) = card_type(field.data_type());
+        Value::Object(Map::from_iter([("name".to_string(), json!(field.name())), (key.to_string(), value)]))
+    };
+    Value::Array(fields.iter().map(describe).collect())
+}
+
+fn card_type(data_type: &DataType) -> (&'static str, Value) {
+    match data_type {
+        DataType::List(item) => ("list", card_type(item.data_type()).1),
+        DataType::Struct(fields) => ("struct", card_fields(fields)),
+        scalar => ("dtype", json!(dtype_name(scalar))),
+    }
+}
+
+/// The name that `datasets` gives a scalar type.
+pub fn dtype_name(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Float64 => "float64",
+        DataType::Int64 => "int64",
+        DataType::Boolean => "bool",
+        _ => "string",
+    }
+}
+
+/// A type in the words of the card's column table: `list<struct<role, content>>`.
+pub fn type_in_words(data_type: &DataType) -> String {
+    match data_type {
+        DataType::List(item) => format!("list<{}>", type_in_words(item.data_type())),
+        DataType::Struct(fields) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+            format!("struct<{}>", names.join(", "))
+        }
+        scalar => dtype_name(scalar).to_string(),
+    }
+}
