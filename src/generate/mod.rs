@@ -3,6 +3,7 @@
 
 mod answer;
 mod requests;
+mod system;
 mod text_model;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use crate::engine::{Engine, EngineError, EngineStats, Event, Request, SamplingPa
 use crate::prompt::{ChatTokenizer, Detokenizer, Message, PromptError, StopMatcher};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, Generated, GenerateRow};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_requests};
+pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};
 
 /// How answers are made.

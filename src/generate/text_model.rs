@@ -64,38 +64,15 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Loads `dir`. The cheap files are read first, so that a wrong directory is told at once.
+    /// What [`Self::load`] would load: name, hashes and formats, for the lock file. Reads only the cheap files, and the
+    /// weights' bytes for their hashes; so a wrong directory is told before any work is done.
     ///
     /// # Errors
-    /// [`TextModelError`], naming the file, field or tensor at fault.
-    pub fn load(dir: &Path, options: &TextModelOptions) -> Result<Self, TextModelError> {
-        let config = HfConfig::read(dir)?;
-        let spec = model::arch::spec(&config)?;
+    /// [`TextModelError`], naming the file or field at fault.
+    pub fn describe(dir: &Path, options: &TextModelOptions) -> Result<ModelRecord, TextModelError> {
+        let spec = model::arch::spec(&HfConfig::read(dir)?)?;
         let tokenizer = ChatTokenizer::load(dir, &options.template)?;
-        if tokenizer.vocab_size() > spec.vocab_size {
-            return Err(TextModelError::VocabularyMismatch {
-                path: dir.to_owned(),
-                tokenizer: tokenizer.vocab_size(),
-                model: spec.vocab_size,
-            });
-        }
-        let load =
-            LoadOptions { compute: options.compute.clone(), weights: options.weights, max_len: options.max_len };
-        let engine = Engine::new(model::load(dir, &load)?, &options.engine)?;
-        let mut eos_ids = config.eos_token_ids();
-        eos_ids.extend(tokenizer.eos_ids());
-        eos_ids.sort_unstable();
-        eos_ids.dedup();
-        let record = Self::record_of(dir, options, &tokenizer)?;
-        Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
-    }
-
-    /// Name, hashes and formats of what is in `dir`, for the lock file.
-    fn record_of(
-        dir: &Path,
-        options: &TextModelOptions,
-        tokenizer: &ChatTokenizer,
-    ) -> Result<ModelRecord, TextModelError> {
+        check_vocabulary(dir, &tokenizer, spec.vocab_size)?;
         let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let name = canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
         let (name, weights) = match (&options.label, options.weights) {
@@ -114,6 +91,25 @@ impl TextModel {
             dtype: options.compute.weight_dtype.as_str().to_owned(),
             weights,
         })
+    }
+
+    /// Loads `dir`, which `record` describes.
+    ///
+    /// # Errors
+    /// [`TextModelError`], naming the file, field or tensor at fault.
+    pub fn load(dir: &Path, options: &TextModelOptions, record: ModelRecord) -> Result<Self, TextModelError> {
+        let config = HfConfig::read(dir)?;
+        let tokenizer = ChatTokenizer::load(dir, &options.template)?;
+        let load =
+            LoadOptions { compute: options.compute.clone(), weights: options.weights, max_len: options.max_len };
+        let decoder = model::load(dir, &load)?;
+        check_vocabulary(dir, &tokenizer, decoder.spec().vocab_size)?;
+        let engine = Engine::new(decoder, &options.engine)?;
+        let mut eos_ids = config.eos_token_ids();
+        eos_ids.extend(tokenizer.eos_ids());
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
+        Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
     }
 
     /// Engine and tokenizer, to work with both at once.
@@ -149,6 +145,16 @@ impl TextModel {
     /// What was loaded.
     pub fn record(&self) -> &ModelRecord {
         &self.record
+    }
+}
+
+/// Refuses a tokenizer that has more tokens than the model (the other way round is padding, and common).
+fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
+    match tokenizer.vocab_size() {
+        tokenizer if tokenizer > model => {
+            Err(TextModelError::VocabularyMismatch { path: dir.to_owned(), tokenizer, model })
+        }
+        _ => Ok(()),
     }
 }
 

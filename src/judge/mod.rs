@@ -1,36 +1,168 @@
 //! Verdicts: what a judge model thinks of an answer, read from its label distribution without decoding.
 //! Knows prompts, candidates and the engine; knows nothing of pairs or files.
 
-use serde::{Deserialize, Serialize};
+mod labels;
+mod rubric;
+mod verdict;
 
-use crate::generate::CandidateSource;
+use std::collections::HashMap;
 
-/// A judge's label distribution for one aspect of one answer. Labels are the ratings 1..=5.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AspectScore {
-    pub aspect: String,
-    /// Probability of each label 1..=5, normalised to sum 1 over the labels.
-    pub distribution: [f64; 5],
-    /// Expectation of the label under `distribution`, 1.0..=5.0.
-    pub mean: f64,
-    /// Shannon entropy of `distribution` in nats, 0..=ln 5.
-    pub entropy: f64,
-    /// Probability the labels hold together under the judge's full vocabulary, 0..=1. Low: it did not want to rate.
-    pub label_mass: f64,
+use crate::engine::{EngineError, Event, Request, SequenceId, Task};
+use crate::generate::{Candidate, Ending, Failure, GenerateError, Observer, TextModel, dialogue};
+use crate::prompt::{ChatTokenizer, PromptError};
+use labels::LabelPlan;
+pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
+pub use verdict::{AspectScore, JudgeRow, Verdict};
+
+/// One answer to rate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgeItem {
+    /// The prompt's text.
+    pub prompt: String,
+    /// The answer.
+    pub candidate: Candidate,
 }
 
-/// What one judge says of one candidate.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    pub record_id: String,
-    pub source: CandidateSource,
-    pub model: String,
-    pub sample_index: u32,
-    /// Judge model's name.
-    pub judge: String,
-    pub aspects: Vec<AspectScore>,
-    /// Weighted mean over the aspects' means, 1.0..=5.0.
-    pub rating: f64,
-    /// False if an aspect's `label_mass` is under the threshold: the rating is then not used for pairs.
-    pub reliable: bool,
+/// An item whose aspects are being scored.
+struct InFlight {
+    item: JudgeItem,
+    plan: LabelPlan,
+    /// [aspect][query of the plan]: log-probabilities of the query's targets.
+    answers: Vec<Vec<Vec<f32>>>,
+    num_pending: usize,
+}
+
+/// Which part of which item a sequence computes.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    item: usize,
+    aspect: usize,
+    query: usize,
+}
+
+/// Rates every item, handing each verdict to `done` as it is finished (not in the order of the items). Each aspect of an
+/// answer is one forward pass over the question alone: rubric, prompt and answer come from the prefix cache.
+///
+/// # Errors
+/// [`GenerateError`] if no row could be done any more, or `done` fails. What goes wrong with one answer is a
+/// [`JudgeRow::Failure`].
+pub fn judge(
+    model: &mut TextModel,
+    rubric: &Rubric,
+    items: impl IntoIterator<Item = JudgeItem>,
+    observer: &mut dyn Observer,
+    done: &mut dyn FnMut(JudgeRow) -> Result<(), GenerateError>,
+) -> Result<Ending, GenerateError> {
+    let queue_len = model.max_batch() * 9;
+    let judge_name = model.record().name.clone();
+    let mut items = items.into_iter();
+    let mut in_flight: HashMap<usize, InFlight> = HashMap::new();
+    let mut parts: HashMap<SequenceId, Part> = HashMap::new();
+    let mut next = 0;
+    loop {
+        let mut num_rows = 0;
+        while parts.len() < queue_len {
+            let Some(item) = items.next() else { break };
+            let record_id = item.candidate.record_id.clone();
+            match admit(model, rubric, item, next)? {
+                Ok((entry, sequences)) => {
+                    in_flight.insert(next, entry);
+                    parts.extend(sequences);
+                }
+                Err((reason, detail)) => {
+                    num_rows += 1;
+                    done(JudgeRow::Failure(Failure { record_id, reason, detail }))?;
+                }
+            }
+            next += 1;
+        }
+        let (engine, _) = model.parts();
+        for event in engine.step()? {
+            let Event::Finished { id, output, .. } = event else { continue };
+            let Some(part) = parts.remove(&id) else { continue };
+            let Some(entry) = in_flight.get_mut(&part.item) else { continue };
+            entry.answers[part.aspect][part.query] = output.target_logprobs;
+            entry.num_pending -= 1;
+            if entry.num_pending == 0
+                && let Some(entry) = in_flight.remove(&part.item)
+            {
+                num_rows += 1;
+                done(JudgeRow::Verdict(entry.verdict(rubric, &judge_name)))?;
+            }
+        }
+        observer.progress(num_rows, &engine.stats());
+        if parts.is_empty() && num_rows == 0 {
+            return Ok(Ending::Completed);
+        }
+        if observer.should_stop() {
+            parts.keys().for_each(|&id| _ = engine.stop(id));
+            return Ok(Ending::Interrupted);
+        }
+    }
+}
+
+type Admitted = Result<(InFlight, Vec<(SequenceId, Part)>), (String, String)>;
+
+/// Queues all aspects of an item; the inner error is the item's own reason and detail.
+fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) -> Result<Admitted, GenerateError> {
+    let (engine, tokenizer) = model.parts();
+    let mut plan = None;
+    let mut requests = Vec::new();
+    for (aspect, question) in rubric.aspects.iter().enumerate() {
+        let text = rubric.message(question, &item.prompt, &item.candidate.text);
+        let prompt = match encode(tokenizer, &text) {
+            Ok(prompt) => prompt,
+            Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Err(("judge_prompt_not_encodable".to_owned(), error.to_string()))),
+        };
+        if plan.is_none() {
+            plan = Some(LabelPlan::new(tokenizer, &rubric.labels, &prompt)?);
+        }
+        for (query, (prefix, targets)) in plan.iter().flat_map(LabelPlan::queries).enumerate() {
+            let prompt = [&prompt[..], prefix].concat();
+            let task = Task::Score { targets: targets.to_vec() };
+            requests.push((Part { item: index, aspect, query }, Request { prompt, task, key: 0 }));
+        }
+    }
+    let Some(plan) = plan else { return Ok(Err(("empty_rubric".to_owned(), "the rubric has no aspects".to_owned()))) };
+    let mut sequences: Vec<(SequenceId, Part)> = Vec::new();
+    for (part, request) in requests {
+        match engine.add(request) {
+            Ok(id) => sequences.push((id, part)),
+            Err(error @ EngineError::PromptTooLong { .. }) => {
+                sequences.iter().for_each(|(id, _)| _ = engine.stop(*id));
+                return Ok(Err(("judge_prompt_too_long".to_owned(), error.to_string())));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let answers = vec![vec![Vec::new(); plan.queries().count()]; rubric.aspects.len()];
+    Ok(Ok((InFlight { item, plan, answers, num_pending: sequences.len() }, sequences)))
+}
+
+fn encode(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PromptError> {
+    tokenizer.encode_chat(&dialogue(None, text), true)
+}
+
+impl InFlight {
+    fn verdict(self, rubric: &Rubric, judge: &str) -> Verdict {
+        let aspects = rubric.aspects.iter().zip(&self.answers);
+        let aspects: Vec<AspectScore> =
+            aspects.map(|(aspect, answers)| AspectScore::new(&aspect.name, self.plan.label_logprobs(answers))).collect();
+        let weights: f64 = rubric.aspects.iter().map(|aspect| aspect.weight).sum();
+        let weighted = rubric.aspects.iter().zip(&aspects).map(|(aspect, score)| aspect.weight * score.mean);
+        let rating = weighted.sum::<f64>() / weights;
+        let reliable = aspects.iter().all(|score| score.label_mass >= rubric.min_label_mass);
+        let candidate = self.item.candidate;
+        Verdict {
+            record_id: candidate.record_id,
+            source: candidate.source,
+            model: candidate.model,
+            sample_index: candidate.sample_index,
+            judge: judge.to_owned(),
+            aspects,
+            rating,
+            reliable,
+        }
+    }
 }

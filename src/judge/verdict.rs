@@ -1,0 +1,90 @@
+//! The records of judging: label distributions, ratings, and the lines that the journal keeps.
+//! Knows numbers only; how they were read off a model is decided elsewhere.
+
+use serde::{Deserialize, Serialize};
+
+use super::rubric::NUM_LABELS;
+use crate::generate::{CandidateSource, Failure};
+
+/// A judge's label distribution for one aspect of one answer. Labels are the ratings 1..=5.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AspectScore {
+    /// The aspect's name in the rubric.
+    pub aspect: String,
+    /// Probability of each label 1..=5, normalised to sum 1 over the labels.
+    pub distribution: [f64; NUM_LABELS],
+    /// Expectation of the label under `distribution`, 1.0..=5.0.
+    pub mean: f64,
+    /// Shannon entropy of `distribution` in nats, 0..=ln 5.
+    pub entropy: f64,
+    /// Probability the labels hold together under the judge's full vocabulary, 0..=1. Low: it did not want to rate.
+    pub label_mass: f64,
+}
+
+impl AspectScore {
+    /// From the natural-log probability of each label under the full vocabulary. If no label has any probability at all,
+    /// the distribution is uniform and the mass 0, so that the verdict counts as unreliable.
+    pub fn new(aspect: &str, logprobs: [f64; NUM_LABELS]) -> Self {
+        let best = logprobs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights = logprobs.map(|logprob| if best.is_finite() { (logprob - best).exp() } else { 1.0 });
+        let sum: f64 = weights.iter().sum();
+        let distribution = weights.map(|weight| weight / sum);
+        let mean = distribution.iter().zip(1..).map(|(share, label)| share * f64::from(label)).sum();
+        let entropy = -distribution.iter().filter(|&&share| share > 0.0).map(|share| share * share.ln()).sum::<f64>();
+        let label_mass = if best.is_finite() { (best.exp() * sum).min(1.0) } else { 0.0 };
+        Self { aspect: aspect.to_owned(), distribution, mean, entropy: entropy.max(0.0), label_mass }
+    }
+}
+
+/// What one judge says of one candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The prompt record.
+    pub record_id: String,
+    /// Who wrote the answer.
+    pub source: CandidateSource,
+    /// Model name of the answer, or `human`.
+    pub model: String,
+    /// Which of the model's answers.
+    pub sample_index: u32,
+    /// Judge model's name.
+    pub judge: String,
+    /// One entry per aspect of the rubric, in its order.
+    pub aspects: Vec<AspectScore>,
+    /// Weighted mean over the aspects' means, 1.0..=5.0.
+    pub rating: f64,
+    /// False if an aspect's `label_mass` is under the threshold: the rating is then not used for pairs.
+    pub reliable: bool,
+}
+
+/// A line of the judge stage's journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeRow {
+    /// A rating.
+    Verdict(Verdict),
+    /// None.
+    Failure(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distribution_has_the_expected_moments() {
+        let score = AspectScore::new("overall", [0.1f64, 0.1, 0.1, 0.1, 0.4].map(f64::ln));
+        assert!((score.label_mass - 0.8).abs() < 1e-12);
+        assert!((score.mean - (1.0 + 2.0 + 3.0 + 4.0) * 0.125 - 2.5).abs() < 1e-12);
+        assert!((score.distribution.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let uniform = AspectScore::new("overall", [0.2f64.ln(); 5]);
+        assert!((uniform.entropy - 5f64.ln()).abs() < 1e-12 && (uniform.mean - 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_judge_without_any_label_is_unreliable_not_a_number() {
+        let score = AspectScore::new("overall", [f64::NEG_INFINITY; 5]);
+        assert_eq!(score.label_mass, 0.0);
+        assert!((score.mean - 3.0).abs() < 1e-12);
+    }
+}
