@@ -306,9 +306,11 @@ fn what_cannot_change_an_answer_is_no_difference() {
     assert_eq!(lock().run_hash(), other.run_hash());
 }
 
+type Change = fn(&mut RunLock);
+
 #[test]
 fn differences_are_readable_and_change_the_hash() {
-    let changes: [(fn(&mut RunLock), &str); 6] = [
+    let changes: [(Change, &str); 6] = [
         (|lock| lock.seed = 1, "seed: 0 → 1"),
         (|lock| lock.judge = None, "judge: judge → (none)"),
         (|lock| lock.judge.as_mut().unwrap().dtype = "f32".into(), "judge.dtype: bf16 → f32"),

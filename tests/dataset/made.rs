@@ -178,10 +178,7 @@ pub fn read(path: &Path) -> Vec<RecordBatch> {
     reader.map(Result::unwrap).collect()
 }
 
-pub fn column<T: 'static>(batches: &[RecordBatch], name: &str) -> T
-where
-    T: Clone,
-{
+pub fn column<T: Clone + 'static>(batches: &[RecordBatch], name: &str) -> T {
     assert_eq!(batches.len(), 1);
     batches[0].column_by_name(name).unwrap().as_any().downcast_ref::<T>().unwrap().clone()
 }
