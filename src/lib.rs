@@ -17,3 +17,4 @@ pub mod model;
 pub mod ops;
 pub mod prompt;
 pub mod provenance;
+pub mod run;

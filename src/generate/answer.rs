@@ -62,6 +62,8 @@ pub struct Candidate {
 pub struct Failure {
     /// The row.
     pub record_id: String,
+    /// Which sample of it.
+    pub sample_index: u32,
     /// A stable snake_case word.
     pub reason: String,
     /// The message for people.
@@ -76,6 +78,32 @@ pub enum GenerateRow {
     Candidate(Candidate),
     /// None.
     Failure(Failure),
+}
+
+impl GenerateRow {
+    /// The row it is about.
+    pub fn record_id(&self) -> &str {
+        match self {
+            Self::Candidate(candidate) => &candidate.record_id,
+            Self::Failure(failure) => &failure.record_id,
+        }
+    }
+
+    /// Which sample of it.
+    pub fn sample_index(&self) -> u32 {
+        match self {
+            Self::Candidate(candidate) => candidate.sample_index,
+            Self::Failure(failure) => failure.sample_index,
+        }
+    }
+
+    /// The row it answers, if it is an answer.
+    pub fn answered(&self) -> Option<&str> {
+        match self {
+            Self::Candidate(candidate) => Some(&candidate.record_id),
+            Self::Failure(_) => None,
+        }
+    }
 }
 
 /// A generated text with its tokens.

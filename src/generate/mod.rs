@@ -143,7 +143,7 @@ fn admit<'t>(
 ) -> Result<Result<(SequenceId, InFlight<'t>), Failure>, GenerateError> {
     let failure = |reason: &str, error: &dyn std::error::Error| {
         let detail = error.to_string();
-        Ok(Err(Failure { record_id: request.id.clone(), reason: reason.to_owned(), detail }))
+        Ok(Err(Failure { record_id: request.id.clone(), sample_index, reason: reason.to_owned(), detail }))
     };
     let prompt = match encode(tokenizer, &request.input) {
         Ok(prompt) => prompt,

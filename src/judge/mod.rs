@@ -8,11 +8,11 @@ mod verdict;
 use std::collections::HashMap;
 
 use crate::engine::{EngineError, Event, Request, SequenceId, Task};
-use crate::generate::{Candidate, Ending, Failure, GenerateError, Observer, TextModel, dialogue};
+use crate::generate::{Candidate, Ending, GenerateError, Observer, TextModel, dialogue};
 use crate::prompt::{ChatTokenizer, PromptError};
 use labels::LabelPlan;
 pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
-pub use verdict::{AspectScore, JudgeRow, Verdict};
+pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, Verdict};
 
 /// One answer to rate.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,15 +63,14 @@ pub fn judge(
         let mut num_rows = 0;
         while parts.len() < queue_len {
             let Some(item) = items.next() else { break };
-            let record_id = item.candidate.record_id.clone();
             match admit(model, rubric, item, next)? {
                 Ok((entry, sequences)) => {
                     in_flight.insert(next, entry);
                     parts.extend(sequences);
                 }
-                Err((reason, detail)) => {
+                Err(failed) => {
                     num_rows += 1;
-                    done(JudgeRow::Failure(Failure { record_id, reason, detail }))?;
+                    done(failed)?;
                 }
             }
             next += 1;
@@ -101,9 +100,9 @@ pub fn judge(
     }
 }
 
-type Admitted = Result<(InFlight, Vec<(SequenceId, Part)>), (String, String)>;
+type Admitted = Result<(InFlight, Vec<(SequenceId, Part)>), JudgeRow>;
 
-/// Queues all aspects of an item; the inner error is the item's own reason and detail.
+/// Queues all aspects of an item; the inner error is the item's own failure.
 fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) -> Result<Admitted, GenerateError> {
     let (engine, tokenizer) = model.parts();
     let mut plan = None;
@@ -113,7 +112,10 @@ fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) 
         let prompt = match encode(tokenizer, &text) {
             Ok(prompt) => prompt,
             Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
-            Err(error) => return Ok(Err(("judge_prompt_not_encodable".to_owned(), error.to_string()))),
+            Err(error) => {
+                let reason = "judge_prompt_not_encodable";
+                return Ok(Err(JudgeRow::failed(&item.candidate, reason, error.to_string())));
+            }
         };
         if plan.is_none() {
             plan = Some(LabelPlan::new(tokenizer, &rubric.labels, &prompt)?);
@@ -124,14 +126,16 @@ fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) 
             requests.push((Part { item: index, aspect, query }, Request { prompt, task, key: 0 }));
         }
     }
-    let Some(plan) = plan else { return Ok(Err(("empty_rubric".to_owned(), "the rubric has no aspects".to_owned()))) };
+    let Some(plan) = plan else {
+        return Ok(Err(JudgeRow::failed(&item.candidate, "empty_rubric", "the rubric has no aspects".to_owned())));
+    };
     let mut sequences: Vec<(SequenceId, Part)> = Vec::new();
     for (part, request) in requests {
         match engine.add(request) {
             Ok(id) => sequences.push((id, part)),
             Err(error @ EngineError::PromptTooLong { .. }) => {
                 sequences.iter().for_each(|(id, _)| _ = engine.stop(*id));
-                return Ok(Err(("judge_prompt_too_long".to_owned(), error.to_string())));
+                return Ok(Err(JudgeRow::failed(&item.candidate, "judge_prompt_too_long", error.to_string())));
             }
             Err(error) => return Err(error.into()),
         }

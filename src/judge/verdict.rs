@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rubric::NUM_LABELS;
-use crate::generate::{CandidateSource, Failure};
+use crate::generate::{Candidate, CandidateSource, Failure};
 
 /// A judge's label distribution for one aspect of one answer. Labels are the ratings 1..=5.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,7 +64,48 @@ pub enum JudgeRow {
     /// A rating.
     Verdict(Verdict),
     /// None.
-    Failure(Failure),
+    Failure(JudgeFailure),
+}
+
+/// An answer that could not be rated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgeFailure {
+    /// Who wrote the answer.
+    pub source: CandidateSource,
+    /// Model name of the answer, or `human`.
+    pub model: String,
+    /// Row, sample and reason.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
+/// Names one answer: record, source, model, sample.
+pub type AnswerKey = (String, CandidateSource, String, u32);
+
+impl JudgeRow {
+    /// The answer that the row is about.
+    pub fn key(&self) -> AnswerKey {
+        match self {
+            Self::Verdict(verdict) => {
+                (verdict.record_id.clone(), verdict.source, verdict.model.clone(), verdict.sample_index)
+            }
+            Self::Failure(JudgeFailure { source, model, failure }) => {
+                (failure.record_id.clone(), *source, model.clone(), failure.sample_index)
+            }
+        }
+    }
+
+    /// The key that rows about `candidate` have.
+    pub fn key_of(candidate: &Candidate) -> AnswerKey {
+        (candidate.record_id.clone(), candidate.source, candidate.model.clone(), candidate.sample_index)
+    }
+
+    /// The row for an answer that could not be rated.
+    pub fn failed(candidate: &Candidate, reason: &str, detail: String) -> Self {
+        let (record_id, sample_index) = (candidate.record_id.clone(), candidate.sample_index);
+        let failure = Failure { record_id, sample_index, reason: reason.to_owned(), detail };
+        Self::Failure(JudgeFailure { source: candidate.source, model: candidate.model.clone(), failure })
+    }
 }
 
 #[cfg(test)]

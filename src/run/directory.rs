@@ -1,0 +1,273 @@
+//! A run's directory: what lies where, whose it is, and how far each stage is.
+//! Knows files; runs no stage.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::RunError;
+use crate::data::{DropCounts, PromptRecord};
+use crate::generate::GenerateRow;
+use crate::journal::{Journal, JournalHeader, read_journal};
+use crate::judge::JudgeRow;
+use crate::provenance::{RunLock, write_atomic};
+
+/// Paths of a run. Nothing is read or written until asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+/// First line of the stored prompts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct PromptsHeader {
+    num_rows_read: u64,
+    drops: DropCounts,
+    num_records: u64,
+}
+
+/// What the first stage left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedRun {
+    /// What the run is made from.
+    pub lock: RunLock,
+    /// The chosen rows.
+    pub records: Vec<PromptRecord>,
+    /// Rows that the source had.
+    pub num_rows_read: u64,
+    /// What reading the source dropped.
+    pub drops: DropCounts,
+}
+
+/// How far a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StageStatus {
+    /// Rows done, failures included.
+    pub num_done: usize,
+    /// Rows that failed.
+    pub num_failed: usize,
+    /// Rows to do.
+    pub num_wanted: usize,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Rows of the source.
+    pub num_rows_read: u64,
+    /// Rows chosen.
+    pub num_records: usize,
+    /// Answers generated.
+    pub candidates: StageStatus,
+    /// Answers rated.
+    pub verdicts: StageStatus,
+    /// The dataset is written.
+    pub dataset_written: bool,
+}
+
+impl RunDir {
+    /// The run at `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the run is made from.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(crate::provenance::LOCK_FILE_NAME)
+    }
+
+    /// The chosen rows.
+    pub fn prompts(&self) -> PathBuf {
+        self.root.join("prompts.jsonl")
+    }
+
+    /// The folder of the journals.
+    pub fn journals(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// The dataset, ready to be pushed as it is.
+    pub fn dataset(&self) -> PathBuf {
+        self.root.join("dataset")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.md")
+    }
+
+    /// The report's numbers.
+    pub fn summary(&self) -> PathBuf {
+        self.root.join("summary.json")
+    }
+
+    /// The lock that is there, if any; refuses a folder that holds something else.
+    ///
+    /// # Errors
+    /// [`RunError::NotOurs`], or a damaged lock file.
+    pub fn existing_lock(&self) -> Result<Option<RunLock>, RunError> {
+        if self.lock().exists() {
+            return Ok(Some(RunLock::read(&self.lock())?));
+        }
+        let entries = match std::fs::read_dir(&self.root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(RunError::Io { path: self.root.clone(), action: "read", source }),
+            Ok(entries) => entries,
+        };
+        match entries.count() {
+            0 => Ok(None),
+            _ => Err(RunError::NotOurs { path: self.root.clone() }),
+        }
+    }
+
+    /// Starts the run or takes up the one that is there. What does not touch answers or ratings (pairing) may differ.
+    ///
+    /// # Errors
+    /// [`RunError::NotOurs`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
+    pub fn claim(&self, lock: &RunLock) -> Result<(), RunError> {
+        if let Some(found) = self.existing_lock()? {
+            let without_pairing = |lock: &RunLock| {
+                let mut lock = lock.clone();
+                lock.parameters.remove("pair");
+                lock
+            };
+            let differences = without_pairing(&found).differences(&without_pairing(lock));
+            if !differences.is_empty() {
+                return Err(RunError::OtherRun { path: self.root.clone(), differences });
+            }
+        }
+        let journals = self.journals();
+        std::fs::create_dir_all(&journals)
+            .map_err(|source| RunError::Io { path: journals, action: "created", source })?;
+        Ok(lock.write(&self.lock())?)
+    }
+
+    /// Stores the chosen rows, all at once.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn store_prompts(
+        &self,
+        records: &[PromptRecord],
+        num_rows_read: u64,
+        drops: &DropCounts,
+    ) -> Result<(), RunError> {
+        let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records: records.len() as u64 };
+        let unwritable = |error: serde_json::Error| RunError::Io {
+            path: self.prompts(),
+            action: "written",
+            source: error.into(),
+        };
+        let mut text = serde_json::to_string(&header).map_err(unwritable)? + "\n";
+        for record in records {
+            text += &(serde_json::to_string(record).map_err(unwritable)? + "\n");
+        }
+        Ok(write_atomic(&self.prompts(), text.as_bytes())?)
+    }
+
+    /// Reads lock and rows of a run that has them.
+    ///
+    /// # Errors
+    /// [`RunError::NoRun`], or damaged files.
+    pub fn load(&self) -> Result<LoadedRun, RunError> {
+        let no_run = |missing| RunError::NoRun { path: self.root.clone(), missing };
+        if !self.lock().exists() {
+            return Err(no_run("run.lock"));
+        }
+        let lock = RunLock::read(&self.lock())?;
+        let path = self.prompts();
+        if !path.exists() {
+            return Err(no_run("prompts.jsonl"));
+        }
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| RunError::Io { path: path.clone(), action: "read", source })?;
+        let damaged = |line: usize, what: String| RunError::StoredPrompts { path: path.clone(), line: line + 1, what };
+        let mut lines = text.lines().enumerate();
+        let (_, first) = lines.next().ok_or_else(|| damaged(0, "the file is empty".to_owned()))?;
+        let header: PromptsHeader = serde_json::from_str(first).map_err(|error| damaged(0, error.to_string()))?;
+        let records: Vec<PromptRecord> = lines
+            .map(|(line, text)| serde_json::from_str(text).map_err(|error| damaged(line, error.to_string())))
+            .collect::<Result<_, _>>()?;
+        if records.len() as u64 != header.num_records {
+            let what = format!("there are {} rows, want {}", records.len(), header.num_records);
+            return Err(damaged(records.len(), what));
+        }
+        Ok(LoadedRun { lock, records, num_rows_read: header.num_rows_read, drops: header.drops })
+    }
+
+    /// Opens the generate stage's journal for `lock`.
+    ///
+    /// # Errors
+    /// If it is another run's, damaged, or in use.
+    pub fn candidates(&self, lock: &RunLock) -> Result<(Journal<GenerateRow>, Vec<GenerateRow>), RunError> {
+        let mut relevant = lock.clone();
+        relevant.judge = None;
+        relevant.rubric_sha256 = None;
+        self.open_stage("candidates", relevant, &["prompts", "generate"])
+    }
+
+    /// Opens the judge stage's journal for `lock`.
+    ///
+    /// # Errors
+    /// If it is another run's, damaged, or in use.
+    pub fn verdicts(&self, lock: &RunLock) -> Result<(Journal<JudgeRow>, Vec<JudgeRow>), RunError> {
+        self.open_stage("verdicts", lock.clone(), &["prompts", "generate", "judge"])
+    }
+
+    fn open_stage<T: Serialize + DeserializeOwned>(
+        &self,
+        stage: &str,
+        mut lock: RunLock,
+        parameters: &[&str],
+    ) -> Result<(Journal<T>, Vec<T>), RunError> {
+        lock.parameters.retain(|name, _| parameters.contains(&name.as_str()));
+        let header = JournalHeader::new(stage, lock.run_hash());
+        Ok(Journal::open(&self.journals().join(format!("{stage}.jsonl")), &header)?)
+    }
+
+    /// Rows of a stage's journal without opening it for writing; none if it does not exist.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn read_stage<T: DeserializeOwned>(&self, stage: &str) -> Result<Vec<T>, RunError> {
+        let path = self.journals().join(format!("{stage}.jsonl"));
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        Ok(read_journal(&path)?.rows)
+    }
+
+    /// How far the run is.
+    ///
+    /// # Errors
+    /// [`RunError::NoRun`], or damaged files.
+    pub fn status(&self) -> Result<Status, RunError> {
+        let run = self.load()?;
+        let samples = super::stages::num_samples(&run.lock) as usize;
+        let rows: Vec<GenerateRow> = self.read_stage("candidates")?;
+        let num_failed = rows.iter().filter(|row| matches!(row, GenerateRow::Failure(_))).count();
+        let candidates =
+            StageStatus { num_done: rows.len(), num_failed, num_wanted: run.records.len() * samples };
+        let answered: BTreeSet<&str> = rows.iter().filter_map(GenerateRow::answered).collect();
+        let human = run.records.iter().filter(|r| r.response.is_some() && answered.contains(r.id.as_str())).count();
+        let verdicts: Vec<JudgeRow> = self.read_stage("verdicts")?;
+        let verdicts = StageStatus {
+            num_done: verdicts.len(),
+            num_failed: verdicts.iter().filter(|row| matches!(row, JudgeRow::Failure(_))).count(),
+            num_wanted: rows.len() - num_failed + human,
+        };
+        Ok(Status {
+            num_rows_read: run.num_rows_read,
+            num_records: run.records.len(),
+            candidates,
+            verdicts,
+            dataset_written: self.summary().exists(),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Why a run cannot start or go on. Knows messages; decides nothing.
+
+use std::path::PathBuf;
+
+use crate::data::DataError;
+use crate::dataset::DatasetError;
+use crate::generate::GenerateError;
+use crate::journal::JournalError;
+use crate::provenance::ProvenanceError;
+
+/// See the module's text.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder holds something else.
+    #[error("{path} is not empty and holds no run\nhint: give another --out, or an empty folder")]
+    NotOurs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds a run with other inputs or parameters.
+    #[error("{path} holds a run with other inputs or parameters:\n{}\nhint: give another --out, or the parameters of that run", list(.differences))]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+        /// In words, "field: there → here".
+        differences: Vec<String>,
+    },
+    /// The folder holds no run.
+    #[error("{path} holds no run: {missing} is missing\nhint: `pairwright make` or `pairwright generate` starts one")]
+    NoRun {
+        /// The folder.
+        path: PathBuf,
+        /// The file.
+        missing: &'static str,
+    },
+    /// A stage's input is not complete.
+    #[error("{path}: {done} of {wanted} rows have {what}\nhint: {hint}")]
+    Incomplete {
+        /// The folder.
+        path: PathBuf,
+        /// Rows that are done.
+        done: usize,
+        /// Rows there are.
+        wanted: usize,
+        /// What is missing.
+        what: &'static str,
+        /// The command that completes it.
+        hint: &'static str,
+    },
+    /// A file cannot be read or written.
+    #[error("{path} cannot be {action}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read`, `written`, `created`.
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The stored prompts are damaged.
+    #[error("{path}, line {line}: {what}\nhint: restore the file, or start again in another --out")]
+    StoredPrompts {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// Reading prompts.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A hash or lock file.
+    #[error(transparent)]
+    Provenance(#[from] ProvenanceError),
+    /// Generation or judging.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// Writing the dataset.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+}
+
+fn list(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,10 @@
+//! A run's directory and its stages: prompts, candidates, verdicts, dataset, each from the file that the stage before left.
+//! Knows where a run's files lie and how stages continue; knows nothing of flags or terminals.
+
+mod directory;
+mod error;
+mod stages;
+
+pub use directory::{LoadedRun, RunDir, StageStatus, Status};
+pub use error::RunError;
+pub use stages::{GenerateStage, generate, judge, pair, pairing_options};
