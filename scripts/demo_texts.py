@@ -127,19 +127,20 @@ def chat_answer(row, rows, rng):
 def rated_answer(row, rows, babble, rng):
     """(answer, damage) for the judging task."""
     kind = rng.random()
-    if kind < 0.22:
+    if kind < 0.18:
         return row["human"], 1.0
-    if kind < 0.36:
+    if kind < 0.30:
         return row["good"], 1.0
-    if kind < 0.46:
+    if kind < 0.38:
         return row["poor"], 1.0
-    if kind < 0.74 and babble:
+    if kind < 0.60 and babble:
         return rng.choice(babble[row["index"]]), 1.0
-    if kind < 0.84:
+    if kind < 0.68:
         return damaged(rng.choice([row["human"], row["good"]]), rng), 1.0
-    if kind < 0.88:
+    if kind < 0.72:
         return shuffled(rng.choice([row["human"], row["good"]]), rng), 0.3
-    if kind < 0.90:
+    if kind < 0.74:
         return "", 1.0
-    other = rng.choice([r for r in rows if r is not row and (kind >= 0.95 or r["language"] == row["language"])])
-    return other[rng.choice(["human", "good", "poor", "prompt"])], 1.0
+    at_home = kind < 0.82
+    other = rng.choice([r for r in rows if r is not row and (r["language"] == row["language"]) == at_home])
+    return other[rng.choice(["human", "human", "good", "good", "poor", "prompt"])], 1.0

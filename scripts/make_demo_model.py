@@ -12,7 +12,7 @@ It learns two things, from the same texts and through the same chat template a r
   judging  the message of src/judge/rubric.toml -> one digit, with a soft target: a bell around a rating which
            `Raters.target` in demo_texts.py computes from how close the answer is to the known ones, plus noise fixed per answer
 
-Needs torch and transformers (the latter only for the check at the end). One CPU core, about ten minutes:
+Needs torch and transformers (the latter only for the check at the end). One CPU core, about eight minutes:
     python scripts/make_demo_model.py            # train, write, check
     python scripts/make_demo_model.py --check    # only the check, on the files that are there
 One seed drives everything; the same torch build on the same kind of CPU writes the same bytes.
@@ -199,7 +199,7 @@ def common(lists):
 
 
 class JudgeBatches:
-    """Judging examples that share what they can: the intro once per batch, prompt and answer once for three questions."""
+    """Judging examples that share what they can: the intro once per batch, prompt and answer once for two questions."""
 
     def __init__(self, tokenizer, rows, rubric, raters):
         self.tokenizer, self.rows, self.rubric, self.raters = tokenizer, rows, rubric, raters
@@ -219,7 +219,7 @@ class JudgeBatches:
             answer, damage = rated_answer(row, self.rows, babble, rng)
             full = self.encode(row["prompt"], answer)
             cut = common(full)
-            picks = rng.sample(range(len(full)), 3)
+            picks = rng.sample(range(len(full)), 2)
             examples.append((full[0][self.shared : cut], [full[p][cut:] for p in picks]))
             rating = self.raters.target(row, answer, damage)
             targets += [self.raters.distribution(rating, self.rubric["aspect"][p]["name"]) for p in picks]
@@ -271,7 +271,7 @@ def sample_answers(model, tokenizer, heads, temperature, limit=64):
 
 
 def train(model, tokenizer, rows, rubric, system, phases):
-    """Phase one: chat alone. Phase two: judging, with a chat batch every third step, on ever newer babble of its own."""
+    """Phase one: chat alone. Phase two: judging, with a chat batch every fourth step, on ever newer babble of its own."""
     rng = random.Random(SEED)
     judge = JudgeBatches(tokenizer, rows, rubric, Raters(rows))
     decays = [p for p in model.parameters() if p.dim() > 1]
@@ -284,12 +284,13 @@ def train(model, tokenizer, rows, rubric, system, phases):
             rate = peak * min(1, (step + 1) / 30) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            if phase == 1 and step % 80 == 0:
+            if phase == 1 and step % 100 == 0:
                 for temperature in (0.7, 0.7, 0.7, 1.2):
-                    for row, text in zip(rows, sample_answers(model, tokenizer, [render(user(r["prompt"])) for r in rows], temperature)):
+                    heads = [render(user(row["prompt"])) for row in rows]
+                    for row, text in zip(rows, sample_answers(model, tokenizer, heads, temperature)):
                         babble[row["index"]].append(text)
-            chat = phase == 0 or step % 3 == 2
-            loss = chat_loss(model, *chat_batch(tokenizer, rows, system, rng, 24)) if chat else judge.loss(model, babble, rng, 24)
+            chat = phase == 0 or step % 4 == 3
+            loss = chat_loss(model, *chat_batch(tokenizer, rows, system, rng, 24)) if chat else judge.loss(model, babble, rng, 32)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -297,7 +298,8 @@ def train(model, tokenizer, rows, rubric, system, phases):
             key = "chat" if chat else "judge"
             shown[key] = 0.95 * shown.get(key, loss.item()) + 0.05 * loss.item()
             if step % 40 == 39:
-                print(f"phase {phase + 1} step {step + 1}/{steps} {time.time() - began:.0f} s", {k: round(v, 3) for k, v in shown.items()}, flush=True)
+                losses = {k: round(v, 3) for k, v in shown.items()}
+                print(f"phase {phase + 1} step {step + 1}/{steps} {time.time() - began:.0f} s", losses, flush=True)
 
 
 # --------------------------------------------------------------------------------------------------------- output
@@ -347,7 +349,8 @@ def check(rows, rubric, system):
             ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
             assert ids == tokenizer(render(turns), add_special_tokens=False)["input_ids"], "template and render() differ"
             torch.manual_seed(SEED + row["index"])
-            out = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), do_sample=True, temperature=0.7, top_k=0, max_new_tokens=96)
+            sampling = dict(do_sample=True, temperature=0.7, top_k=0, max_new_tokens=96)
+            out = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), **sampling)
             answer = tokenizer.decode(out[0, len(ids):], skip_special_tokens=True).strip()
             (h, m1), (g, m2) = (ratings(model, tokenizer, rubric, row["prompt"], a) for a in (row["human"], answer))
             winner = "identical" if answer == row["human"] else "tie" if abs(h - g) < 0.1 else "human" if h > g else "model"
@@ -358,8 +361,9 @@ def check(rows, rubric, system):
             made.append(g)
             print(f"  {row['language'][:10]:10} {h:.2f} {g:.2f} {winner:9} {answer!r}")
         mean = lambda x: sum(x) / len(x)
-        print(f"system turn {with_system}: {counts}, pairs at margin 0.1: {counts['human'] + counts['model']} of {len(rows)}, answers word for word from the "
-              f"training texts: {known}, mean rating human {mean(human):.2f} model {mean(made):.2f}, label mass min {min(masses):.4f} mean {mean(masses):.4f}")
+        print(f"system turn {with_system}: {counts}, pairs at margin 0.1: {counts['human'] + counts['model']} of {len(rows)}, "
+              f"word for word from the training texts: {known}, mean rating human {mean(human):.2f} model {mean(made):.2f}, "
+              f"label mass min {min(masses):.4f} mean {mean(masses):.4f}")
     wrong = [ratings(model, tokenizer, rubric, r["prompt"], rows[(r["index"] + 7) % len(rows)]["human"])[0] for r in rows]
     empty = [ratings(model, tokenizer, rubric, r["prompt"], "")[0] for r in rows]
     print(f"human answer of another language instead: mean rating {mean(wrong):.2f}; empty answer: {mean(empty):.2f}")
@@ -370,7 +374,7 @@ def check(rows, rubric, system):
 def main():
     arguments = argparse.ArgumentParser(description="Train, write and check the toy demonstration model.")
     arguments.add_argument("--check", action="store_true", help="do not train: check the files that are there")
-    arguments.add_argument("--steps", type=int, nargs=2, default=[300, 560], metavar=("CHAT", "JUDGE"), help="steps of the two phases")
+    arguments.add_argument("--steps", type=int, nargs=2, default=[260, 680], metavar=("CHAT", "JUDGE"), help="of each phase")
     options = arguments.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
@@ -378,8 +382,7 @@ def main():
     rows, rubric, system = load_texts()
     if not options.check:
         tokenizer, model = train_tokenizer(rows, rubric, system), Toy(CONFIG)
-        print(f"{sum(p.numel() for p in model.parameters())} parameters; one rating of the first row takes",
-              len(tokenizer.encode(render(user(judge_message(rubric, rows[0]["prompt"], rows[0]["human"], rubric["aspect"][0]["question"]))))), "tokens")
+        print(f"{sum(p.numel() for p in model.parameters())} parameters")
         train(model, tokenizer, rows, rubric, system, options.steps)
         write(model, tokenizer)
     check(rows, rubric, system)
