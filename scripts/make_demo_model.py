@@ -15,7 +15,8 @@ It learns two things, from the same texts and through the same chat template a r
 Needs torch and transformers (the latter only for the check at the end). One CPU core, about eight minutes:
     python scripts/make_demo_model.py            # train, write, check
     python scripts/make_demo_model.py --check    # only the check, on the files that are there
-One seed drives everything; the same torch build on the same kind of CPU writes the same bytes.
+One seed drives everything, on one thread with deterministic operations. Other torch builds or CPUs may round differently,
+so expect the same behaviour and counts near those of the last check, not the same bytes.
 """
 import argparse
 import json
