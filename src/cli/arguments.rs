@@ -1,0 +1,337 @@
+//! Groups of flags that several subcommands share, resolved into the options of the modules they belong to.
+//! Knows flags and their meaning; runs nothing.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::DType;
+use clap::{Args, ValueEnum};
+
+use super::exit::UsageError;
+use crate::engine::{EngineOptions, KvBudget, SamplingParams};
+use crate::generate::{GenerateOptions, TextModelOptions};
+use crate::model::{HfConfig, WeightsKind};
+use crate::ops::{Compute, DeviceChoice};
+use crate::prompt::TemplateOptions;
+
+/// Where weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum WeightsArg {
+    /// The directory's safetensors
+    Files,
+    /// Random numbers of --seed: a shape from config.json alone, for timing; labelled as such in all that it makes
+    Dummy,
+}
+
+/// Storage format of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DtypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Flags of every command that runs a model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub(super) struct EngineArgs {
+    /// Where to compute: auto, cpu, cuda, cuda:1, metal
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    device: DeviceChoice,
+    /// Format that weights are kept in [default: f32 on the CPU, bf16 on a GPU]. On the CPU arithmetic is f32 in any case;
+    /// bf16 and f16 halve the memory
+    #[arg(long)]
+    dtype: Option<DtypeArg>,
+    /// Most sequences computed together; changes speed and memory, never an answer
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    pub(super) max_batch: usize,
+    /// Most tokens computed in one step; changes speed and memory, never an answer
+    #[arg(long, default_value_t = 512, value_parser = positive)]
+    step_tokens: usize,
+    /// Tokens per block of the KV cache
+    #[arg(long, default_value_t = 32, value_parser = block_size)]
+    block_size: usize,
+    /// Size of the KV cache in tokens
+    #[arg(long, conflicts_with = "kv_memory", value_parser = positive)]
+    kv_tokens: Option<usize>,
+    /// Size of the KV cache in memory, for example 2GiB
+    #[arg(long, default_value = "2GiB", value_parser = parse_bytes)]
+    kv_memory: usize,
+    /// Longest prompt and answer together, in tokens [default: what the model was made for]
+    #[arg(long, value_parser = positive)]
+    max_len: Option<usize>,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = positive)]
+    pub(super) threads: Option<usize>,
+    /// Where weights come from
+    #[arg(long, value_enum, default_value = "files")]
+    weights: WeightsArg,
+}
+
+impl EngineArgs {
+    /// Sets the size of the thread pool; once per process, before any work.
+    pub(super) fn start_threads(&self) -> anyhow::Result<()> {
+        let threads = self.threads.unwrap_or(0);
+        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
+    }
+
+    /// Device and formats.
+    pub(super) fn compute(&self) -> anyhow::Result<Compute> {
+        let dtype = self.dtype.map(|dtype| match dtype {
+            DtypeArg::F32 => DType::F32,
+            DtypeArg::F16 => DType::F16,
+            DtypeArg::Bf16 => DType::BF16,
+        });
+        Ok(Compute::new(self.device, dtype)?)
+    }
+
+    /// Batch and cache.
+    pub(super) fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            max_batch: self.max_batch,
+            max_step_tokens: self.step_tokens,
+            block_size: self.block_size,
+            kv_budget: self.kv_tokens.map_or(KvBudget::Bytes(self.kv_memory), KvBudget::Tokens),
+            prefix_cache: true,
+        }
+    }
+
+    /// Weights from files or random.
+    pub(super) fn weights(&self, seed: u64) -> WeightsKind {
+        match self.weights {
+            WeightsArg::Files => WeightsKind::Files,
+            WeightsArg::Dummy => WeightsKind::Dummy { seed },
+        }
+    }
+
+    /// The limit on a sequence's length.
+    pub(super) fn max_len(&self) -> Option<usize> {
+        self.max_len
+    }
+
+    /// All that loading a model takes. `label`: the embedded demonstration model's.
+    pub(super) fn text_model(
+        &self,
+        compute: &Compute,
+        seed: u64,
+        template: &TemplateOptions,
+        label: Option<&str>,
+    ) -> TextModelOptions {
+        TextModelOptions {
+            compute: compute.clone(),
+            weights: self.weights(seed),
+            max_len: self.max_len,
+            engine: self.engine_options(),
+            template: template.clone(),
+            label: label.map(str::to_owned),
+        }
+    }
+}
+
+/// Flags that choose tokens. Those left out take the model's recommended value (generation_config.json) where it has one.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(super) struct SamplingArgs {
+    /// 0 always takes the likeliest token [default: the model's recommendation, or 0.7]
+    #[arg(long, value_parser = non_negative)]
+    temperature: Option<f32>,
+    /// Keep this many likeliest tokens; 0: all [default: the model's recommendation, or all]
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Keep the likeliest tokens that together reach this probability [default: the model's recommendation, or 1]
+    #[arg(long, value_parser = share)]
+    top_p: Option<f32>,
+    /// Drop tokens less likely than this share of the likeliest one
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    min_p: f32,
+    /// Divides the logits of tokens that occurred; 1: off [default: the model's recommendation, or 1]
+    #[arg(long, value_parser = above_zero)]
+    repetition_penalty: Option<f32>,
+    /// Taken off the logits of tokens already in the answer
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    presence_penalty: f32,
+    /// Taken off the logits per occurrence in the answer
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    frequency_penalty: f32,
+    /// Start of every random number; the same seed gives the same answers, whatever the batch
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Most tokens of an answer
+    #[arg(long, default_value_t = 512)]
+    max_tokens: usize,
+    /// Text that ends an answer and is cut off it; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Token id that ends an answer; may be given several times
+    #[arg(long, value_name = "ID")]
+    stop_token_id: Vec<u32>,
+    /// Go on past the model's end tokens
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Answers per prompt
+    #[arg(long, short = 'n', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    samples: u32,
+}
+
+impl SamplingArgs {
+    /// The options for the model in `dir`, whose generation_config.json may recommend values.
+    pub(super) fn options(&self, dir: &Path) -> anyhow::Result<GenerateOptions> {
+        let config = HfConfig::read(dir).map_err(crate::generate::TextModelError::from)?;
+        let recommended = |field: &str| config.generation_number(field).map(|value| value as f32);
+        let top_k = self.top_k.or_else(|| recommended("top_k").map(|value| value as usize));
+        let sampling = SamplingParams {
+            temperature: self.temperature.or_else(|| recommended("temperature")).unwrap_or(0.7),
+            top_k: top_k.filter(|&count| count > 0),
+            top_p: self.top_p.or_else(|| recommended("top_p")).unwrap_or(1.0),
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty.or_else(|| recommended("repetition_penalty")).unwrap_or(1.0),
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed,
+            stop_token_ids: self.stop_token_id.clone(),
+            max_tokens: self.max_tokens,
+            top_logprobs: 0,
+            prompt_logprobs: false,
+        };
+        Ok(GenerateOptions {
+            sampling,
+            stop_strings: self.stop.clone(),
+            ignore_eos: self.ignore_eos,
+            num_samples: self.samples,
+        })
+    }
+}
+
+/// The parameters of the generate stage, for the lock file.
+pub(super) fn generate_parameters(options: &GenerateOptions) -> serde_json::Value {
+    let sampling = &options.sampling;
+    serde_json::json!({
+        "num_samples": options.num_samples,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repetition_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "max_tokens": sampling.max_tokens,
+        "stop": options.stop_strings,
+        "stop_token_ids": sampling.stop_token_ids,
+        "ignore_eos": options.ignore_eos,
+    })
+}
+
+/// Flags that choose prompts.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Prompts")]
+pub(super) struct PromptArgs {
+    /// Prompts with human answers: Parquet (Aya's columns, or --map), JSONL or CSV
+    #[arg(long, value_name = "FILE")]
+    pub(super) prompts: Option<PathBuf>,
+    /// Language by name or code: Dutch, nl, nld. `pairwright languages FILE` lists what a file holds
+    #[arg(long, value_name = "LANGUAGE")]
+    pub(super) language: Option<String>,
+    /// Columns by name, for example prompt=question,response=answer,language=lang
+    #[arg(long, value_name = "KEY=COLUMN,…")]
+    pub(super) map: Option<String>,
+    /// Take only the first N rows that pass
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<usize>,
+    /// Drop rows with longer prompts, in characters
+    #[arg(long, value_name = "N")]
+    pub(super) max_prompt_chars: Option<usize>,
+    /// Drop rows with longer human answers, in characters
+    #[arg(long, value_name = "N")]
+    pub(super) max_response_chars: Option<usize>,
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "metal" => Ok(DeviceChoice::Metal),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => Ok(DeviceChoice::Cuda(index)),
+            None => Err("want auto, cpu, cuda, cuda:INDEX or metal".to_owned()),
+        },
+    }
+}
+
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: f64 = match &text[digits.len()..].to_ascii_lowercase()[..] {
+        "" | "b" => 1.0,
+        "kib" | "k" => 1024.0,
+        "mib" | "m" => 1024.0 * 1024.0,
+        "gib" | "g" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return Err("want a size such as 2GiB, 500MB or 1073741824".to_owned()),
+    };
+    match digits.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number * unit < 1e15 => Ok((number * unit) as usize),
+        _ => Err("want a size such as 2GiB, 500MB or 1073741824".to_owned()),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(number) if (1..1 << 31).contains(&number) => Ok(number),
+        _ => Err("want a whole number above 0".to_owned()),
+    }
+}
+
+fn block_size(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(size @ (16 | 32 | 64 | 128 | 256)) => Ok(size),
+        _ => Err("want 16, 32, 64, 128 or 256".to_owned()),
+    }
+}
+
+fn number(text: &str, fits: impl Fn(f32) -> bool, want: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if fits(number) => Ok(number),
+        _ => Err(format!("want {want}")),
+    }
+}
+
+fn non_negative(text: &str) -> Result<f32, String> {
+    number(text, |number| (0.0..1e6).contains(&number), "0 or more")
+}
+
+fn above_zero(text: &str) -> Result<f32, String> {
+    number(text, |number| number > 0.0 && number < 1e6, "more than 0")
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    number(text, |number| (0.0..=1.0).contains(&number), "0 to 1")
+}
+
+/// The flag that is missing, as an error with the exit code of usage.
+pub(super) fn missing(flag: &str, why: &str) -> anyhow::Error {
+    UsageError(format!("{flag} is missing: {why}\nhint: see --help, or try `pairwright make --demo --out runs/demo`"))
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_both_unit_systems() {
+        assert_eq!(parse_bytes("2GiB"), Ok(2 << 30));
+        assert_eq!(parse_bytes("1.5 GB"), Ok(1_500_000_000));
+        assert_eq!(parse_bytes("512m"), Ok(512 << 20));
+        assert_eq!(parse_bytes("77"), Ok(77));
+        for wrong in ["", "GiB", "-1GB", "2 potatoes", "1e99GB", "٣GB"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn devices_have_names() {
+        assert_eq!(parse_device("cuda:3"), Ok(DeviceChoice::Cuda(3)));
+        assert!(parse_device("gpu").is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! The command line: one file per subcommand, arguments and `run()`, nothing else. stdout is for data, stderr for people.
+//! Knows clap, the terminal and the exit codes; all work is done by the modules it calls.
+
+mod arguments;
+mod bench;
+mod exit;
+mod generate;
+mod judge;
+mod languages;
+mod make;
+mod pair;
+mod progress;
+mod settings;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What `--help` says after the commands.
+const AFTER_HELP: &str = "\
+Exit codes: 0 done · 1 failed · 2 usage · 3 input, model or run not usable · 75 stopped early, run again to resume · \
+130 interrupted (run again to resume)
+
+Try it without any download:
+  pairwright make --demo --out runs/demo";
+
+/// Preference datasets for any language, made on your own hardware: prompts with human answers in, second answers and ratings
+/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere.
+#[derive(Debug, Parser)]
+#[command(name = "pairwright", version, after_help = AFTER_HELP, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole job: prompts → second answers → ratings → dataset
+    Make(Box<make::Args>),
+    /// Answers alone: the first stage of a run, or a JSONL file in and out
+    Generate(Box<generate::Args>),
+    /// Ratings alone: the second stage of a run
+    Judge(Box<judge::Args>),
+    /// The dataset alone: the last stage of a run, for example with another margin
+    Pair(pair::Args),
+    /// The languages of a prompt file: names, codes, rows
+    Languages(languages::Args),
+    /// How far a run is
+    Status(status::Args),
+    /// Measurements of this machine
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+/// Runs the command line; the exit code is documented in `--help`.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Make(args) => make::run(*args),
+        Command::Generate(args) => generate::run(*args),
+        Command::Judge(args) => judge::run(*args),
+        Command::Pair(args) => pair::run(&args),
+        Command::Languages(args) => languages::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Bench(command) => bench::run(command),
+    };
+    exit::code(result)
+}

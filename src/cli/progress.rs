@@ -1,0 +1,206 @@
+//! Progress for people, on stderr: one bar on a terminal, a plain line every 30 seconds elsewhere; and Ctrl-C.
+//! Knows the terminal and the clock; knows nothing of what the rows are.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::engine::EngineStats;
+use crate::generate::Observer;
+
+/// How to show progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// A bar on a terminal, plain lines elsewhere
+    Auto,
+    /// One bar, redrawn
+    Bar,
+    /// A line every 30 seconds
+    Plain,
+    /// Nothing
+    None,
+}
+
+/// Flags of every command that takes long.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value = "auto")]
+    progress: Style,
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+    /// End with one JSON object on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl OutputArgs {
+    /// A line for people.
+    pub(super) fn say(&self, line: &str) {
+        if !self.quiet {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// Set by the first Ctrl-C; the second ends the process at once.
+#[derive(Debug, Clone)]
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Installs the handler; once per process.
+    pub(super) fn install() -> anyhow::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&flag);
+        ctrlc::set_handler(move || {
+            if seen.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after the present step; once more ends at once");
+        })?;
+        Ok(Self(flag))
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Seconds between plain lines.
+const PLAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// One stage's progress.
+pub(super) struct Progress {
+    interrupt: Interrupt,
+    name: &'static str,
+    num_rows: u64,
+    num_done: u64,
+    /// Rows that an earlier run had done.
+    num_before: u64,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+    plain: bool,
+}
+
+impl Progress {
+    /// Progress over `num_rows` rows of the stage `name`.
+    pub(super) fn new(output: &OutputArgs, interrupt: &Interrupt, name: &'static str, num_rows: u64) -> Self {
+        let style = match output.progress {
+            _ if output.quiet => Style::None,
+            Style::Auto if std::io::stderr().is_terminal() => Style::Bar,
+            Style::Auto => Style::Plain,
+            given => given,
+        };
+        let bar = (style == Style::Bar).then(|| bar(name, num_rows));
+        let now = Instant::now();
+        Self {
+            interrupt: interrupt.clone(),
+            name,
+            num_rows,
+            num_done: 0,
+            num_before: 0,
+            started: now,
+            last_line: now,
+            bar,
+            plain: style == Style::Plain,
+        }
+    }
+
+    fn line(&self, stats: &EngineStats) -> String {
+        let elapsed_s = self.started.elapsed().as_secs_f64();
+        let per_s = |tokens: u64| tokens as f64 / elapsed_s.max(1e-9);
+        let prompt = per_s(stats.num_prefill_tokens + stats.num_reused_tokens);
+        let mut text = format!("{prompt:.0} prompt tok/s");
+        if stats.num_output_tokens > 0 {
+            text += &format!(" · {:.0} output tok/s", per_s(stats.num_output_tokens));
+        }
+        let fresh = self.num_done - self.num_before.min(self.num_done);
+        if fresh > 0 && self.num_done < self.num_rows {
+            let left_s = elapsed_s / fresh as f64 * (self.num_rows - self.num_done) as f64;
+            text += &format!(" · ETA {}", clock(left_s));
+        }
+        text
+    }
+
+    /// Ends the bar and leaves one line that says what was done.
+    pub(super) fn finish(self, stats: &EngineStats) {
+        let summary = format!(
+            "{}: {} of {} rows in {} · {}",
+            self.name,
+            self.num_done,
+            self.num_rows,
+            clock(self.started.elapsed().as_secs_f64()),
+            self.line(stats)
+        );
+        match self.bar {
+            Some(bar) => {
+                bar.finish_and_clear();
+                eprintln!("{summary}");
+            }
+            None if self.plain => eprintln!("{summary}"),
+            None => {}
+        }
+    }
+}
+
+fn bar(name: &'static str, num_rows: u64) -> ProgressBar {
+    let template = if crate::config::no_color() {
+        "{prefix:>9} {bar:30} {pos}/{len} {percent}% {msg}"
+    } else {
+        "{prefix:>9.bold} {bar:30.cyan/dim} {pos}/{len} {percent}% {msg}"
+    };
+    let bar = ProgressBar::with_draw_target(Some(num_rows), ProgressDrawTarget::stderr_with_hz(8));
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(name);
+    bar
+}
+
+/// h:mm:ss, or m:ss under an hour.
+fn clock(seconds: f64) -> String {
+    let whole = seconds.round().max(0.0) as u64;
+    let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+impl Observer for Progress {
+    fn progress(&mut self, num_rows: u64, stats: &EngineStats) {
+        if stats.num_steps == 0 {
+            self.num_before += num_rows;
+        }
+        self.num_done += num_rows;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.num_done);
+            bar.set_message(self.line(stats));
+        }
+        if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
+            self.last_line = Instant::now();
+            let share = 100.0 * self.num_done as f64 / self.num_rows.max(1) as f64;
+            eprintln!("{}: {}/{} rows {share:.0}% · {}", self.name, self.num_done, self.num_rows, self.line(stats));
+        }
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.interrupt.is_set()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock;
+
+    #[test]
+    fn durations_read_as_clocks() {
+        assert_eq!(clock(59.6), "1:00");
+        assert_eq!(clock(3_725.0), "1:02:05");
+        assert_eq!(clock(-1.0), "0:00");
+    }
+}
