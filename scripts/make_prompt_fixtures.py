@@ -1,7 +1,8 @@
 """Builds tests/fixtures/prompt/: small tokenizers, templates of our own, and what Transformers makes of dialogues with them.
 
 Run with a Python that has transformers 5.x: `python scripts/make_prompt_fixtures.py`. Offline. The Rust tests read only the
-files written here. The templates (templates/*.jinja, committed beside the output) are input.
+files written here. A tokenizer that exists is kept (training a Unigram model does not give the same file twice): delete
+it to build it anew. The templates (templates/*.jinja, committed beside the output) are input.
 """
 
 import datetime
@@ -156,7 +157,9 @@ def main():
     chat_template_utils.datetime = PinnedDatetime
     compact = dict(ensure_ascii=False, separators=(",", ":"))
     for kind in SPECIALS:
-        (OUT / f"{kind}.tokenizer.json").write_text(json.dumps(json.loads(build(kind).to_str()), **compact) + "\n")
+        path = OUT / f"{kind}.tokenizer.json"
+        if not path.exists():
+            path.write_text(json.dumps(json.loads(build(kind).to_str()), **compact) + "\n")
         (OUT / f"{kind}.config.json").write_text(json.dumps(NAMED[kind], **compact) + "\n")
     wrapped = {kind: wrap(kind) for kind in SPECIALS}
     texts = [

@@ -183,6 +183,20 @@ fn awkward_added_tokens_are_broken() {
 }
 
 #[test]
+fn look_alikes_assembled_with_the_template_are_broken() {
+    let cases = [
+        ("{{ messages[0].content }}nd> a", "a <E"),
+        ("a <{{ messages[0].content }}", "ND> b"),
+        ("<{{ messages[0].content }}>", "EnD"),
+    ];
+    for (template, content) in cases {
+        let tokenizer = from_json(&awkward().to_string(), None, template);
+        let ids = tokenizer.encode_chat(&user(content), true).expect("encodes");
+        assert!(controls(&tokenizer, &ids).is_empty(), "{template} {content:?} {ids:?}");
+    }
+}
+
+#[test]
 fn a_control_character_that_cannot_be_broken_is_refused() {
     let mut json = awkward();
     json["model"]["vocab"]["§"] = 10.into();

@@ -140,7 +140,7 @@ impl ChatTokenizer {
         // A content can still make a control text together with what stands beside it. If the dialogue with every such
         // chance broken has other control tokens than this one, that has happened, and the broken one is right.
         let hardened: Vec<Option<String>> =
-            broken.iter().map(|turn| self.controls.harden(&turn.content, marker)).collect();
+            broken.iter().map(|turn| self.controls.harden(&turn.content, marker, &self.tokenizer)).collect();
         if hardened.iter().all(Option::is_none) {
             return Ok(ids);
         }

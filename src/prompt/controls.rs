@@ -7,7 +7,7 @@
 
 use super::PromptError;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use tokenizers::Tokenizer;
+use tokenizers::{Normalizer, Tokenizer};
 
 /// The control tokens of one tokenizer.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct ControlVocabulary {
     by_first: HashMap<char, Vec<String>>,
     /// Last characters of those texts.
     last_chars: HashSet<char>,
+    /// Is a control token matched in normalised text, so that other characters can stand for its own?
+    folds: bool,
     /// Ids that must never come from a turn. The unknown token is left out: models yield it for plain unknown characters.
     ids: BTreeSet<u32>,
 }
@@ -66,11 +68,12 @@ impl ControlVocabulary {
     /// (`<think>`, `[INST]`, `<|…|>`), or holding punctuation and written out in the template. `unknown` is the id that the
     /// model yields for what it does not know.
     pub(super) fn new(tokenizer: &Tokenizer, unknown: Option<u32>, template_source: &str) -> Self {
-        let (mut texts, mut ids) = (BTreeSet::new(), BTreeSet::new());
+        let (mut texts, mut ids, mut folds) = (BTreeSet::new(), BTreeSet::new(), false);
         for (id, token) in tokenizer.get_added_tokens_decoder() {
             if !token.special && !looks_like_control(&token.content, template_source) {
                 continue;
             }
+            folds |= token.normalized && tokenizer.get_normalizer().is_some();
             texts.insert(token.content);
             if Some(id) != unknown {
                 ids.insert(id);
@@ -85,7 +88,7 @@ impl ControlVocabulary {
                 by_first.entry(first).or_default().push(text);
             }
         }
-        Self { by_first, last_chars, ids }
+        Self { by_first, last_chars, folds, ids }
     }
 
     /// Must this id never come from the text of a turn?
@@ -157,24 +160,36 @@ impl ControlVocabulary {
     /// Like a broken text, but with no character left that could begin or end a control text together with what the
     /// template puts around it: `marker` follows every first character of a control text and precedes every last one, and
     /// stands around a text that is itself a piece out of the middle of one. `None` where the text holds no such thing.
-    pub(super) fn harden(&self, broken: &str, marker: char) -> Option<String> {
+    pub(super) fn harden(&self, broken: &str, marker: char, tokenizer: &Tokenizer) -> Option<String> {
         let mut hardened = String::with_capacity(broken.len() + 8);
+        let mut known: HashMap<char, (bool, bool)> = HashMap::new();
         for c in broken.chars() {
-            if self.last_chars.contains(&c) {
-                hardened.push(marker);
-            }
+            let (begins, ends) = *known.entry(c).or_insert_with(|| {
+                let forms = self.fold(c.encode_utf8(&mut [0; 4]), tokenizer);
+                let any = |test: &dyn Fn(char) -> bool| test(c) || forms.chars().any(test);
+                (any(&|c| self.by_first.contains_key(&c)), any(&|c| self.last_chars.contains(&c)))
+            });
+            hardened.extend(ends.then_some(marker));
             hardened.push(c);
-            if self.by_first.contains_key(&c) {
-                hardened.push(marker);
-            }
+            hardened.extend(begins.then_some(marker));
         }
-        let visible = broken.trim();
-        let is_middle = |control: &String| control.contains(visible);
-        if !visible.is_empty() && self.by_first.values().flatten().any(is_middle) {
+        let folded = self.fold(broken, tokenizer);
+        let controls = || self.by_first.values().flatten();
+        let is_middle = |text: &str| !text.is_empty() && controls().any(|control| control.contains(text));
+        if is_middle(broken.trim()) || is_middle(folded.trim()) {
             let start = hardened.len() - hardened.trim_start().len();
             hardened.insert(start, marker);
         }
         (hardened != broken).then_some(hardened)
+    }
+
+    /// What the tokenizer's normaliser makes of a text, where a control token is looked for in that; otherwise nothing.
+    fn fold(&self, text: &str, tokenizer: &Tokenizer) -> String {
+        let mut folded = tokenizers::NormalizedString::from(text);
+        match tokenizer.get_normalizer().filter(|_| self.folds).map(|normalizer| normalizer.normalize(&mut folded)) {
+            Some(Ok(())) => folded.get().to_owned(),
+            _ => String::new(),
+        }
     }
 }
 

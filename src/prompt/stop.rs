@@ -36,29 +36,20 @@ impl StopMatcher {
         if self.found.is_some() || self.max_stop_bytes == 0 {
             return self.found.clone();
         }
-        let seen_before = self.tail.len();
         self.tail.push_str(piece);
-        self.found = self.search(seen_before);
+        self.found = self.search();
         if self.found.is_none() {
             self.forget_head();
         }
         self.found.clone()
     }
 
-    /// The match that ends first (then the longest) among those that end after byte `seen_before` of the tail.
-    fn search(&self, seen_before: usize) -> Option<StopMatch> {
-        let mut best: Option<(usize, usize, usize)> = None;
-        for (stop_index, stop) in self.stops.iter().enumerate().filter(|(_, stop)| !stop.is_empty()) {
-            let hit = self.tail.match_indices(stop.as_str()).map(|(start, _)| (start + stop.len(), start));
-            // `match_indices` skips overlapping hits; the first hit of all is what counts, and earlier pieces had none.
-            if let Some((end, start)) = hit.into_iter().find(|(end, _)| *end > seen_before) {
-                let candidate = (end, start, stop_index);
-                if best.is_none_or(|best| candidate < best) {
-                    best = Some(candidate);
-                }
-            }
-        }
-        best.map(|(_, start, stop_index)| StopMatch { cut_bytes: self.tail_start + start, stop_index })
+    /// The match that ends first, then the longest. The tail holds no match from before: it would have been reported.
+    fn search(&self) -> Option<StopMatch> {
+        let stops = self.stops.iter().enumerate().filter(|(_, stop)| !stop.is_empty());
+        let hits =
+            stops.filter_map(|(at, stop)| self.tail.find(stop.as_str()).map(|start| (start + stop.len(), start, at)));
+        hits.min().map(|(_, start, stop_index)| StopMatch { cut_bytes: self.tail_start + start, stop_index })
     }
 
     fn forget_head(&mut self) {
