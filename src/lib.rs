@@ -5,6 +5,7 @@
 //! place that knows the command line. ARCHITECTURE.md says who may import whom; `tests/tidy.rs` checks it.
 
 pub mod bench;
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod dataset;

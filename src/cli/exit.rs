@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::bench::engine::BenchError;
 use crate::data::DataError;
 use crate::engine::EngineError;
-use crate::generate::{Ending, GenerateError, RequestError, SystemPromptError, TextModelError};
+use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
 use crate::journal::JournalError;
 use crate::judge::RubricError;
 use crate::ops::DeviceError;
@@ -49,6 +49,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     let not_usable = error.is::<DataError>()
         || error.is::<TextModelError>()
         || error.is::<RequestError>()
+        || error.downcast_ref::<LineError>().is_some_and(|error| matches!(error, LineError::NotOurs { .. }))
         || error.is::<RubricError>()
         || error.is::<SystemPromptError>()
         || error.is::<DeviceError>()

@@ -45,6 +45,11 @@ pub fn write_model_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether `dir` holds the toy, so that whoever loads it can label it.
+pub fn is_model_dir(dir: &Path) -> bool {
+    MODEL_FILES.iter().all(|(name, content)| has_content(&dir.join(name), content))
+}
+
 fn write_if_different(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let path = dir.join(name);
     if has_content(&path, content) {

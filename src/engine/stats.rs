@@ -34,3 +34,22 @@ pub struct EngineStats {
     /// Tokens per block.
     pub block_size: usize,
 }
+
+impl EngineStats {
+    /// What was added since `earlier`: tokens, steps and seconds; peaks and sizes stay as they are.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            num_steps: self.num_steps - earlier.num_steps,
+            num_prefill_tokens: self.num_prefill_tokens - earlier.num_prefill_tokens,
+            num_decode_tokens: self.num_decode_tokens - earlier.num_decode_tokens,
+            num_output_tokens: self.num_output_tokens - earlier.num_output_tokens,
+            num_reused_tokens: self.num_reused_tokens - earlier.num_reused_tokens,
+            num_preemptions: self.num_preemptions - earlier.num_preemptions,
+            prefill_s: self.prefill_s - earlier.prefill_s,
+            decode_s: self.decode_s - earlier.decode_s,
+            num_pure_decode_tokens: self.num_pure_decode_tokens - earlier.num_pure_decode_tokens,
+            num_pure_decode_steps: self.num_pure_decode_steps - earlier.num_pure_decode_steps,
+            ..*self
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! Knows nothing of ratings or of the dataset that is written from its answers.
 
 mod answer;
+mod lines;
 mod requests;
 mod system;
 mod text_model;
@@ -10,9 +11,12 @@ use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::{Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, SequenceOutput, Task};
+use crate::engine::{
+    Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, SequenceOutput, Task,
+};
 use crate::prompt::{ChatTokenizer, Detokenizer, Message, PromptError, StopMatcher};
-pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, Generated, GenerateRow};
+pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
+pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_requests};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};

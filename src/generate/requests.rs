@@ -40,7 +40,9 @@ pub enum RequestError {
         source: std::io::Error,
     },
     /// A line is not a request.
-    #[error("{path}, line {line}: {what}\nhint: a line is {{\"id\": …, \"prompt\": …}}, with \"messages\" or \"prompt_token_ids\" in place of \"prompt\" if you like")]
+    #[error(
+        "{path}, line {line}: {what}\nhint: a line is {{\"id\": …, \"prompt\": …}}, with \"messages\" or \"prompt_token_ids\" in place of \"prompt\" if you like"
+    )]
     Line {
         /// The file.
         path: PathBuf,

@@ -26,7 +26,9 @@ pub struct SystemPrompts {
 
 /// Why a system prompt file cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the system prompts {path}: {what}\nhint: the file has `name`, `version`, `text` and an optional [languages] table")]
+#[error(
+    "the system prompts {path}: {what}\nhint: the file has `name`, `version`, `text` and an optional [languages] table"
+)]
 pub struct SystemPromptError {
     /// The file.
     path: PathBuf,
@@ -58,8 +60,7 @@ impl SystemPrompts {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, SystemPromptError> {
-        toml::from_str(text)
-            .map_err(|error| SystemPromptError { path: path.to_owned(), what: error.to_string() })
+        toml::from_str(text).map_err(|error| SystemPromptError { path: path.to_owned(), what: error.to_string() })
     }
 
     /// The system turn for a row of this language; `None` if the row names no language and the text needs one.

@@ -42,7 +42,9 @@ pub enum TextModelError {
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
     /// Tokenizer and weights are of different models.
-    #[error("{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}\nhint: tokenizer.json and config.json are of different models")]
+    #[error(
+        "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}\nhint: tokenizer.json and config.json are of different models"
+    )]
     VocabularyMismatch {
         /// The directory.
         path: PathBuf,
@@ -100,8 +102,7 @@ impl TextModel {
     pub fn load(dir: &Path, options: &TextModelOptions, record: ModelRecord) -> Result<Self, TextModelError> {
         let config = HfConfig::read(dir)?;
         let tokenizer = ChatTokenizer::load(dir, &options.template)?;
-        let load =
-            LoadOptions { compute: options.compute.clone(), weights: options.weights, max_len: options.max_len };
+        let load = LoadOptions { compute: options.compute.clone(), weights: options.weights, max_len: options.max_len };
         let decoder = model::load(dir, &load)?;
         check_vocabulary(dir, &tokenizer, decoder.spec().vocab_size)?;
         let engine = Engine::new(decoder, &options.engine)?;

@@ -151,8 +151,9 @@ fn encode(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PromptError
 impl InFlight {
     fn verdict(self, rubric: &Rubric, judge: &str) -> Verdict {
         let aspects = rubric.aspects.iter().zip(&self.answers);
-        let aspects: Vec<AspectScore> =
-            aspects.map(|(aspect, answers)| AspectScore::new(&aspect.name, self.plan.label_logprobs(answers))).collect();
+        let aspects: Vec<AspectScore> = aspects
+            .map(|(aspect, answers)| AspectScore::new(&aspect.name, self.plan.label_logprobs(answers)))
+            .collect();
         let weights: f64 = rubric.aspects.iter().map(|aspect| aspect.weight).sum();
         let weighted = rubric.aspects.iter().zip(&aspects).map(|(aspect, score)| aspect.weight * score.mean);
         let rating = weighted.sum::<f64>() / weights;

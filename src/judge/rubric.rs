@@ -96,8 +96,7 @@ impl Rubric {
     /// # Errors
     /// [`RubricError`], saying what is wrong.
     pub fn read(path: &Path) -> Result<Self, RubricError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| RubricError::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| RubricError::Io { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
@@ -109,7 +108,10 @@ impl Rubric {
         }
         for (index, aspect) in rubric.aspects.iter().enumerate() {
             if !(aspect.weight > 0.0 && aspect.weight.is_finite()) {
-                return Err(invalid(format!("aspect `{}`: weight is {}, want more than 0", aspect.name, aspect.weight)));
+                return Err(invalid(format!(
+                    "aspect `{}`: weight is {}, want more than 0",
+                    aspect.name, aspect.weight
+                )));
             }
             if aspect.name.trim().is_empty() || aspect.question.trim().is_empty() {
                 return Err(invalid(format!("aspect {}: name and question must not be empty", index + 1)));

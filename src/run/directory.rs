@@ -51,6 +51,13 @@ pub struct StageStatus {
     pub num_wanted: usize,
 }
 
+impl StageStatus {
+    /// Nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.num_done >= self.num_wanted
+    }
+}
+
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -77,6 +84,11 @@ impl RunDir {
         &self.root
     }
 
+    /// The embedded prompts and model of a demonstration.
+    pub fn demo(&self) -> PathBuf {
+        self.root.join("demo")
+    }
+
     /// What the run is made from.
     pub fn lock(&self) -> PathBuf {
         self.root.join(crate::provenance::LOCK_FILE_NAME)
@@ -95,6 +107,11 @@ impl RunDir {
     /// The dataset, ready to be pushed as it is.
     pub fn dataset(&self) -> PathBuf {
         self.root.join("dataset")
+    }
+
+    /// What the dataset was made from, as of its writing: the published part of the lock, without paths and machine.
+    pub fn dataset_lock(&self) -> PathBuf {
+        self.dataset().join(crate::provenance::LOCK_FILE_NAME)
     }
 
     /// The report.
@@ -120,31 +137,36 @@ impl RunDir {
             Err(source) => return Err(RunError::Io { path: self.root.clone(), action: "read", source }),
             Ok(entries) => entries,
         };
-        match entries.count() {
-            0 => Ok(None),
-            _ => Err(RunError::NotOurs { path: self.root.clone() }),
+        let mut others = entries.filter_map(Result::ok).filter(|entry| entry.path() != self.demo());
+        match others.next() {
+            None => Ok(None),
+            Some(_) => Err(RunError::NotOurs { path: self.root.clone() }),
         }
     }
 
-    /// Starts the run or takes up the one that is there. What does not touch answers or ratings (pairing) may differ.
+    /// Starts the run or takes up the one that is there. What only later stages use may be missing on either side, and is
+    /// then taken over; pairing may differ, since it touches neither answers nor ratings.
     ///
     /// # Errors
     /// [`RunError::NotOurs`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
-    pub fn claim(&self, lock: &RunLock) -> Result<(), RunError> {
-        if let Some(found) = self.existing_lock()? {
-            let without_pairing = |lock: &RunLock| {
-                let mut lock = lock.clone();
-                lock.parameters.remove("pair");
-                lock
-            };
-            let differences = without_pairing(&found).differences(&without_pairing(lock));
+    pub fn claim(&self, lock: &mut RunLock) -> Result<(), RunError> {
+        if let Some(mut found) = self.existing_lock()? {
+            take_over(lock, &found);
+            take_over(&mut found, lock);
+            found.parameters.remove("pair");
+            let mut compared = lock.clone();
+            compared.parameters.remove("pair");
+            let differences = found.differences(&compared);
             if !differences.is_empty() {
                 return Err(RunError::OtherRun { path: self.root.clone(), differences });
             }
         }
         let journals = self.journals();
-        std::fs::create_dir_all(&journals)
-            .map_err(|source| RunError::Io { path: journals, action: "created", source })?;
+        std::fs::create_dir_all(&journals).map_err(|source| RunError::Io {
+            path: journals,
+            action: "created",
+            source,
+        })?;
         Ok(lock.write(&self.lock())?)
     }
 
@@ -159,11 +181,8 @@ impl RunDir {
         drops: &DropCounts,
     ) -> Result<(), RunError> {
         let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records: records.len() as u64 };
-        let unwritable = |error: serde_json::Error| RunError::Io {
-            path: self.prompts(),
-            action: "written",
-            source: error.into(),
-        };
+        let unwritable =
+            |error: serde_json::Error| RunError::Io { path: self.prompts(), action: "written", source: error.into() };
         let mut text = serde_json::to_string(&header).map_err(unwritable)? + "\n";
         for record in records {
             text += &(serde_json::to_string(record).map_err(unwritable)? + "\n");
@@ -185,8 +204,11 @@ impl RunDir {
         if !path.exists() {
             return Err(no_run("prompts.jsonl"));
         }
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| RunError::Io { path: path.clone(), action: "read", source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| RunError::Io {
+            path: path.clone(),
+            action: "read",
+            source,
+        })?;
         let damaged = |line: usize, what: String| RunError::StoredPrompts { path: path.clone(), line: line + 1, what };
         let mut lines = text.lines().enumerate();
         let (_, first) = lines.next().ok_or_else(|| damaged(0, "the file is empty".to_owned()))?;
@@ -252,8 +274,7 @@ impl RunDir {
         let samples = super::stages::num_samples(&run.lock) as usize;
         let rows: Vec<GenerateRow> = self.read_stage("candidates")?;
         let num_failed = rows.iter().filter(|row| matches!(row, GenerateRow::Failure(_))).count();
-        let candidates =
-            StageStatus { num_done: rows.len(), num_failed, num_wanted: run.records.len() * samples };
+        let candidates = StageStatus { num_done: rows.len(), num_failed, num_wanted: run.records.len() * samples };
         let answered: BTreeSet<&str> = rows.iter().filter_map(GenerateRow::answered).collect();
         let human = run.records.iter().filter(|r| r.response.is_some() && answered.contains(r.id.as_str())).count();
         let verdicts: Vec<JudgeRow> = self.read_stage("verdicts")?;
@@ -267,7 +288,20 @@ impl RunDir {
             num_records: run.records.len(),
             candidates,
             verdicts,
-            dataset_written: self.summary().exists(),
+            dataset_written: self.dataset_lock().exists() && self.summary().exists(),
         })
+    }
+}
+
+/// Fills what only later stages use from another lock, where it is missing.
+fn take_over(lock: &mut RunLock, other: &RunLock) {
+    if lock.judge.is_none() {
+        lock.judge = other.judge.clone();
+        lock.rubric_sha256 = other.rubric_sha256.clone();
+    }
+    for stage in ["judge", "pair"] {
+        if let (None, Some(parameters)) = (lock.parameters.get(stage), other.parameters.get(stage)) {
+            lock.parameters.insert(stage.to_owned(), parameters.clone());
+        }
     }
 }

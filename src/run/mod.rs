@@ -7,4 +7,4 @@ mod stages;
 
 pub use directory::{LoadedRun, RunDir, StageStatus, Status};
 pub use error::RunError;
-pub use stages::{GenerateStage, generate, judge, pair, pairing_options};
+pub use stages::{GenerateStage, generate, judge, pair};

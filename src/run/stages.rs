@@ -1,11 +1,12 @@
 //! The stages over a run's directory: each does the rows that its journal lacks and no others.
 //! Knows records, candidates and verdicts; the models are handed in.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{LoadedRun, RunDir, RunError};
+use crate::data::language;
 use crate::dataset::{
-    CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, PairingOptions, render_report, write_dataset,
+    CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, render_report, write_dataset,
 };
 use crate::engine::EngineStats;
 use crate::generate::{
@@ -90,7 +91,8 @@ pub fn judge(
     }
     let (mut journal, rows) = run.verdicts(&loaded.lock)?;
     let done: HashSet<_> = rows.iter().map(JudgeRow::key).collect();
-    let items = judge_items(loaded, &candidates).into_iter().filter(|item| !done.contains(&JudgeRow::key_of(&item.candidate)));
+    let items =
+        judge_items(loaded, &candidates).into_iter().filter(|item| !done.contains(&JudgeRow::key_of(&item.candidate)));
     observer.progress(rows.len() as u64, &EngineStats::default());
     let mut store = |row: JudgeRow| journal.append(&row).map_err(|error| GenerateError::Store(Box::new(error)));
     let ending = crate::judge::judge(model, rubric, items, observer, &mut store)?;
@@ -124,7 +126,6 @@ fn judge_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<JudgeItem> {
 pub fn pair(
     run: &RunDir,
     loaded: &LoadedRun,
-    language: CardLanguage,
     origin: Origin,
     options: &DatasetOptions,
 ) -> Result<DatasetSummary, RunError> {
@@ -161,10 +162,11 @@ pub fn pair(
         failures: &failures,
         lock: &loaded.lock,
         source_drops: &loaded.drops,
-        language,
+        language: card_language(loaded),
         origin,
     };
     let summary = write_dataset(&run.dataset(), &input, options)?;
+    write_atomic(&run.dataset_lock(), loaded.lock.published().as_bytes())?;
     write_atomic(&run.report(), render_report(&summary, &loaded.lock).as_bytes())?;
     let json = serde_json::to_string_pretty(&summary).map_err(|error| RunError::Io {
         path: run.summary(),
@@ -175,7 +177,21 @@ pub fn pair(
     Ok(summary)
 }
 
-/// Pairing with this margin; everything else as decided in the dataset module.
-pub fn pairing_options(margin: f64) -> PairingOptions {
-    PairingOptions { margin, ..PairingOptions::default() }
+/// The one language of the rows, or the fact that there are several.
+fn card_language(loaded: &LoadedRun) -> CardLanguage {
+    let languages: BTreeSet<(&str, &str)> =
+        loaded.records.iter().map(|record| (record.language.as_str(), record.language_code.as_str())).collect();
+    let mut all = languages.iter();
+    match (all.next(), all.next()) {
+        (Some((name, code)), None) => CardLanguage {
+            name: (*name).to_owned(),
+            code: (*code).to_owned(),
+            card_code: language::card_code(name, code).unwrap_or_default(),
+        },
+        _ => CardLanguage {
+            name: format!("{} languages", languages.len()),
+            code: "mul".to_owned(),
+            card_code: "mul".to_owned(),
+        },
+    }
 }

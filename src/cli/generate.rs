@@ -1,0 +1,146 @@
+//! `pairwright generate`: answers alone. With `--out FILE.jsonl` it serves by itself, a line in and a line out; with
+//! `--out FOLDER` it is the first stage of a run, which `judge` and `pair` continue.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
+use super::exit::UsageError;
+use super::progress::{Interrupt, OutputArgs, Progress};
+use super::settings::{self, NamedModel};
+use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptRequest};
+use crate::run::{self, RunDir};
+
+/// Arguments of `generate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Model that answers: a Hugging Face model directory
+    #[arg(long, visible_alias = "generator", value_name = "DIR")]
+    model: PathBuf,
+    /// FILE.jsonl: one line per answer, in the order of the input. Any other name: the folder of a run
+    #[arg(long, value_name = "FILE.jsonl|DIR")]
+    out: PathBuf,
+    /// System turn: auto (answer in the row's language), none, a text with {language}, or a .toml file; only for a run
+    #[arg(long, default_value = "auto", value_name = "TEXT|FILE")]
+    system_prompt: String,
+    /// Chat template in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+    /// Continue each "prompt" as it stands, without the chat template
+    #[arg(long)]
+    raw_prompts: bool,
+    /// Write each generated token's log-probability, and this many likeliest alternatives
+    #[arg(long, value_name = "N")]
+    logprobs: Option<usize>,
+    /// Write each prompt token's log-probability (natural log; null for the first)
+    #[arg(long)]
+    prompt_logprobs: bool,
+    /// Start FILE.jsonl anew instead of adding the lines it lacks
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Generates what is not yet there.
+pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
+    args.engine.start_threads()?;
+    let interrupt = Interrupt::install()?;
+    let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts")?;
+    let is_file = args.out.extension().is_some_and(|extension| extension == "jsonl");
+    if is_file { lines(&args, file, &interrupt) } else { stage(&args, file, &interrupt) }
+}
+
+/// A line in, a line out.
+fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+    let chosen = &args.prompts;
+    if chosen.language.is_some() || chosen.map.is_some() || chosen.max_response_chars.is_some() {
+        let message = "--language, --map and --max-response-chars choose rows for a run, and --out names a JSONL file\n\
+                       hint: give a folder as --out";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    let mut requests = generate::read_requests(file, args.raw_prompts)?;
+    requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
+    let compute = args.engine.compute()?;
+    let seed = args.sampling.seed;
+    let date = settings::run_date(&RunDir::new(Path::new("")))?;
+    let template = args.chat_template.as_deref();
+    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    let mut options = args.sampling.options(&args.model)?;
+    options.sampling.top_logprobs = args.logprobs.unwrap_or(0);
+    options.sampling.prompt_logprobs = args.prompt_logprobs;
+    let parameters = serde_json::json!({
+        "model": {"name": model.record.name, "files": model.record.files, "dtype": model.record.dtype,
+            "template_sha256": model.record.template_sha256},
+        "seed": seed,
+        "generate": generate_parameters(&options),
+        "raw_prompts": args.raw_prompts,
+        "logprobs": args.logprobs,
+        "prompt_logprobs": args.prompt_logprobs,
+    });
+    let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
+    let samples = options.num_samples;
+    let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.fresh)?;
+    let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
+    let total = order.len() as u64 * u64::from(samples);
+    let mut progress = Progress::new(&args.output, interrupt, "generate", total);
+    generate::Observer::progress(&mut progress, writer.num_done() as u64, &crate::engine::EngineStats::default());
+    let mut model = model.load()?;
+    let mut store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
+    let ending = generate::generate(&mut model, todo, &options, &mut progress, &mut store)?;
+    writer.finish()?;
+    progress.finish(&model.engine().stats());
+    summary(args, &model)?;
+    Ok(ending)
+}
+
+/// The first stage of a run.
+fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+    if args.raw_prompts || args.logprobs.is_some() || args.prompt_logprobs || args.fresh {
+        let message = "--raw-prompts, --logprobs, --prompt-logprobs and --fresh need --out FILE.jsonl\n\
+                       hint: a folder as --out makes the first stage of a run";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    let run = RunDir::new(&args.out);
+    let date = settings::run_date(&run)?;
+    let compute = args.engine.compute()?;
+    let seed = args.sampling.seed;
+    let template = args.chat_template.as_deref();
+    let stage = settings::generate_stage(&args.sampling, &args.model, &args.system_prompt)?;
+    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    let prompts = settings::read_prompts(&args.prompts, file, true)?;
+    if let Some(line) = settings::matched_languages(&prompts) {
+        args.output.say(&line);
+    }
+    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage);
+    lock.environment = settings::environment(&args.engine, &compute);
+    run.claim(&mut lock)?;
+    if !run.prompts().exists() {
+        run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
+    }
+    let loaded = run.load()?;
+    let status = run.status()?;
+    if status.candidates.is_done() {
+        args.output.say(&format!("nothing to do: every prompt in {} is answered", run.root().display()));
+        return Ok(Ending::Completed);
+    }
+    let mut progress = Progress::new(&args.output, interrupt, "generate", status.candidates.num_wanted as u64);
+    let mut model = model.load()?;
+    let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
+    progress.finish(&model.engine().stats());
+    summary(args, &model)?;
+    Ok(ending)
+}
+
+fn summary(args: &Args, model: &crate::generate::TextModel) -> anyhow::Result<()> {
+    use std::io::Write;
+    if args.output.json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&model.engine().stats())?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! `pairwright judge RUN`: ratings alone, for a run whose answers are there.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::arguments::EngineArgs;
+use super::progress::{Interrupt, OutputArgs, Progress};
+use super::settings::{self, NamedModel};
+use crate::generate::Ending;
+use crate::judge::Rubric;
+use crate::run::{self, RunDir};
+
+/// Arguments of `judge`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run's folder, as `generate` or `make` left it
+    #[arg(required_unless_present = "show_rubric")]
+    run: Option<PathBuf>,
+    /// Model that rates the answers: a Hugging Face model directory
+    #[arg(long, value_name = "DIR", required_unless_present = "show_rubric")]
+    judge: Option<PathBuf>,
+    /// Questions in place of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    rubric: Option<PathBuf>,
+    /// Print the built-in questions, to start a file of your own from, and end
+    #[arg(long)]
+    show_rubric: bool,
+    /// Chat template in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Rates what is not yet rated.
+pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
+    if args.show_rubric {
+        write!(std::io::stdout(), "{}", Rubric::built_in_text())?;
+        return Ok(Ending::Completed);
+    }
+    args.engine.start_threads()?;
+    let interrupt = Interrupt::install()?;
+    let run = RunDir::new(settings::required(&args.run, "RUN", "the run's folder")?);
+    let mut loaded = run.load()?;
+    let compute = args.engine.compute()?;
+    let date = settings::run_date(&run)?;
+    let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
+    let template = args.chat_template.as_deref();
+    let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, date, template)?;
+    let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
+    loaded.lock.judge = Some(model.record.clone());
+    loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
+    let parameters = json!({"rubric": rubric.name, "rubric_version": rubric.version});
+    loaded.lock.parameters.insert("judge".to_owned(), parameters);
+    run.claim(&mut loaded.lock)?;
+    let status = run.status()?;
+    if status.candidates.is_done() && status.verdicts.is_done() {
+        args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
+    } else {
+        let mut progress = Progress::new(&args.output, &interrupt, "judge", status.verdicts.num_wanted as u64);
+        let mut model = model.load()?;
+        let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
+        progress.finish(&model.engine().stats());
+        if ending == Ending::Interrupted {
+            return Ok(ending);
+        }
+    }
+    if args.output.json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&run.status()?)?)?;
+    }
+    Ok(Ending::Completed)
+}

@@ -1,0 +1,161 @@
+//! `pairwright make`: prompts → second answers → ratings → dataset, continuing whatever an earlier call left.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::arguments::{EngineArgs, PromptArgs, SamplingArgs};
+use super::pair::{self, PairArgs};
+use super::progress::{Interrupt, OutputArgs, Progress};
+use super::settings::{self, NamedModel};
+use crate::demo;
+use crate::generate::{Ending, TextModel};
+use crate::judge::Rubric;
+use crate::run::{self, GenerateStage, LoadedRun, RunDir};
+
+/// Arguments of `make`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
+    #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
+    demo: bool,
+    /// Model that writes the second answer: a Hugging Face model directory
+    #[arg(long, value_name = "DIR")]
+    generator: Option<PathBuf>,
+    /// Model that rates the answers; another family than the generator's is better
+    #[arg(long, value_name = "DIR")]
+    judge: Option<PathBuf>,
+    /// Folder of the run: journals, dataset and report; call again with the same folder to continue
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// System turn: auto (answer in the row's language), none, a text with {language}, or a .toml file
+    #[arg(long, default_value = "auto", value_name = "TEXT|FILE")]
+    system_prompt: String,
+    /// Chat template in place of the models' own
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+    /// Questions to the judge in place of the built-in ones (`pairwright judge --show-rubric` prints these)
+    #[arg(long, value_name = "FILE")]
+    rubric: Option<PathBuf>,
+    #[command(flatten)]
+    prompts: PromptArgs,
+    #[command(flatten)]
+    pair: PairArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// What `make` is made from, found and described before anything is computed.
+struct Plan {
+    run: RunDir,
+    loaded: LoadedRun,
+    generator: NamedModel,
+    judge: NamedModel,
+    stage: GenerateStage,
+    rubric: Rubric,
+}
+
+/// Runs what is left of the job.
+pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
+    args.engine.start_threads()?;
+    let interrupt = Interrupt::install()?;
+    let run = RunDir::new(&args.out);
+    run.existing_lock()?;
+    if args.demo {
+        use_demo(&mut args, &run)?;
+    }
+    let plan = plan(&args, run)?;
+    let before = plan.run.status()?;
+    let up_to_date = before.candidates.is_done() && before.verdicts.is_done() && before.dataset_written;
+    if up_to_date && pair::is_current(&plan.run, &plan.loaded.lock) {
+        args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
+        return pair::announce(&plan.run, &args.output);
+    }
+    let mut model = None;
+    if !before.candidates.is_done() {
+        let total = before.candidates.num_wanted as u64;
+        let mut progress = Progress::new(&args.output, &interrupt, "generate", total);
+        let generator = model.insert(plan.generator.load()?);
+        let ending = run::generate(&plan.run, &plan.loaded, generator, &plan.stage, &mut progress)?;
+        progress.finish(&generator.engine().stats());
+        if ending == Ending::Interrupted {
+            return Ok(ending);
+        }
+    }
+    let before = plan.run.status()?;
+    if !before.verdicts.is_done() {
+        let total = before.verdicts.num_wanted as u64;
+        let mut progress = Progress::new(&args.output, &interrupt, "judge", total);
+        let mut judge = judge_model(&plan, model.take())?;
+        let earlier = judge.engine().stats();
+        let ending = run::judge(&plan.run, &plan.loaded, &mut judge, &plan.rubric, &mut progress)?;
+        progress.finish(&judge.engine().stats().since(&earlier));
+        if ending == Ending::Interrupted {
+            return Ok(ending);
+        }
+    }
+    pair::write(&plan.run, &plan.loaded, &args.pair)?;
+    pair::announce(&plan.run, &args.output)
+}
+
+/// The judge: the generator itself, if it is the same model and still loaded.
+fn judge_model(plan: &Plan, generator: Option<TextModel>) -> anyhow::Result<TextModel> {
+    match generator {
+        Some(model) if plan.judge.is(&plan.generator) => Ok(model),
+        other => {
+            drop(other);
+            plan.judge.load()
+        }
+    }
+}
+
+/// Writes the embedded prompts and model into the run's folder and points the arguments at them.
+fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
+    let folder = run.demo();
+    demo::write_model_dir(&folder.join("model"))?;
+    let prompts = folder.join("prompts.jsonl");
+    std::fs::write(&prompts, demo::prompts_jsonl())?;
+    args.prompts.prompts = Some(prompts);
+    args.generator = Some(folder.join("model"));
+    args.judge = Some(folder.join("model"));
+    args.pair.source_license.get_or_insert_with(|| "apache-2.0".to_owned());
+    args.output.say("demo: embedded prompts and a toy model; the dataset shows the form, not quality");
+    Ok(())
+}
+
+fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
+    let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
+    let generator = settings::required(&args.generator, "--generator", "the model that writes the second answer")?;
+    let judge = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
+    let date = settings::run_date(&run)?;
+    let compute = args.engine.compute()?;
+    let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
+    let stage = settings::generate_stage(&args.sampling, generator, &args.system_prompt)?;
+    let seed = args.sampling.seed;
+    let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.chat_template.as_deref());
+    let (generator, judge) = (find(generator)?, find(judge)?);
+    let prompts = settings::read_prompts(&args.prompts, file, true)?;
+    if let Some(line) = settings::matched_languages(&prompts) {
+        args.output.say(&line);
+    }
+    if judge.is(&generator) {
+        args.output
+            .say("warning: generator and judge are the same model, which favours its own answers; the card says so");
+    }
+    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generator, &stage);
+    lock.judge = Some(judge.record.clone());
+    lock.rubric_sha256 = Some(rubric.sha256.clone());
+    lock.parameters.insert("judge".to_owned(), json!({"rubric": rubric.name, "rubric_version": rubric.version}));
+    lock.parameters.insert("pair".to_owned(), args.pair.parameters());
+    lock.environment = settings::environment(&args.engine, &compute);
+    run.claim(&mut lock)?;
+    if !run.prompts().exists() {
+        run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
+    }
+    let loaded = run.load()?;
+    Ok(Plan { run, loaded, generator, judge, stage, rubric })
+}

@@ -1,0 +1,115 @@
+//! `pairwright pair RUN`: the dataset alone, from the answers and ratings that are there; no model runs.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::exit::UsageError;
+use super::progress::OutputArgs;
+use crate::dataset::{DEFAULT_MARGIN, DatasetOptions, Origin, PairingOptions, TestSplit};
+use crate::generate::Ending;
+use crate::provenance::RunLock;
+use crate::run::{self, LoadedRun, RunDir};
+
+/// Flags that decide what becomes a pair.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Pairs")]
+pub(super) struct PairArgs {
+    /// Smallest difference of ratings (continuous, 1 to 5) that makes a pair; closer answers are ties and stay in `raw`
+    #[arg(long, default_value_t = DEFAULT_MARGIN)]
+    margin: f64,
+    /// Pairs held out as a test split: a share such as 0.05, or a number such as 100
+    #[arg(long, value_name = "SHARE|N")]
+    test_split: Option<String>,
+    /// Keep the annotators' pseudonyms in `raw` (left out otherwise: the dataset is meant for publication)
+    #[arg(long)]
+    include_user_id: bool,
+    /// Hub name of the prompts' dataset, for the card, for example CohereLabs/aya_dataset
+    #[arg(long, value_name = "NAME")]
+    source_dataset: Option<String>,
+    /// Licence of the prompts, for the card, for example apache-2.0
+    #[arg(long, value_name = "SPDX")]
+    pub(super) source_license: Option<String>,
+}
+
+/// Arguments of `pair`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run's folder
+    run: PathBuf,
+    #[command(flatten)]
+    pair: PairArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl PairArgs {
+    /// For the lock file.
+    pub(super) fn parameters(&self) -> Value {
+        json!({
+            "margin": self.margin,
+            "test_split": self.test_split,
+            "include_user_id": self.include_user_id,
+            "source_dataset": self.source_dataset,
+            "source_license": self.source_license,
+        })
+    }
+
+    fn options(&self) -> anyhow::Result<DatasetOptions> {
+        let test_split = match self.test_split.as_deref() {
+            None => None,
+            Some(text) => Some(match (text.parse::<u64>(), text.parse::<f64>()) {
+                (Ok(size), _) if size > 0 => TestSplit::Size(size),
+                (_, Ok(share)) if share > 0.0 && share < 1.0 => TestSplit::Fraction(share),
+                _ => {
+                    let message = format!("--test-split is {text}, want a share such as 0.05 or a number such as 100");
+                    return Err(UsageError(message).into());
+                }
+            }),
+        };
+        let pairing = PairingOptions { margin: self.margin, ..PairingOptions::default() };
+        Ok(DatasetOptions { pairing, test_split, include_user_id: self.include_user_id })
+    }
+}
+
+/// Writes the dataset of a complete run.
+pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
+    let run = RunDir::new(&args.run);
+    let mut loaded = run.load()?;
+    loaded.lock.parameters.insert("pair".to_owned(), args.pair.parameters());
+    run.claim(&mut loaded.lock)?;
+    write(&run, &loaded, &args.pair)?;
+    announce(&run, &args.output)
+}
+
+/// Whether the dataset that is there was made from all that this lock names, its pairing included.
+pub(super) fn is_current(run: &RunDir, lock: &RunLock) -> bool {
+    let written = std::fs::read_to_string(run.dataset_lock()).unwrap_or_default();
+    written == lock.published()
+}
+
+/// Writes dataset, report and summary.
+pub(super) fn write(run: &RunDir, loaded: &LoadedRun, args: &PairArgs) -> anyhow::Result<()> {
+    let origin = Origin { dataset: args.source_dataset.clone(), license: args.source_license.clone() };
+    run::pair(run, loaded, origin, &args.options()?)?;
+    Ok(())
+}
+
+/// Says what came out and where it lies; with --json prints the summary.
+pub(super) fn announce(run: &RunDir, output: &OutputArgs) -> anyhow::Result<Ending> {
+    let text = std::fs::read_to_string(run.summary())?;
+    let summary: Value = serde_json::from_str(&text)?;
+    if output.json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(&summary)?)?;
+    }
+    let count = |field: &str| summary.get(field).and_then(Value::as_u64).unwrap_or(0);
+    output.say(&format!("{} pairs from {} rows", count("num_pairs"), count("num_rows_in")));
+    for (reason, rows) in summary.get("drops").and_then(Value::as_object).into_iter().flatten() {
+        output.say(&format!("  {rows:>6}  {reason}"));
+    }
+    for (what, path) in [("dataset", run.dataset()), ("report", run.report()), ("journal", run.journals())] {
+        output.say(&format!("{what:<8}  {}", path.display()));
+    }
+    Ok(Ending::Completed)
+}

@@ -1,0 +1,175 @@
+//! What make, generate, judge and pair agree on: which files a run is made from, and its lock.
+//! Knows paths and flags; the stages themselves are in [`crate::run`].
+
+use std::path::{Path, PathBuf};
+
+use jiff::civil::Date;
+use serde_json::json;
+
+use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters, missing};
+use super::exit::UsageError;
+use crate::data::{self, ColumnMap, Prompts, ReadOptions};
+use crate::demo;
+use crate::generate::{GenerateOptions, SystemPrompts, TextModel, TextModelOptions};
+use crate::ops::Compute;
+use crate::prompt::TemplateOptions;
+use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
+use crate::run::{GenerateStage, RunDir};
+
+/// A model as the user named it, and as it was found.
+pub(super) struct NamedModel {
+    pub(super) dir: PathBuf,
+    pub(super) options: TextModelOptions,
+    pub(super) record: ModelRecord,
+}
+
+impl NamedModel {
+    /// Reads the cheap files and hashes the weights.
+    pub(super) fn find(
+        dir: &Path,
+        engine: &EngineArgs,
+        compute: &Compute,
+        seed: u64,
+        date: Date,
+        template: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let label = demo::is_model_dir(dir).then_some(demo::MODEL_LABEL);
+        let options = engine.text_model(compute, seed, &template_options(date, template)?, label);
+        let record = TextModel::describe(dir, &options)?;
+        Ok(Self { dir: dir.to_owned(), options, record })
+    }
+
+    /// Loads weights and engine.
+    pub(super) fn load(&self) -> anyhow::Result<TextModel> {
+        Ok(TextModel::load(&self.dir, &self.options, self.record.clone())?)
+    }
+
+    /// Whether both are the same files, loaded the same way.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.record.files == other.record.files
+            && self.record.weights == other.record.weights
+            && self.record.template_sha256 == other.record.template_sha256
+    }
+}
+
+/// The template's date and, where the user gave one, the template itself.
+pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::Result<TemplateOptions> {
+    let mut options = TemplateOptions::new(date);
+    if let Some(path) = template {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| UsageError(format!("--chat-template {} cannot be read: {error}", path.display())))?;
+        options.chat_template_override = Some(text);
+    }
+    Ok(options)
+}
+
+/// The run's date: that of the run that is there, or PAIRWRIGHT_DATE, or today (UTC).
+pub(super) fn run_date(run: &RunDir) -> anyhow::Result<Date> {
+    let text = match run.existing_lock()? {
+        Some(lock) => Some(lock.created),
+        None => crate::config::pinned_date(),
+    };
+    match text {
+        None => Ok(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()),
+        Some(text) => {
+            let day = text.split('T').next().unwrap_or_default();
+            day.parse().map_err(|_| {
+                UsageError(format!("the date is {text}, want one such as 2026-11-22\nhint: see PAIRWRIGHT_DATE")).into()
+            })
+        }
+    }
+}
+
+/// RFC 3339 form of a run's date.
+pub(super) fn created(date: Date) -> String {
+    format!("{date}T00:00:00Z")
+}
+
+/// Reads the prompts that the flags choose.
+pub(super) fn read_prompts(args: &PromptArgs, path: &Path, require_response: bool) -> anyhow::Result<Prompts> {
+    let options = ReadOptions {
+        map: args.map.as_deref().map(ColumnMap::parse).transpose()?,
+        language: args.language.clone(),
+        limit: args.limit,
+        max_prompt_chars: args.max_prompt_chars,
+        max_response_chars: args.max_response_chars,
+        require_response,
+    };
+    Ok(data::read_prompts(path, &options)?)
+}
+
+/// Says what a language query matched, if it was more than one of the file's languages.
+pub(super) fn matched_languages(prompts: &Prompts) -> Option<String> {
+    let matched = prompts.language.as_ref()?;
+    if matched.languages.len() < 2 {
+        return None;
+    }
+    let names: Vec<String> = matched.languages.iter().map(ToString::to_string).collect();
+    Some(format!("`{}` stands for {} languages of this file: {}", matched.query, names.len(), names.join(", ")))
+}
+
+/// The generate stage's options.
+pub(super) fn generate_stage(
+    sampling: &SamplingArgs,
+    dir: &Path,
+    system_prompt: &str,
+) -> anyhow::Result<GenerateStage> {
+    let system = match system_prompt {
+        "auto" => Some(SystemPrompts::built_in()?),
+        "none" => None,
+        path if path.ends_with(".toml") => Some(SystemPrompts::read(Path::new(path))?),
+        text => Some(SystemPrompts::fixed(text)),
+    };
+    Ok(GenerateStage { options: sampling.options(dir)?, system })
+}
+
+/// A lock with prompts and generator; judge and pairing are added by who knows them.
+pub(super) fn lock(
+    args: &PromptArgs,
+    prompts: &Prompts,
+    created: String,
+    seed: u64,
+    generator: &NamedModel,
+    stage: &GenerateStage,
+) -> RunLock {
+    let source = FileDigest {
+        path: prompts.source.path.display().to_string(),
+        size_bytes: prompts.source.size_bytes,
+        sha256: prompts.source.sha256.clone(),
+    };
+    let mut lock = RunLock::new(created, seed, source);
+    lock.parameters.insert(
+        "prompts".to_owned(),
+        json!({
+            "language": args.language,
+            "map": args.map,
+            "limit": args.limit,
+            "max_prompt_chars": args.max_prompt_chars,
+            "max_response_chars": args.max_response_chars,
+        }),
+    );
+    lock.parameters.insert("generate".to_owned(), with_system(&stage.options, stage.system.as_ref()));
+    lock.generator = Some(generator.record.clone());
+    lock
+}
+
+fn with_system(options: &GenerateOptions, system: Option<&SystemPrompts>) -> serde_json::Value {
+    let mut parameters = generate_parameters(options);
+    parameters["system_prompts"] = json!(system);
+    parameters
+}
+
+/// Where it runs: stored, never compared.
+pub(super) fn environment(engine: &EngineArgs, compute: &Compute) -> Environment {
+    Environment {
+        device: compute.describe(),
+        num_threads: Some(rayon::current_num_threads() as u64),
+        max_batch_size: Some(engine.max_batch as u64),
+        ..Environment::default()
+    }
+}
+
+/// The flag's value, or the usage error that names it.
+pub(super) fn required<'a, T>(value: &'a Option<T>, flag: &str, why: &str) -> anyhow::Result<&'a T> {
+    value.as_ref().ok_or_else(|| missing(flag, why))
+}
