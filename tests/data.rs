@@ -117,7 +117,7 @@ fn every_reason_is_counted_once_and_in_order() {
         nl(json!("b"), json!(null)),
         nl(json!("b"), json!("\t")),
         nl(json!("b"), json!("too long a response")),
-        nl(json!("b"), json!("kept: the rows above were dropped").as_str().map(|text| json!(&text[..4])).unwrap()),
+        nl(json!("b"), json!("kept")),
         nl(json!("b"), json!("x")),
         nl(json!("éé́é"), json!("x")),
         nl(json!("over"), json!("x")),

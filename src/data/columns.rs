@@ -9,11 +9,17 @@ use super::nearest::nearest;
 /// What a column can hold for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
+    /// What was asked; the one field that must be there.
     Prompt,
+    /// The human answer.
     Response,
+    /// Language name, for example `Dutch`.
     Language,
+    /// Language code, for example `nld`.
     LanguageCode,
+    /// Aya's label of how a row came about, for example `original-annotations`.
     AnnotationType,
+    /// The author's pseudonym.
     UserId,
 }
 

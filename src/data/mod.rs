@@ -34,6 +34,7 @@ pub struct PromptRecord {
     /// Zero-based row in the source file (line for JSONL, data row for CSV and Parquet). In a directory of Parquet files
     /// the count runs on from one file to the next, in the order of their names.
     pub row_index: u64,
+    /// What was asked; never empty or white space alone.
     pub prompt: String,
     /// The human answer, where the source has one. An answer of white space alone counts as none.
     pub response: Option<String>,
@@ -41,7 +42,9 @@ pub struct PromptRecord {
     pub language: String,
     /// Language code as the source spells it (Aya: ISO 639-3), for example `nld`; empty if the source has none.
     pub language_code: String,
+    /// As the source spells it; `None` if the source has none. Passed on, never looked at.
     pub annotation_type: Option<String>,
+    /// The human author's pseudonym, where the source has one; published only if asked for.
     pub user_id: Option<String>,
 }
 
@@ -52,9 +55,13 @@ pub struct DropCounts(pub BTreeMap<String, u64>);
 /// What reading a source gave. Always `num_rows_read == records.len() + drops.total()`.
 #[derive(Debug, Clone)]
 pub struct Prompts {
+    /// The rows that passed every filter, in the order of the source.
     pub records: Vec<PromptRecord>,
+    /// Rows of the source, whatever became of them.
     pub num_rows_read: u64,
+    /// The rows that did not pass, by reason.
     pub drops: DropCounts,
+    /// What was read.
     pub source: SourceFile,
     /// What the language filter was resolved to; `None` if no language was asked for. It may name several languages of
     /// the file (a macro code such as `ara`), which a caller should say.

@@ -111,7 +111,8 @@ impl ControlVocabulary {
         let mut broken = String::with_capacity(text.len() + 8);
         for (at, c) in text.char_indices() {
             broken.push(c);
-            let starts = |control: &String| text[at..].starts_with(control.as_str());
+            let rest = text.get(at..).unwrap_or_default();
+            let starts = |control: &String| rest.starts_with(control.as_str());
             if self.by_first.get(&c).is_some_and(|controls| controls.iter().any(starts)) {
                 broken.push(marker);
             }

@@ -11,38 +11,74 @@ pub enum PromptError {
          tokenizer.model (SentencePiece) must be converted first",
         .model_dir.display()
     )]
-    MissingTokenizer { model_dir: PathBuf },
+    MissingTokenizer {
+        /// As the user gave it.
+        model_dir: PathBuf,
+    },
     /// A file exists and cannot be read.
     #[error("cannot read {}: {source}\nhint: check the file's permissions and that the copy is complete", .path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A file was read and is not what it should be.
     #[error("{origin} is not usable: {reason}\nhint: {hint}")]
-    Invalid { origin: String, reason: String, hint: &'static str },
+    Invalid {
+        /// The file or setting.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What the user can do.
+        hint: &'static str,
+    },
     /// Chat encoding was asked of a tokenizer that has no chat template.
     #[error(
         "this model has no chat template{detail}\nhint: use an instruction-tuned model, or give a Jinja template as the \
          template override"
     )]
-    NoTemplate { detail: String },
+    NoTemplate {
+        /// Where one was looked for, or nothing; continues the sentence.
+        detail: String,
+    },
     /// The chat template does not compile, fails, or (`raised`) refuses the dialogue with a message of its own.
     #[error("chat template: {message}\nhint: {}", if *.raised {
         "the template refuses this order of roles or a role in it; change the dialogue or override the template"
     } else {
         "the template may use something this renderer does not know; override the template with a simpler one"
     })]
-    Template { message: String, raised: bool },
+    Template {
+        /// The renderer's or the template's own words.
+        message: String,
+        /// The template called `raise_exception`.
+        raised: bool,
+    },
     /// The tokenizer failed to encode a text.
     #[error("cannot encode text of {num_bytes} bytes: {reason}")]
-    Encode { num_bytes: usize, reason: String },
+    Encode {
+        /// Length of the text in UTF-8.
+        num_bytes: usize,
+        /// What the tokenizer said.
+        reason: String,
+    },
     /// The tokenizer failed to decode token ids.
     #[error("cannot decode {num_tokens} token ids: {reason}")]
-    Decode { num_tokens: usize, reason: String },
+    Decode {
+        /// Ids that were to be decoded.
+        num_tokens: usize,
+        /// What the tokenizer said.
+        reason: String,
+    },
     /// A control token in a text cannot be broken apart, so the text cannot be encoded without reaching it.
     #[error(
         "the text holds control token {token:?} in a form that cannot be encoded as plain text (expected a text that \
          reaches no control token)\nhint: drop or edit this row; the tokenizer yields the token from ordinary characters"
     )]
-    ControlText { token: String },
+    ControlText {
+        /// The control token as the tokenizer spells it.
+        token: String,
+    },
     /// Every private-use character occurs in the dialogue, so none is left to mark breaks with.
     #[error(
         "the dialogue uses every private-use character of Unicode, so none is free to mark control text\nhint: drop this row"

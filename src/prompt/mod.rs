@@ -26,6 +26,8 @@ use serde::{Deserialize, Serialize};
 /// One turn of a dialogue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
+    /// `system`, `user`, `assistant`, or whatever else the model's template knows.
     pub role: String,
+    /// The turn's text; never read as control tokens.
     pub content: String,
 }

@@ -170,7 +170,7 @@ pub(super) fn strftime(moment: DateTime, format: &str) -> Result<String, Error> 
 }
 
 /// Methods of Python values: minijinja's own set, plus string methods that templates use and it lacks.
-pub(super) fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {
         return minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args);
     };

@@ -144,7 +144,7 @@ fn rewrite_generation_tags(source: &str) -> String {
             // Only the opening is passed over: another tag may start inside what looked like this one.
             None => {
                 out.push_str("{%");
-                rest = &tag[2..];
+                rest = tag.get(2..).unwrap_or_default();
             }
         }
     }

@@ -31,6 +31,7 @@ pub struct LanguageCount {
     pub name: String,
     /// Empty if the file gives a name alone.
     pub code: String,
+    /// Rows in this language, with or without a response.
     pub num_rows: u64,
     /// Rows with a response that is not blank.
     pub num_with_response: u64,
@@ -65,6 +66,7 @@ pub struct LanguageMatch {
     pub query: String,
     /// A caller should list them if there are several.
     pub languages: Vec<LanguageCount>,
+    /// Why these.
     pub matched_by: MatchedBy,
 }
 
