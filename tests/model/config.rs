@@ -96,7 +96,7 @@ fn missing_and_unusable_fields_are_named() {
         refused(json!({"hidden_act": "gelu"}), &["hidden_act", "\"gelu\"", "\"silu\""]);
         refused(json!({"num_key_value_heads": 3}), &["num_key_value_heads", "3", "divisor of num_attention_heads (4)"]);
         refused(json!({"num_key_value_heads": 8}), &["num_key_value_heads", "8"]);
-        refused(json!({"num_attention_heads": 128, "num_key_value_heads": null}), &["head_dim", "128"]);
+        refused(json!({"num_attention_heads": 128, "num_key_value_heads": null}), &["hidden_size", "64", "head_dim"]);
         refused(json!({"rms_norm_eps": "small"}), &["rms_norm_eps", "a number"]);
         refused(json!({"tie_word_embeddings": "yes"}), &["tie_word_embeddings", "true or false"]);
         refused(json!({"head_dim": 0}), &["head_dim", "0"]);
@@ -169,8 +169,7 @@ fn qwen_windows() {
         let on = json!({"use_sliding_window": true, "sliding_window": 32, "max_window_layers": 2});
         assert_eq!(windows(on.clone()).unwrap(), [None, None, Some(32), Some(32)]);
         let mut listed = on.clone();
-        listed["layer_types"] =
-            json!(["sliding_attention", "full_attention", "full_attention", "sliding_attention"]);
+        listed["layer_types"] = json!(["sliding_attention", "full_attention", "full_attention", "sliding_attention"]);
         assert_eq!(windows(listed).unwrap(), [Some(32), None, None, Some(32)], "the list goes first");
         let mut short = on.clone();
         short["layer_types"] = json!(["full_attention"]);

@@ -60,8 +60,9 @@ fn defaults_are_the_plain_series() {
 
 #[test]
 fn a_part_of_the_head_can_be_rotated() {
-    let spec =
-        parse(&json!({"head_dim": 80, "max_position_embeddings": 512, "partial_rotary_factor": 0.4, "rope_theta": 1e5}));
+    let spec = parse(
+        &json!({"head_dim": 80, "max_position_embeddings": 512, "partial_rotary_factor": 0.4, "rope_theta": 1e5}),
+    );
     assert_eq!(spec.unwrap(), RopeSpec { theta: 1e5, rotary_dim: 32, scaling: RopeScaling::Default });
 }
 
