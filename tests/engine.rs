@@ -60,11 +60,12 @@ fn score(prompt: &[u32], targets: &[u32]) -> Request {
 }
 
 /// Steps until idle. Token events must be those of the outputs, every sequence must end once, and no block may stay held.
-fn finish(engine: &mut Engine) -> BTreeMap<SequenceId, (FinishReason, SequenceOutput)> {
+/// `events` are those of steps before.
+fn finish(engine: &mut Engine, mut events: Vec<Event>) -> BTreeMap<SequenceId, (FinishReason, SequenceOutput)> {
     let mut streamed: BTreeMap<SequenceId, Vec<u32>> = BTreeMap::new();
     let mut outputs = BTreeMap::new();
-    while engine.num_sequences() > 0 {
-        for event in engine.step().unwrap() {
+    while !events.is_empty() || engine.num_sequences() > 0 {
+        for event in std::mem::take(&mut events) {
             match event {
                 Event::Token { id, token } => streamed.entry(id).or_default().push(token),
                 Event::Finished { id, reason, output } => {
@@ -73,6 +74,7 @@ fn finish(engine: &mut Engine) -> BTreeMap<SequenceId, (FinishReason, SequenceOu
                 }
             }
         }
+        events = engine.step().unwrap();
     }
     assert_eq!(engine.num_free_blocks(), engine.stats().num_blocks, "an idle engine holds no block");
     assert!(engine.step().unwrap().is_empty(), "an idle engine does nothing");
@@ -82,7 +84,7 @@ fn finish(engine: &mut Engine) -> BTreeMap<SequenceId, (FinishReason, SequenceOu
 /// Outputs in the order of the requests.
 fn run(engine: &mut Engine, requests: &[Request]) -> Vec<(FinishReason, SequenceOutput)> {
     let ids: Vec<SequenceId> = requests.iter().map(|request| engine.add(request.clone()).unwrap()).collect();
-    let mut outputs = finish(engine);
+    let mut outputs = finish(engine, Vec::new());
     ids.iter().map(|id| outputs.remove(id).unwrap()).collect()
 }
 

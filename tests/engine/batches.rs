@@ -3,7 +3,7 @@
 
 use pairwright::engine::{EngineOptions, FinishReason, KvBudget, Request, SamplingParams, SequenceOutput};
 
-use super::{engine, generate, options, prompt, run, score, tokens};
+use super::{engine, finish, generate, options, prompt, run, score, tokens};
 
 /// Thirty requests: shared beginnings, every kind of parameter, some scores.
 fn requests() -> Vec<Request> {
@@ -92,22 +92,12 @@ fn neither_order_nor_company_changes_a_bit() {
     let mut engine = engine(&options());
     run(&mut engine, &requests);
     let mut ids = Vec::new();
-    let mut ended = std::collections::BTreeMap::new();
+    let mut events = Vec::new();
     for request in &requests {
         ids.push(engine.add(request.clone()).unwrap());
-        for event in engine.step().unwrap() {
-            if let pairwright::engine::Event::Finished { id, reason, output } = event {
-                ended.insert(id, (reason, output));
-            }
-        }
+        events.extend(engine.step().unwrap());
     }
-    while engine.num_sequences() > 0 {
-        for event in engine.step().unwrap() {
-            if let pairwright::engine::Event::Finished { id, reason, output } = event {
-                ended.insert(id, (reason, output));
-            }
-        }
-    }
+    let ended = finish(&mut engine, events);
     assert!(engine.stats().num_reused_tokens > 100);
     let got: Vec<Output> = ids.iter().map(|id| ended[id].clone()).collect();
     assert_same(&got, &want, "one by one");

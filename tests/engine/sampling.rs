@@ -133,7 +133,13 @@ fn penalties_are_as_documented() {
         SamplingParams { presence_penalty: 0.9, ..plain() },
         SamplingParams { frequency_penalty: 0.4, ..plain() },
         SamplingParams { frequency_penalty: -0.3, presence_penalty: -0.2, ..plain() },
-        SamplingParams { repetition_penalty: 1.2, presence_penalty: 0.3, frequency_penalty: 0.2, top_k: Some(7), ..plain() },
+        SamplingParams {
+            repetition_penalty: 1.2,
+            presence_penalty: 0.3,
+            frequency_penalty: 0.2,
+            top_k: Some(7),
+            ..plain()
+        },
     ]
     .iter()
     .enumerate()
@@ -176,7 +182,14 @@ fn paths() -> Vec<SamplingParams> {
         SamplingParams { top_k: Some(0), ..plain() },
         SamplingParams { top_p: 0.9, ..plain() },
         SamplingParams { min_p: 0.01, ..plain() },
-        SamplingParams { top_k: Some(4), top_p: 0.99, min_p: 0.001, repetition_penalty: 1.2, top_logprobs: 5, ..plain() },
+        SamplingParams {
+            top_k: Some(4),
+            top_p: 0.99,
+            min_p: 0.001,
+            repetition_penalty: 1.2,
+            top_logprobs: 5,
+            ..plain()
+        },
         SamplingParams { temperature: 1e-30, ..plain() },
         SamplingParams { temperature: 1e30, ..plain() },
     ]

@@ -33,8 +33,13 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     let own = prop::collection::vec(0u32..5, 1..12);
     let stopped = prop::option::weighted(0.15, 0usize..12);
     ((0u32..3, 0usize..25), own, 0usize..20, prop::bool::weighted(0.2), 0usize..30, stopped).prop_map(
-        |(beginning, own, max_tokens, prompt_logprobs, arrives, stopped)| {
-            Wanted { beginning, own, max_tokens, prompt_logprobs, arrives, stopped }
+        |(beginning, own, max_tokens, prompt_logprobs, arrives, stopped)| Wanted {
+            beginning,
+            own,
+            max_tokens,
+            prompt_logprobs,
+            arrives,
+            stopped,
         },
     )
 }
