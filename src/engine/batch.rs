@@ -63,10 +63,10 @@ impl StepBatch {
                 batch.num_prefill_tokens += part.num_tokens;
             }
             let wants_prompt = matches!(&sequence.task, Task::Generate(params) if params.prompt_logprobs);
-            if wants_prompt {
-                // A recomputed sequence has some of them already.
-                let first = part.start.max(sequence.output.prompt_logprobs.len().saturating_sub(1));
-                for position in first..end.min(sequence.prompt_len - 1) {
+            if wants_prompt && sequence.output.prompt_logprobs.len() < sequence.prompt_len {
+                // After a preemption in mid-prompt, what was reported before is computed again but not reported again.
+                let reported = sequence.output.prompt_logprobs.len().saturating_sub(1);
+                for position in part.start.max(reported)..end.min(sequence.prompt_len - 1) {
                     let row = (first_row + position - part.start) as u32;
                     let purpose = Purpose::PromptToken(sequence.tokens[position + 1]);
                     batch.logits_rows.push(LogitsRow { row, id: part.id, purpose });
