@@ -1,5 +1,6 @@
 //! `pairwright generate`: answers alone. With `--out FILE.jsonl` it serves by itself, a line in and a line out; with
 //! `--out FOLDER` it is the first stage of a run, which `judge` and `pair` continue.
+//! Knows flags and what to say; nothing of how an answer comes about.
 
 use std::path::{Path, PathBuf};
 
@@ -68,7 +69,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
-    let date = settings::run_date(&RunDir::new(Path::new("")))?;
+    let date = settings::run_date(None)?;
     let template = args.chat_template.as_deref();
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
     let mut options = args.sampling.options(&args.model)?;
@@ -107,7 +108,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         return Err(UsageError(message.to_owned()).into());
     }
     let run = RunDir::new(&args.out);
-    let date = settings::run_date(&run)?;
+    let date = settings::run_date(run.existing_lock()?)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
     let template = args.chat_template.as_deref();

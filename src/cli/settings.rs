@@ -14,7 +14,7 @@ use crate::generate::{GenerateOptions, SystemPrompts, TextModel, TextModelOption
 use crate::ops::Compute;
 use crate::prompt::TemplateOptions;
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
-use crate::run::{GenerateStage, RunDir};
+use crate::run::GenerateStage;
 
 /// A model as the user named it, and as it was found.
 pub(super) struct NamedModel {
@@ -63,9 +63,9 @@ pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::R
     Ok(options)
 }
 
-/// The run's date: that of the run that is there, or PAIRWRIGHT_DATE, or today (UTC).
-pub(super) fn run_date(run: &RunDir) -> anyhow::Result<Date> {
-    let text = match run.existing_lock()? {
+/// The run's date: that of the lock that is there, or PAIRWRIGHT_DATE, or today (UTC).
+pub(super) fn run_date(existing: Option<RunLock>) -> anyhow::Result<Date> {
+    let text = match existing {
         Some(lock) => Some(lock.created),
         None => crate::config::pinned_date(),
     };

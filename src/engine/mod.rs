@@ -128,6 +128,9 @@ impl Engine {
     /// # Errors
     /// If the budget holds no block, or the device has no room for the cache.
     pub fn new(decoder: Decoder, options: &EngineOptions) -> Result<Self, EngineError> {
+        if options.block_size == 0 {
+            return Err(candle_core::Error::Msg("a block size of 0: want 16, 32, 64, 128 or 256".to_owned()).into());
+        }
         let spec = decoder.spec();
         let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(decoder.compute().activation_dtype);
         let num_blocks = match options.kv_budget {
@@ -135,7 +138,7 @@ impl Engine {
             KvBudget::Bytes(bytes) => bytes / (per_token * options.block_size),
         };
         // More than every sequence at its longest is never used.
-        let most = options.max_batch * decoder.max_len().div_ceil(options.block_size);
+        let most = options.max_batch.max(1).saturating_mul(decoder.max_len().div_ceil(options.block_size));
         let num_blocks = num_blocks.min(most);
         if num_blocks == 0 {
             return Err(EngineError::KvTooSmall { num_tokens: options.block_size, capacity: 0 });

@@ -100,10 +100,12 @@ fn max_of(logits: &[f32]) -> f32 {
     dispatch(Max(logits))
 }
 
-/// The `count` largest logits with their tokens, largest first, ties by token.
+/// The `count` largest logits with their tokens, largest first, ties by token. NaN counts as negative infinity, and zeros as
+/// equal whatever their sign, as in [`argmax`].
 fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    let mut all: Vec<(u32, f32)> = logits.iter().enumerate().map(|(id, &logit)| (id as u32, logit)).collect();
+    let ordered = |logit: f32| if logit.is_nan() { f32::NEG_INFINITY } else { logit + 0.0 };
+    let mut all: Vec<(u32, f32)> = logits.iter().enumerate().map(|(id, &logit)| (id as u32, ordered(logit))).collect();
     if count < all.len() {
         all.select_nth_unstable_by(count, order);
         all.truncate(count);
@@ -115,7 +117,11 @@ fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
 /// Draws from the filtered, tempered distribution with the uniform number `u` of [0, 1).
 fn draw(logits: &[f32], params: &SamplingParams, u: f64) -> u32 {
     let best = max_of(logits);
-    let weight = |logit: f32| f64::from(((logit - best) / params.temperature).exp());
+    // The likeliest has weight 1 even if it is infinite; NaN has none.
+    let weight = |logit: f32| match logit == best {
+        true => 1.0,
+        false => f64::from(((logit - best) / params.temperature).exp()).max(0.0),
+    };
     if params.top_k.is_none() && params.top_p >= 1.0 && params.min_p <= 0.0 {
         let weights: Vec<f64> = logits.iter().map(|&logit| weight(logit)).collect();
         return pick(&weights, u) as u32;

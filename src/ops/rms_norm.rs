@@ -20,11 +20,20 @@ impl RmsNorm {
         Self { weight, eps: eps as f32, path: compute.path }
     }
 
+    /// Length of the rows.
+    pub(super) fn width(&self) -> usize {
+        self.weight.len()
+    }
+
     /// Normalises each row of x [rows, weight.len()].
     ///
     /// # Errors
     /// If the rows have another length.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let width = self.weight.len();
+        if width == 0 || x.dims().last() != Some(&width) {
+            candle_core::bail!("a norm of width {width} got {:?}", x.shape())
+        }
         match self.path {
             OpsPath::Native => x.apply_op1_no_bwd(self),
             OpsPath::Portable => self.portable(x),
@@ -32,10 +41,7 @@ impl RmsNorm {
     }
 
     /// The same in Candle operations, computed in f32.
-    ///
-    /// # Errors
-    /// If the rows have another length.
-    pub fn portable(&self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn portable(&self, x: &Tensor) -> Result<Tensor> {
         let weight = Tensor::from_slice(&self.weight, self.weight.len(), x.device())?;
         let wide = x.to_dtype(DType::F32)?;
         let mean = wide.sqr()?.mean_keepdim(D::Minus1)?;
@@ -70,9 +76,6 @@ impl CustomOp1 for RmsNorm {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = super::f32_slice(storage, layout)?;
         let width = self.weight.len();
-        if layout.dims().last() != Some(&width) {
-            candle_core::bail!("a norm of width {width} got {:?}", layout.shape())
-        }
         let mut y = x.to_vec();
         super::for_each_row(&mut y, width, |_, row| dispatch(Row(self, row)));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
