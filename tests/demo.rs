@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 const RUBRIC: &str = include_str!("../src/judge/rubric.toml");
 const SYSTEM_PROMPTS: &str = include_str!("../src/system_prompts.toml");
-const MODEL_FILES: [&str; 6] = [
+const MODEL_FILES: [&str; 7] = [
+    "README.md",
     "chat_template.jinja",
     "config.json",
     "generation_config.json",
@@ -140,6 +141,8 @@ fn model_dir_is_written_once_and_repaired_when_a_file_differs() {
     assert_eq!(names, MODEL_FILES, "and nothing temporary");
     let total: u64 = names.iter().map(|name| fs::metadata(dir.join(name)).expect("metadata").len()).sum();
     assert!(total < 1_000_000, "{total} bytes");
+    let card = fs::read_to_string(dir.join("README.md")).expect("card");
+    assert!(card.starts_with("---\nlicense: apache-2.0\n") && card.contains("not a language model"), "{card}");
 
     let written = |name: &str| fs::metadata(dir.join(name)).and_then(|found| found.modified()).expect("modified");
     let weights_before = written("model.safetensors");

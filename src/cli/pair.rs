@@ -105,8 +105,10 @@ pub(super) fn announce(run: &RunDir, output: &OutputArgs) -> anyhow::Result<Endi
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&summary)?)?;
     }
     let count = |field: &str| summary.get(field).and_then(Value::as_u64).unwrap_or(0);
-    output.say(&format!("{} pairs from {} rows", count("num_pairs"), count("num_rows_in")));
-    for (reason, rows) in summary.get("drops").and_then(Value::as_object).into_iter().flatten() {
+    let drops = summary.get("drops").and_then(Value::as_object);
+    let rest = if drops.is_some_and(|drops| !drops.is_empty()) { "; rows without one, by reason:" } else { "" };
+    output.say(&format!("{} pairs from {} rows{rest}", count("num_pairs"), count("num_rows_in")));
+    for (reason, rows) in drops.into_iter().flatten() {
         output.say(&format!("  {rows:>6}  {reason}"));
     }
     for (what, path) in [("dataset", run.dataset()), ("report", run.report()), ("journal", run.journals())] {

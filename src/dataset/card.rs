@@ -4,7 +4,7 @@
 use arrow::datatypes::Schema;
 use serde_json::{Value, json};
 
-use super::report::{funnel_table, inline_code, quantiles_in_words};
+use super::report::{day, funnel_table, inline_code, models_for_show, quantiles_in_words};
 use super::schema::{card_features, default_columns, raw_columns, schema_of, type_in_words};
 use super::summary::{DatasetSummary, TRL_MAX_LENGTH};
 use super::yaml::to_yaml;
@@ -30,10 +30,10 @@ pub fn render_card(input: &DatasetInput<'_>, options: &DatasetOptions, summary: 
 
 fn title(input: &DatasetInput<'_>) -> String {
     let language = input.language.name.split_whitespace().collect::<Vec<_>>().join(" ");
-    if language.is_empty() {
-        "Pairwright preferences".to_string()
-    } else {
-        format!("Pairwright {language} preferences")
+    match (language.is_empty(), input.language.card_codes.len()) {
+        (true, _) => "Pairwright preferences".to_string(),
+        (false, 0 | 1) => format!("Pairwright {language} preferences"),
+        (false, _) => format!("Pairwright preferences in {language}"),
     }
 }
 
@@ -42,9 +42,10 @@ fn front_matter(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &Da
     let (license, license_name) = license_fields(input);
     let mut fields = json!({});
     let Some(map) = fields.as_object_mut() else { return fields };
-    if !input.language.card_code.is_empty() {
-        map.insert("language".into(), json!([input.language.card_code]));
-        map.insert("multilinguality".into(), json!("monolingual"));
+    let codes = &input.language.card_codes;
+    if !codes.is_empty() {
+        map.insert("language".into(), json!(codes));
+        map.insert("multilinguality".into(), json!(if codes.len() == 1 { "monolingual" } else { "multilingual" }));
     }
     map.insert("license".into(), json!(license));
     if let Some(license_name) = license_name {
@@ -116,13 +117,13 @@ fn size_category(num_rows: u64) -> &'static str {
     }
 }
 
-/// What the dataset's terms depend on: name, licence if known.
+/// What the dataset's terms depend on: part, name as Markdown, licence if known.
 fn licence_parts<'a>(input: &'a DatasetInput<'_>) -> Vec<(&'static str, String, Option<&'a str>)> {
-    let source = input.origin.dataset.clone().unwrap_or_else(|| "the source file".to_string());
+    let source = input.origin.dataset.as_deref().map_or("a local file".to_string(), inline_code);
     let mut parts = vec![("source", source, input.origin.license.as_deref())];
     for (role, model) in [("generator", &input.lock.generator), ("judge", &input.lock.judge)] {
         if let Some(model) = model {
-            parts.push((role, model.name.clone(), model.license.as_deref()));
+            parts.push((role, inline_code(&model.name), model.license.as_deref()));
         }
     }
     parts
@@ -139,7 +140,10 @@ fn license_fields(input: &DatasetInput<'_>) -> (String, Option<&'static str>) {
 }
 
 fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
-    let language = if input.language.name.is_empty() { "one language".to_string() } else { title_language(input) };
+    let language = match input.language.name.is_empty() {
+        true => "a language that the source does not name".to_string(),
+        false => title_language(input),
+    };
     let source = match &input.origin.dataset {
         Some(dataset) => inline_code(dataset),
         None => "a local file".to_string(),
@@ -155,7 +159,11 @@ fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
 
 fn title_language(input: &DatasetInput<'_>) -> String {
     let name = input.language.name.split_whitespace().collect::<Vec<_>>().join(" ");
-    if input.language.code.is_empty() { name } else { format!("{name} ({})", inline_code(&input.language.code)) }
+    let codes: Vec<String> = match input.language.code.as_str() {
+        "" => input.language.card_codes.iter().map(|code| inline_code(code)).collect(),
+        code => vec![inline_code(code)],
+    };
+    if codes.is_empty() { name } else { format!("{name} ({})", codes.join(", ")) }
 }
 
 fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
@@ -169,7 +177,7 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
     let unreliable = if summary.pairing.drop_unreliable { "left out" } else { "kept" };
     let rows = [
         ("tool", format!("Pairwright {}", lock.tool_version)),
-        ("made", lock.created.clone()),
+        ("made", day(&lock.created).to_string()),
         ("seed", lock.seed.to_string()),
         ("generator", model(&lock.generator)),
         ("judge", model(&lock.judge)),
@@ -224,9 +232,12 @@ fn ratings(summary: &DatasetSummary) -> String {
 }
 
 fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+    let languages = if input.language.card_codes.len() > 1 { "these languages" } else { "this language" };
     let mut known = vec![
-        "The labels are a model's opinion. This judge was not validated for this language, and no person has confirmed a pair."
-            .to_string(),
+        format!(
+            "The labels are a model's opinion. This judge was not validated for {languages}, and no person has confirmed a \
+             pair."
+        ),
         "Language identification was not applied: an answer may be in another language than its prompt.".to_string(),
         format!(
             "Length: {} of {} prompts have more than {TRL_MAX_LENGTH} characters that are not white space, and in {} pairs prompt \
@@ -242,15 +253,17 @@ fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     if summary.same_model_judge {
         known.push("The judge is the model that wrote answers, and models prefer their own.".to_string());
     }
-    for (role, model) in [("generator", &input.lock.generator), ("judge", &input.lock.judge)] {
-        if let Some(model) = model.as_ref().filter(|model| model.weights.is_for_show()) {
-            known.push(format!(
+    // First what matters most.
+    known.splice(
+        0..0,
+        models_for_show(input.lock).into_iter().map(|(role, model)| {
+            format!(
                 "**The {role} {} is for show ({}): this dataset demonstrates the tool; train nothing on it.**",
                 inline_code(&model.name),
                 weights_in_words(model)
-            ));
-        }
-    }
+            )
+        }),
+    );
     format!("## Known limits\n\n{}\n", known.iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n"))
 }
 
@@ -282,7 +295,7 @@ fn licence(input: &DatasetInput<'_>) -> String {
     let rows: String = licence_parts(input)
         .into_iter()
         .map(|(role, name, license)| {
-            format!("| {role} | {} | {} |\n", inline_code(&name), license.map_or("unknown".to_string(), inline_code))
+            format!("| {role} | {name} | {} |\n", license.map_or("unknown".to_string(), inline_code))
         })
         .collect();
     format!(

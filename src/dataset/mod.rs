@@ -118,15 +118,15 @@ pub struct DatasetOptions {
     pub include_user_id: bool,
 }
 
-/// A language in the card.
+/// The language of the rows in the card, or all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CardLanguage {
-    /// English name.
+    /// English name; for several languages their number in words, `16 languages`; empty if the source names none.
     pub name: String,
-    /// ISO 639-3, or what the source has.
+    /// ISO 639-3, or what the source has; empty for several languages.
     pub code: String,
-    /// ISO 639-1 where the language has one, else 639-3: what the Hub's `language` field expects.
-    pub card_code: String,
+    /// What the Hub's `language` field expects, sorted, each once: ISO 639-1 where a language has one, else 639-3.
+    pub card_codes: Vec<String>,
 }
 
 /// Where the prompts come from, as far as the card says it.

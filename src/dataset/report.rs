@@ -3,8 +3,9 @@
 
 use std::fmt::Write;
 
+use super::pairing::DropReason;
 use super::summary::{DatasetSummary, Quantiles, SamplePair};
-use crate::provenance::RunLock;
+use crate::provenance::{ModelRecord, RunLock};
 
 const BAR_WIDTH: u64 = 40;
 
@@ -16,7 +17,7 @@ const LONGER_SHARE: f64 = 0.7;
 /// The report as Markdown.
 pub fn render_report(summary: &DatasetSummary, lock: &RunLock) -> String {
     let mut parts = vec![
-        format!("# Report of a Pairwright run\n\nSeed {}, made {}.\n", lock.seed, lock.created),
+        introduction(lock),
         format!("## Funnel\n\n{}", funnel_table(summary)),
         warnings(summary, lock),
         margins(summary),
@@ -27,6 +28,36 @@ pub fn render_report(summary: &DatasetSummary, lock: &RunLock) -> String {
     ];
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+fn introduction(lock: &RunLock) -> String {
+    let name =
+        |model: &Option<ModelRecord>| model.as_ref().map_or("none".to_string(), |model| inline_code(&model.name));
+    format!(
+        "# Report of a Pairwright run\n\nGenerator {}, judge {}, seed {}, made {}. The dataset's own card is \
+         `dataset/README.md`; all numbers of this report are in `summary.json`.\n",
+        name(&lock.generator),
+        name(&lock.judge),
+        lock.seed,
+        day(&lock.created)
+    )
+}
+
+/// A run's pinned date without the hour, which it does not have.
+pub fn day(created: &str) -> &str {
+    created.strip_suffix("T00:00:00Z").unwrap_or(created)
+}
+
+/// Models that no one should train on, with the part each plays in the run.
+pub fn models_for_show(lock: &RunLock) -> Vec<(&'static str, &ModelRecord)> {
+    let for_show = |model: &&ModelRecord| model.weights.is_for_show();
+    let generator = lock.generator.as_ref().filter(for_show);
+    let judge = lock.judge.as_ref().filter(for_show);
+    if let (Some(model), true) = (generator, generator == judge) {
+        return vec![("generator and judge", model)];
+    }
+    let parts = [generator.map(|model| ("generator", model)), judge.map(|model| ("judge", model))];
+    parts.into_iter().flatten().collect()
 }
 
 /// Rows in, pairs, and drops by reason, largest first.
@@ -44,16 +75,17 @@ pub fn funnel_table(summary: &DatasetSummary) -> String {
     for (reason, num_rows) in drops {
         text += &row(&inline_code(reason), *num_rows);
     }
+    if summary.drops.contains_key(DropReason::Tie.as_str()) {
+        let margin = summary.pairing.margin;
+        text += &format!("\nA tie is a prompt whose best and worst answer are rated less than {margin} apart.\n");
+    }
     text
 }
 
 fn warnings(summary: &DatasetSummary, lock: &RunLock) -> String {
     let mut found = Vec::new();
-    let models = [("generator", &lock.generator), ("judge", &lock.judge)];
-    for (role, model) in models.into_iter().filter_map(|(role, model)| Some((role, model.as_ref()?))) {
-        if model.weights.is_for_show() {
-            found.push(format!("The {role} is {}, a model for show: train nothing on this.", inline_code(&model.name)));
-        }
+    for (role, model) in models_for_show(lock) {
+        found.push(format!("The {role} {} is for show: train nothing on this.", inline_code(&model.name)));
     }
     if summary.same_model_judge {
         found.push("The judge also wrote answers: models prefer their own.".to_string());
@@ -114,7 +146,8 @@ fn ratings(summary: &DatasetSummary) -> String {
         text += &format!("\n{source} answers, rounded ratings:\n\n```text\n");
         for (label, count) in (1..).zip(bins) {
             let bar = "█".repeat((count.saturating_mul(BAR_WIDTH) / largest) as usize);
-            text += &format!("{label}  {count:>7}  {bar}\n");
+            text += format!("{label}  {count:>7}  {bar}").trim_end();
+            text.push('\n');
         }
         text += "```\n";
     }

@@ -8,14 +8,17 @@ use std::io;
 use std::path::Path;
 
 /// Name under which the toy appears in candidates, verdicts, the lock file and the card.
-pub const MODEL_LABEL: &str =
-    "pairwright-demo-toy (0.4M parameters, for demonstration and tests; not a language model anyone should use)";
+pub const MODEL_LABEL: &str = "pairwright-demo-toy (not a language model)";
+
+/// The toy's model card, which states its licence.
+const CARD: &str = "README.md";
 
 const PROMPTS: &str = include_str!("prompts.jsonl");
 
 /// Name and content of each file of the model directory, in the order they are written. `config.json` is last: a directory
 /// that has it has the others.
-const MODEL_FILES: [(&str, &[u8]); 6] = [
+const MODEL_FILES: [(&str, &[u8]); 7] = [
+    (CARD, include_bytes!("model/README.md")),
     ("model.safetensors", include_bytes!("model/model.safetensors")),
     ("tokenizer.json", include_bytes!("model/tokenizer.json")),
     ("tokenizer_config.json", include_bytes!("model/tokenizer_config.json")),
@@ -47,7 +50,9 @@ pub fn write_model_dir(dir: &Path) -> io::Result<()> {
 
 /// Whether `dir` holds the toy, so that whoever loads it can label it.
 pub fn is_model_dir(dir: &Path) -> bool {
-    MODEL_FILES.iter().all(|(name, content)| has_content(&dir.join(name), content))
+    // Without its card, or with another, it is still the toy.
+    let mut files = MODEL_FILES.iter().filter(|(name, _)| *name != CARD);
+    files.all(|(name, content)| has_content(&dir.join(name), content))
 }
 
 fn write_if_different(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {

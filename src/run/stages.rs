@@ -177,21 +177,14 @@ pub fn pair(
     Ok(summary)
 }
 
-/// The one language of the rows, or the fact that there are several.
+/// The one language of the rows, or all of them.
 fn card_language(loaded: &LoadedRun) -> CardLanguage {
     let languages: BTreeSet<(&str, &str)> =
         loaded.records.iter().map(|record| (record.language.as_str(), record.language_code.as_str())).collect();
-    let mut all = languages.iter();
-    match (all.next(), all.next()) {
-        (Some((name, code)), None) => CardLanguage {
-            name: (*name).to_owned(),
-            code: (*code).to_owned(),
-            card_code: language::card_code(name, code).unwrap_or_default(),
-        },
-        _ => CardLanguage {
-            name: format!("{} languages", languages.len()),
-            code: "mul".to_owned(),
-            card_code: "mul".to_owned(),
-        },
-    }
+    let codes: BTreeSet<String> = languages.iter().filter_map(|(name, code)| language::card_code(name, code)).collect();
+    let (name, code) = match languages.first() {
+        Some((name, code)) if languages.len() == 1 => ((*name).to_owned(), (*code).to_owned()),
+        _ => (format!("{} languages", languages.len()), String::new()),
+    };
+    CardLanguage { name, code, card_codes: codes.into_iter().collect() }
 }

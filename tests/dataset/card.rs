@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pairwright::dataset::{CARD_FILE, DatasetOptions, Quantiles, TestSplit, render_report, to_yaml};
+use pairwright::dataset::{CARD_FILE, CardLanguage, DatasetOptions, Quantiles, TestSplit, render_report, to_yaml};
 use pairwright::generate::{CandidateSource, FinishReason};
 use pairwright::provenance::WeightsKind;
 use serde_json::json;
@@ -68,7 +68,10 @@ fn the_card_says_licences_and_warnings_honestly() {
     };
     let plain = card_of(|_| ());
     for part in [
-        "---\nlanguage:\n  - \"fa\"\n",
+        "---\nlanguage:\n  - \"fa\"\nmultilinguality: \"monolingual\"\n",
+        "pretty_name: \"Pairwright Iranian Persian preferences\"\n",
+        "in Iranian Persian (`pes`) for DPO",
+        "validated for this language",
         "license: \"apache-2.0\"\n",
         "- \"extended|CohereLabs/aya_dataset\"\n",
         "- \"n<1K\"\n",
@@ -87,8 +90,35 @@ fn the_card_says_licences_and_warnings_honestly() {
     assert!(unknown.contains("license: \"unknown\"\n"), "{unknown}");
     let demo = card_of(|run| run.lock.generator.as_mut().unwrap().weights = WeightsKind::EmbeddedDemo);
     assert!(demo.contains("train nothing on it"), "{demo}");
+    let toy = card_of(|run| {
+        run.lock.generator.as_mut().unwrap().weights = WeightsKind::EmbeddedDemo;
+        run.lock.judge = run.lock.generator.clone();
+    });
+    assert_eq!(toy.matches("train nothing on it").count(), 1, "said once of one model\n{toy}");
     let own = card_of(|run| run.lock.judge = run.lock.generator.clone());
     assert!(own.contains("models prefer their own"), "{own}");
+}
+
+#[test]
+fn the_card_names_every_language_of_a_mixed_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Run::new(8);
+    let card_codes = ["am", "nl", "yo"].map(String::from).to_vec();
+    run.language = CardLanguage { name: "3 languages".into(), code: String::new(), card_codes };
+    run.write(dir.path(), &DatasetOptions::default()).unwrap();
+    let card = fs::read_to_string(dir.path().join(CARD_FILE)).unwrap();
+    for part in [
+        "---\nlanguage:\n  - \"am\"\n  - \"nl\"\n  - \"yo\"\nmultilinguality: \"multilingual\"\n",
+        "# Pairwright preferences in 3 languages\n",
+        "in 3 languages (`am`, `nl`, `yo`) for DPO",
+        "validated for these languages",
+    ] {
+        assert!(card.contains(part), "{part} is missing in\n{card}");
+    }
+    run.language = CardLanguage::default();
+    run.write(dir.path(), &DatasetOptions::default()).unwrap();
+    let card = fs::read_to_string(dir.path().join(CARD_FILE)).unwrap();
+    assert!(!card.contains("multilinguality") && card.contains("a language that the source does not name"), "{card}");
 }
 
 #[test]

@@ -138,7 +138,11 @@ impl Run {
             source_drops: DropCounts(BTreeMap::from([("empty_prompt".to_string(), 3), ("none".to_string(), 0)])),
             lock,
             origin: Origin { dataset: Some("CohereLabs/aya_dataset".into()), license: Some("apache-2.0".into()) },
-            language: CardLanguage { name: "Iranian Persian".into(), code: "pes".into(), card_code: "fa".into() },
+            language: CardLanguage {
+                name: "Iranian Persian".into(),
+                code: "pes".into(),
+                card_codes: vec!["fa".into()],
+            },
         }
     }
 

@@ -7,7 +7,7 @@ use crate::tree::{Breach, SourceFile, Tree, closing, places};
 /// Modules that anyone may use; they use no module but those before them in this list.
 const LEAVES: [&str; 3] = ["config", "provenance", "journal"];
 /// For each module what it may import besides the leaves. A module not named here is not part of the house.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("ops", &[]),
     ("model", &["ops"]),
     ("engine", &["ops", "model"]),
@@ -18,6 +18,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("judge", &["ops", "model", "engine", "data", "prompt", "generate"]),
     ("quality", &["data", "prompt", "generate", "judge"]),
     ("dataset", UP_TO_QUALITY),
+    ("run", UP_TO_DATASET),
     ("annotate", UP_TO_DATASET),
     ("report", UP_TO_DATASET),
     ("bench", UP_TO_DATASET),
@@ -31,7 +32,7 @@ const UP_TO_QUALITY: &[&str] = &["ops", "model", "engine", "data", "prompt", "ge
 const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
 const EVERYTHING: &[&str] = &[
-    "ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "annotate",
+    "ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "run", "annotate",
     "report", "bench", "plan", "doctor", "hub",
 ];
 
