@@ -161,7 +161,7 @@ pub fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 8.333_452e-3);
     p = p.mul_add(r, 4.166_579_6e-2);
     p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 5.000_000_1e-1);
+    p = p.mul_add(r, 0.5);
     let y = (r * r).mul_add(p, r) + 1.0;
     // In two steps, since 2^128 is not a number although 2^127 * y may be.
     let half = (n * 0.5) as i32;

@@ -46,12 +46,14 @@ impl Element for f32 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: callers keep the trait's contract.
     unsafe fn load16(source: *const Self) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe { _mm512_loadu_ps(source) }
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: callers keep the trait's contract.
     unsafe fn load8(source: *const Self) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe { _mm256_loadu_ps(source) }
@@ -70,6 +72,7 @@ impl Element for bf16 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: callers keep the trait's contract.
     unsafe fn load16(source: *const Self) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe {
@@ -79,6 +82,7 @@ impl Element for bf16 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: callers keep the trait's contract.
     unsafe fn load8(source: *const Self) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe {
@@ -100,12 +104,14 @@ impl Element for f16 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: callers keep the trait's contract.
     unsafe fn load16(source: *const Self) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(source.cast())) }
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: callers keep the trait's contract.
     unsafe fn load8(source: *const Self) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(source.cast())) }
@@ -172,6 +178,7 @@ impl<T: Element> Tile<T> {
 
     /// The sub-tile at (row, column) of the given size.
     #[inline(always)]
+    // SAFETY: callers keep `Tile::run`'s contract.
     unsafe fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
         // SAFETY: within the tile, whose addresses the caller vouches for.
         unsafe {
@@ -192,6 +199,7 @@ impl<T: Element> Tile<T> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
+    // SAFETY: callers keep `Tile::run`'s contract.
     unsafe fn avx512(self) {
         let mut column = 0;
         while column < self.columns {
@@ -216,6 +224,7 @@ impl<T: Element> Tile<T> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
+    // SAFETY: callers keep `Tile::run`'s contract.
     unsafe fn avx2(self) {
         for column in (0..self.columns).step_by(16) {
             let mut row = 0;
@@ -238,6 +247,7 @@ impl<T: Element> Tile<T> {
         }
     }
 
+    // SAFETY: callers keep `Tile::run`'s contract.
     unsafe fn portable(self) {
         for row in 0..self.rows {
             for column in (0..self.columns).step_by(16) {
