@@ -1,6 +1,8 @@
 //! `cargo bench --bench ops`: every operation on the CPU, in GB/s or GFLOP/s and as a share of what this machine can do.
 //! Each is timed only after it matched its portable version in this very run. One aligned line and one JSON line each.
+//! Data that stays in the processor's caches can beat the memory ceiling. Knows operations; knows no model.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use candle_core::{DType, Result, Tensor};
@@ -29,6 +31,8 @@ enum Work {
 
 struct Bench {
     ceilings: MachineCeilings,
+    /// Best rate of any product so far, in GFLOP/s.
+    best_gflop_s: Cell<f64>,
 }
 
 impl Bench {
@@ -57,6 +61,9 @@ impl Bench {
             Work::Bytes(bytes) => (bytes as f64 / best_s / 1e9, "GB/s", self.ceilings.read_gb_s),
             Work::Operations(count) => (count as f64 / best_s / 1e9, "GFLOP/s", self.ceilings.gemm_gflop_s),
         };
+        if let Work::Operations(_) = work {
+            self.best_gflop_s.set(self.best_gflop_s.get().max(rate));
+        }
         let (micros, percent) = (best_s * 1e6, 100.0 * rate / ceiling);
         println!(
             "{name:<11} {shape:<28} {micros:>10.1} us {rate:>8.1} {unit:<7} {percent:>6.1} % of {ceiling:.0} {unit}"
@@ -79,13 +86,18 @@ impl Bench {
     }
 }
 
-/// Numbers in (-1, 1) without a pattern that arithmetic could profit from.
+/// Weights in (-1, 1), unlike the activations that [`matrix`] gives: equal rows would make sums of squares, hard to round.
 fn numbers(count: usize) -> Vec<f32> {
-    (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+    random(count, 1)
+}
+
+fn random(count: usize, seed: u64) -> Vec<f32> {
+    let bits = |i: u64| xxhash_rust::xxh3::xxh3_64_with_seed(&i.to_le_bytes(), seed) >> 40;
+    (0..count as u64).map(|i| bits(i) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
 
 fn matrix(rows: usize, columns: usize) -> Result<Tensor> {
-    Tensor::from_vec(numbers(rows * columns), (rows, columns), &Compute::cpu().device)
+    Tensor::from_vec(random(rows * columns, 2), (rows, columns), &Compute::cpu().device)
 }
 
 /// Little-endian bytes in `dtype`, and those of the rounded numbers in f32.
@@ -123,7 +135,7 @@ fn linear(bench: &Bench) -> Outcome {
             let x = matrix(rows, K)?;
             let work = bench.bound(K * N * dtype.size_in_bytes() + rows * (K + N) * 4, 2 * rows * K * N);
             let shape = format!("m={rows} k={K} n={N} {}", dtype.as_str());
-            bench.case("linear", &shape, work, 2e-6 * K as f32, &|| native.forward(&x), &|| portable.forward(&x))?;
+            bench.case("linear", &shape, work, 4e-4, &|| native.forward(&x), &|| portable.forward(&x))?;
         }
     }
     Ok(())
@@ -253,12 +265,20 @@ fn embedding(bench: &Bench) -> Outcome {
 }
 
 fn main() -> Outcome {
-    let bench = Bench { ceilings: machine::ceilings()? };
+    let bench = Bench { ceilings: machine::ceilings()?, best_gflop_s: Cell::new(0.0) };
     println!("{} on {} threads", Compute::cpu().describe(), rayon::current_num_threads());
     println!("{}", serde_json::to_string(&bench.ceilings)?);
     linear(&bench)?;
     attention(&bench)?;
     rotary_and_paged(&bench)?;
     rows(&bench)?;
-    embedding(&bench)
+    embedding(&bench)?;
+    let (before, after) = (bench.ceilings, machine::ceilings()?);
+    println!("{}", serde_json::json!({"ceilings_after": after}));
+    let moved = |before: f64, after: f64| (after / before - 1.0).abs() > 0.1;
+    let beaten = bench.best_gflop_s.get() > 1.1 * before.gemm_gflop_s;
+    if beaten || moved(before.gemm_gflop_s, after.gemm_gflop_s) || moved(before.read_gb_s, after.read_gb_s) {
+        println!("other programs were busy: a ceiling moved or was beaten by more than 10 %, do not quote the shares");
+    }
+    Ok(())
 }

@@ -228,11 +228,12 @@ impl Engine {
         }
         let batch = StepBatch::new(&step, &self.scheduler);
         let held = self.scheduler.blocks().num_blocks() - self.scheduler.blocks().num_free();
+        let hidden = self.runner.hidden_states(&batch)?;
         step.iter().for_each(|&part| self.scheduler.computed(part));
         let mut events = Vec::new();
         let scheduler = &mut self.scheduler;
         let vocab_size = self.runner.decoder().spec().vocab_size;
-        self.runner.run(&batch, |range, mut logits| -> Result<(), EngineError> {
+        self.runner.each_logits(&hidden, &batch, |range, mut logits| {
             let wanted = &batch.logits_rows[range];
             let chosen: Vec<Chosen> = logits
                 .par_chunks_mut(vocab_size)
@@ -242,7 +243,6 @@ impl Engine {
             for (wanted, chosen) in wanted.iter().zip(chosen) {
                 record(scheduler, wanted.id, chosen, &mut events);
             }
-            Ok(())
         })?;
         let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. })).count();
         self.count(&batch, held, tokens, started.elapsed().as_secs_f64());

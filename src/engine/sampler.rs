@@ -2,7 +2,7 @@
 //! but (seed, key, position). Order of the filters as in Transformers' `generate`. Knows one row at a time; no batch.
 
 use super::sequence::{SamplingParams, TokenLogprobs};
-use crate::ops::simd::{Vectorised, dispatch, exp, max};
+use crate::ops::simd::{LANES, Vectorised, dispatch, exp, max, reduce_add};
 
 /// Chooses the next token of a sequence with these `tokens` (prompt of `prompt_len`, then the answer so far).
 pub fn sample(
@@ -39,14 +39,21 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
         fn run(self) -> (f32, f64) {
             let best = max(self.0);
             // Short runs in f32, their sums in f64: no loss of small terms over a large vocabulary.
-            let runs = self.0.chunks(256).map(|run| {
-                let mut lanes = [0f32; 16];
-                for (index, &logit) in run.iter().enumerate() {
-                    lanes[index % 16] += exp(logit - best);
+            let mut sum = 0.0;
+            for run in self.0.chunks(256) {
+                let mut lanes = [0f32; LANES];
+                let (whole, tail) = run.as_chunks::<LANES>();
+                for chunk in whole {
+                    for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+                        *lane += exp(logit - best);
+                    }
                 }
-                lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>()
-            });
-            (best, runs.sum())
+                for (lane, &logit) in lanes.iter_mut().zip(tail) {
+                    *lane += exp(logit - best);
+                }
+                sum += f64::from(reduce_add(lanes));
+            }
+            (best, sum)
         }
     }
     let (best, sum) = dispatch(SumExp(logits));

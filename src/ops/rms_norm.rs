@@ -1,7 +1,7 @@
 //! Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467): y = x / sqrt(mean(x²) + eps) * w.
 //! Knows rows of numbers; knows nothing of where in a model they stand.
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, InplaceOp2, Layout, Result, Shape, Tensor};
 
 use super::simd::{Vectorised, dispatch, sum_of_squares};
 use super::{Compute, OpsPath};
@@ -40,6 +40,23 @@ impl RmsNorm {
         }
     }
 
+    /// The residual step and the norm behind it: adds `delta` to `residual` (in place on the native path) and returns both
+    /// the sum and its normalised rows.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn add_forward(&self, residual: Tensor, delta: &Tensor) -> Result<(Tensor, Tensor)> {
+        let sum = match self.path {
+            OpsPath::Native => {
+                residual.inplace_op2(delta, &AddRows)?;
+                residual
+            }
+            OpsPath::Portable => (residual + delta)?,
+        };
+        let normed = self.forward(&sum)?;
+        Ok((sum, normed))
+    }
+
     /// The same in Candle operations, computed in f32.
     pub(super) fn portable(&self, x: &Tensor) -> Result<Tensor> {
         let weight = Tensor::from_slice(&self.weight, self.weight.len(), x.device())?;
@@ -56,6 +73,27 @@ impl RmsNorm {
         for (value, weight) in row.iter_mut().zip(&self.weight) {
             *value = *value * scale * weight;
         }
+    }
+}
+
+struct AddRows;
+
+impl InplaceOp2 for AddRows {
+    fn name(&self) -> &'static str {
+        "add_rows"
+    }
+
+    fn cpu_fwd(&self, sum: &mut CpuStorage, layout: &Layout, delta: &CpuStorage, delta_layout: &Layout) -> Result<()> {
+        if layout.shape() != delta_layout.shape() {
+            candle_core::bail!("residual {:?} and delta {:?} differ", layout.shape(), delta_layout.shape())
+        }
+        let sum = super::f32_slice_mut(sum, layout)?;
+        let delta = super::f32_slice(delta, delta_layout)?;
+        let width = layout.dims().last().copied().unwrap_or(1).max(1);
+        super::for_each_row(sum, width, |row, target| {
+            target.iter_mut().zip(&delta[row * width..]).for_each(|(value, add)| *value += add);
+        });
+        Ok(())
     }
 }
 

@@ -21,10 +21,10 @@ fn requests() -> Vec<Request> {
                 presence_penalty: [0.0, 0.4, 0.0][i % 3],
                 frequency_penalty: [0.0, 0.0, 0.3, 0.0][i % 4],
                 seed: 77,
-                stop_token_ids: if i % 5 == 0 { (60..97).collect() } else { Vec::new() },
+                stop_token_ids: if i.is_multiple_of(5) { (60..97).collect() } else { Vec::new() },
                 max_tokens: [5, 30, 44, 17][i / 2 % 4],
                 top_logprobs: [0, 3][i % 2],
-                prompt_logprobs: i % 6 == 0,
+                prompt_logprobs: i.is_multiple_of(6),
             };
             if index % 7 == 3 { score(&ids, &[1, 5, 96, 5]) } else { generate(ids, params, u64::from(index)) }
         })
