@@ -49,9 +49,9 @@ pub struct DatasetSummary {
     pub rating_histogram: BTreeMap<String, [u64; 5]>,
     /// Answers in pairs that ended at the token limit.
     pub num_truncated_answers: u64,
-    /// Prompts in pairs with more than [`TRL_MAX_LENGTH`] characters that are not white space.
+    /// Prompts in pairs with more than 1024 (TRL's default `max_length`) characters that are not white space.
     pub num_long_prompts: u64,
-    /// Pairs in which prompt plus longer answer have more than [`TRL_MAX_LENGTH`] such characters.
+    /// Pairs in which prompt plus longer answer have more than 1024 such characters.
     pub num_long_pairs: u64,
     /// Of the answers in pairs; `None` without pairs.
     pub lengths: Option<LengthStats>,

@@ -28,7 +28,7 @@ pub struct LogitsRow {
 /// One step's input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepBatch {
-    /// [T]
+    /// `[T]`
     pub token_ids: Vec<u32>,
     /// Positions, slots, lengths and block tables.
     pub paged: PagedBatch,

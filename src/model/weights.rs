@@ -182,7 +182,7 @@ impl<'a> Loader<'a> {
         Ok(embedding)
     }
 
-    /// The norm `{name}.weight` [width].
+    /// The norm `{name}.weight`, of shape `[width]`.
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.

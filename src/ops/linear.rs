@@ -59,7 +59,7 @@ impl MatrixView<'_> {
 #[repr(C, align(64))]
 struct PanelRow<T>([T; PANEL]);
 
-/// W as panels of 32 output features, each k-major: what [`Tile`] reads in one stream. Padded with zero rows.
+/// W as panels of 32 output features, each k-major: what `Tile` reads in one stream. Padded with zero rows.
 pub struct Packed<T> {
     panels: Vec<PanelRow<T>>,
     out_features: usize,

@@ -47,13 +47,13 @@ impl HeadGeometry {
 /// What a step computes, for every token and sequence in it. Host memory; built anew each step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PagedBatch {
-    /// [T] position of each token in its sequence.
+    /// `[T]` position of each token in its sequence.
     pub positions: Vec<u32>,
-    /// [T] where each token's key and value go: block * block size + offset.
+    /// `[T]` where each token's key and value go: block * block size + offset.
     pub slot_mapping: Vec<u32>,
     /// [B + 1] first token row of each sequence, and T.
     pub cu_seqlens_q: Vec<u32>,
-    /// [B] tokens of each sequence after this step, those of the cache included.
+    /// `[B]` tokens of each sequence after this step, those of the cache included.
     pub context_lens: Vec<u32>,
     /// Concatenated block tables.
     pub block_tables: Vec<u32>,
@@ -112,7 +112,7 @@ impl PagedBatch {
 }
 
 /// Keys and values of one layer. The native CPU form keeps a block's keys as [Hkv, D, S] and its values as [Hkv, S, D']
-/// (D' = D padded to 16), so that both are ready-packed panels of [`super::tile::Tile`]; the portable form is [slots, Hkv * D].
+/// (D' = D padded to 16), so that both are ready-packed panels of `ops::tile::Tile`; the portable form is [slots, Hkv * D].
 #[derive(Debug, Clone)]
 pub struct KvLayer {
     /// Keys.
