@@ -109,7 +109,7 @@ pub(super) fn announce(run: &RunDir, output: &OutputArgs) -> anyhow::Result<Endi
     let rest = if drops.is_some_and(|drops| !drops.is_empty()) { "; rows without one, by reason:" } else { "" };
     output.say(&format!("{} pairs from {} rows{rest}", count("num_pairs"), count("num_rows_in")));
     for (reason, rows) in drops.into_iter().flatten() {
-        output.say(&format!("  {rows:>6}  {reason}"));
+        output.say(&format!("{:>8}  {reason}", rows.as_u64().unwrap_or(0)));
     }
     for (what, path) in [("dataset", run.dataset()), ("report", run.report()), ("journal", run.journals())] {
         output.say(&format!("{what:<8}  {}", path.display()));

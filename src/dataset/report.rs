@@ -35,7 +35,7 @@ fn introduction(lock: &RunLock) -> String {
         |model: &Option<ModelRecord>| model.as_ref().map_or("none".to_string(), |model| inline_code(&model.name));
     format!(
         "# Report of a Pairwright run\n\nGenerator {}, judge {}, seed {}, made {}. The dataset's own card is \
-         `dataset/README.md`; all numbers of this report are in `summary.json`.\n",
+         `dataset/README.md`; counts and shares are also in `summary.json`.\n",
         name(&lock.generator),
         name(&lock.judge),
         lock.seed,
