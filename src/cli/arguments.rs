@@ -201,8 +201,9 @@ impl SamplingArgs {
     }
 }
 
-/// The parameters of the generate stage, for the lock file.
-pub(super) fn generate_parameters(options: &GenerateOptions) -> serde_json::Value {
+/// The parameters of the generate stage, for the lock file. Of the engine's only the context's length counts: it decides where
+/// an answer is cut, which prompts are too long, and the scaling of some rotary embeddings.
+pub(super) fn generate_parameters(options: &GenerateOptions, engine: &EngineArgs) -> serde_json::Value {
     let sampling = &options.sampling;
     serde_json::json!({
         "num_samples": options.num_samples,
@@ -217,6 +218,7 @@ pub(super) fn generate_parameters(options: &GenerateOptions) -> serde_json::Valu
         "stop": options.stop_strings,
         "stop_token_ids": sampling.stop_token_ids,
         "ignore_eos": options.ignore_eos,
+        "max_len": engine.max_len,
     })
 }
 

@@ -171,6 +171,9 @@ fn admit<'t>(
         }
         Err(error @ EngineError::PromptTooLong { .. }) => failure("prompt_too_long", &error),
         Err(error @ EngineError::EmptyPrompt) => failure("empty_prompt", &error),
+        Err(error @ EngineError::UnknownToken { .. }) if matches!(request.input, PromptInput::TokenIds(_)) => {
+            failure("unknown_token", &error)
+        }
         Err(error) => Err(error.into()),
     }
 }
