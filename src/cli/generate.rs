@@ -9,7 +9,7 @@ use super::exit::UsageError;
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
 use crate::engine::EngineStats;
-use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptRequest};
+use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptInput, PromptRequest};
 use crate::provenance::sha256_file;
 use crate::run::{self, RunDir};
 
@@ -75,6 +75,9 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
     let template = args.chat_template.as_deref();
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_))) {
+        model.require_template()?;
+    }
     let mut options = args.sampling.options(&args.model)?;
     options.sampling.top_logprobs = args.logprobs.unwrap_or(0);
     options.sampling.prompt_logprobs = args.prompt_logprobs;
@@ -119,6 +122,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let template = args.chat_template.as_deref();
     let stage = settings::generate_stage(&args.sampling, &args.model, &args.system_prompt)?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    model.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);

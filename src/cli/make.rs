@@ -143,6 +143,8 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let seed = args.sampling.seed;
     let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.chat_template.as_deref());
     let (generator, judge) = (find(generator)?, find(judge)?);
+    generator.require_template()?;
+    judge.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);

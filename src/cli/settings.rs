@@ -10,7 +10,7 @@ use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters
 use super::exit::UsageError;
 use crate::data::{self, ColumnMap, Prompts, ReadOptions};
 use crate::demo;
-use crate::generate::{SystemPrompts, TextModel, TextModelOptions};
+use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions};
 use crate::judge::Rubric;
 use crate::ops::Compute;
 use crate::prompt::TemplateOptions;
@@ -38,6 +38,14 @@ impl NamedModel {
         let options = engine.text_model(compute, seed, &template_options(date, template)?, label);
         let record = TextModel::describe(dir, &options)?;
         Ok(Self { dir: dir.to_owned(), options, record })
+    }
+
+    /// Refuses a model that dialogues cannot be put to.
+    pub(super) fn require_template(&self) -> anyhow::Result<()> {
+        match self.record.template_sha256 {
+            Some(_) => Ok(()),
+            None => Err(TextModelError::NoChatTemplate { path: self.dir.clone() }.into()),
+        }
     }
 
     /// Loads weights and engine.
