@@ -17,7 +17,7 @@ use crate::run::{self, LoadedRun, RunDir};
 #[command(next_help_heading = "Pairs")]
 pub(super) struct PairArgs {
     /// Smallest difference of ratings (continuous, 1 to 5) that makes a pair; closer answers are ties and stay in `raw`
-    #[arg(long, default_value_t = DEFAULT_MARGIN)]
+    #[arg(long, default_value_t = DEFAULT_MARGIN, allow_negative_numbers = true)]
     margin: f64,
     /// Pairs held out as a test split: a share such as 0.05, or a number such as 100
     #[arg(long, value_name = "SHARE|N")]

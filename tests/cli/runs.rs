@@ -69,7 +69,7 @@ fn incomplete_stages_are_refused_without_a_trace() {
     std::fs::write(bad.join("model.safetensors"), &weights[..900]).unwrap();
     let arguments = ["judge", &out, "--judge", text(&bad), "--rubric", &rubric];
     refused(3, &workshop.path("."), &arguments, &["not a readable safetensors file"]);
-    refused(2, &workshop.path("."), &["pair", &out, "--margin", "-2"], &["-2"]);
+    refused(2, &workshop.path("."), &["pair", &out, "--margin", "-2"], &["--margin is -2", "0 to 4"]);
     done(&judge);
     done(&["pair", &out]);
 }
