@@ -203,3 +203,22 @@ fn the_portable_operations_choose_the_same_tokens() {
         }
     }
 }
+
+#[test]
+fn prompt_logprobs_survive_preemption() {
+    let dir = &families()[0];
+    let expected = expected(dir);
+    let likelihood = |prompt: &Vec<u32>| {
+        let mut request = greedy(prompt, 24);
+        if let Task::Generate(params) = &mut request.task {
+            params.prompt_logprobs = true;
+        }
+        request
+    };
+    let requests = || expected.prompts.iter().map(likelihood).collect::<Vec<_>>();
+    let mut roomy = Engine::new(decoder(dir, &Compute::cpu()), &options()).unwrap();
+    let small = EngineOptions { kv_budget: KvBudget::Tokens(224), max_step_tokens: 40, max_batch: 8, ..options() };
+    let mut tight = Engine::new(decoder(dir, &Compute::cpu()), &small).unwrap();
+    assert_eq!(run(&mut roomy, requests()), run(&mut tight, requests()));
+    assert!(tight.stats().num_preemptions > 0);
+}

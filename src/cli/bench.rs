@@ -1,4 +1,5 @@
 //! `pairwright bench engine`: the engine's speed on this machine, as one JSON line.
+//! Knows flags; the measurement is in [`crate::bench`].
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -26,7 +26,10 @@ const INTERRUPTED: u8 = 130;
 pub(super) fn code(result: anyhow::Result<Ending>) -> ExitCode {
     match result {
         Ok(Ending::Completed) => ExitCode::SUCCESS,
-        Ok(Ending::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(Ending::Interrupted) => {
+            eprintln!("interrupted: what was done is kept; the same command goes on from there");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             if is_closed_pipe(&error) {
                 return ExitCode::SUCCESS;

@@ -1,5 +1,6 @@
 //! `pairwright generate`: answers alone. With `--out FILE.jsonl` it serves by itself, a line in and a line out; with
 //! `--out FOLDER` it is the first stage of a run, which `judge` and `pair` continue.
+//! Knows flags and what to say; nothing of how an answer comes about.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -116,7 +117,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         return Err(UsageError(message.to_owned()).into());
     }
     let run = RunDir::new(&args.out);
-    let date = settings::run_date(&run)?;
+    let date = settings::run_date(run.existing_lock()?)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
     let template = args.chat_template.as_deref();

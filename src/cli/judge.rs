@@ -1,4 +1,5 @@
 //! `pairwright judge RUN`: ratings alone, for a run whose answers are there.
+//! Knows flags and what to say; nothing of how an answer is rated.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let run = RunDir::new(settings::required(&args.run, "RUN", "the run's folder")?);
     let mut loaded = run.load()?;
     let compute = args.engine.compute()?;
-    let date = settings::run_date(&run)?;
+    let date = settings::run_date(Some(loaded.lock.clone()))?;
     let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
     let template = args.chat_template.as_deref();
     let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, date, template)?;

@@ -1,4 +1,5 @@
 //! `pairwright languages FILE`: what a prompt file holds.
+//! Knows flags and the table's layout; nothing of file formats.
 
 use std::io::Write;
 use std::path::PathBuf;

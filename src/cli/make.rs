@@ -1,4 +1,5 @@
 //! `pairwright make`: prompts → second answers → ratings → dataset, continuing whatever an earlier call left.
+//! Knows the order of the stages; nothing of what happens in one.
 
 use std::path::{Path, PathBuf};
 
@@ -136,7 +137,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
     let generator = settings::required(&args.generator, "--generator", "the model that writes the second answer")?;
     let judge = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
-    let date = settings::run_date(&run)?;
+    let date = settings::run_date(run.existing_lock()?)?;
     let compute = args.engine.compute()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, &args.system_prompt)?;

@@ -1,4 +1,5 @@
 //! `pairwright pair RUN`: the dataset alone, from the answers and ratings that are there; no model runs.
+//! Knows flags and what to say; nothing of what makes a pair.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -152,9 +152,9 @@ impl Progress {
 
 fn bar(name: &'static str, num_rows: u64) -> ProgressBar {
     let template = if crate::config::no_color() {
-        "{prefix:>9} {bar:30} {pos}/{len} {percent}% {msg}"
+        "{prefix:>9} {bar:30} {pos}/{len} {percent}% {wide_msg}"
     } else {
-        "{prefix:>9.bold} {bar:30.cyan/dim} {pos}/{len} {percent}% {msg}"
+        "{prefix:>9.bold} {bar:30.cyan/dim} {pos}/{len} {percent}% {wide_msg}"
     };
     let bar = ProgressBar::with_draw_target(Some(num_rows), ProgressDrawTarget::stderr_with_hz(8));
     if let Ok(style) = ProgressStyle::with_template(template) {

@@ -15,7 +15,7 @@ use crate::judge::Rubric;
 use crate::ops::Compute;
 use crate::prompt::TemplateOptions;
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
-use crate::run::{GenerateStage, RunDir};
+use crate::run::GenerateStage;
 
 /// A model as the user named it, and as it was found.
 pub(super) struct NamedModel {
@@ -76,9 +76,9 @@ pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::R
     Ok(options)
 }
 
-/// The run's date: that of the run that is there, or else [`date`].
-pub(super) fn run_date(run: &RunDir) -> anyhow::Result<Date> {
-    date(run.existing_lock()?.map(|lock| lock.created))
+/// The run's date: that of the lock that is there, or else [`date`].
+pub(super) fn run_date(existing: Option<RunLock>) -> anyhow::Result<Date> {
+    date(existing.map(|lock| lock.created))
 }
 
 /// The date pinned `earlier`, or PAIRWRIGHT_DATE, or today (UTC).

@@ -1,4 +1,5 @@
 //! `pairwright status RUN`: how far a run is.
+//! Knows flags and words; nothing of journals.
 
 use std::io::Write;
 use std::path::PathBuf;

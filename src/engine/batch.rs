@@ -64,7 +64,9 @@ impl StepBatch {
             }
             let wants_prompt = matches!(&sequence.task, Task::Generate(params) if params.prompt_logprobs);
             if wants_prompt && sequence.output.prompt_logprobs.len() < sequence.prompt_len {
-                for position in part.start..end.min(sequence.prompt_len - 1) {
+                // After a preemption in mid-prompt, what was reported before is computed again but not reported again.
+                let reported = sequence.output.prompt_logprobs.len().saturating_sub(1);
+                for position in part.start.max(reported)..end.min(sequence.prompt_len - 1) {
                     let row = (first_row + position - part.start) as u32;
                     let purpose = Purpose::PromptToken(sequence.tokens[position + 1]);
                     batch.logits_rows.push(LogitsRow { row, id: part.id, purpose });

@@ -128,6 +128,9 @@ impl Engine {
     /// # Errors
     /// If the budget holds no block, or the device has no room for the cache.
     pub fn new(decoder: Decoder, options: &EngineOptions) -> Result<Self, EngineError> {
+        if options.block_size == 0 {
+            return Err(candle_core::Error::Msg("a block size of 0: want 16, 32, 64, 128 or 256".to_owned()).into());
+        }
         let spec = decoder.spec();
         let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(decoder.compute().activation_dtype);
         let num_blocks = match options.kv_budget {
@@ -135,7 +138,7 @@ impl Engine {
             KvBudget::Bytes(bytes) => bytes / (per_token * options.block_size),
         };
         // More than every sequence at its longest is never used.
-        let most = options.max_batch * decoder.max_len().div_ceil(options.block_size);
+        let most = options.max_batch.max(1).saturating_mul(decoder.max_len().div_ceil(options.block_size));
         let num_blocks = num_blocks.min(most);
         if num_blocks == 0 {
             return Err(EngineError::KvTooSmall { num_tokens: options.block_size, capacity: 0 });
@@ -225,11 +228,12 @@ impl Engine {
         }
         let batch = StepBatch::new(&step, &self.scheduler);
         let held = self.scheduler.blocks().num_blocks() - self.scheduler.blocks().num_free();
+        let hidden = self.runner.hidden_states(&batch)?;
         step.iter().for_each(|&part| self.scheduler.computed(part));
         let mut events = Vec::new();
         let scheduler = &mut self.scheduler;
         let vocab_size = self.runner.decoder().spec().vocab_size;
-        self.runner.run(&batch, |range, mut logits| -> Result<(), EngineError> {
+        self.runner.each_logits(&hidden, &batch, |range, mut logits| {
             let wanted = &batch.logits_rows[range];
             let chosen: Vec<Chosen> = logits
                 .par_chunks_mut(vocab_size)
@@ -239,7 +243,6 @@ impl Engine {
             for (wanted, chosen) in wanted.iter().zip(chosen) {
                 record(scheduler, wanted.id, chosen, &mut events);
             }
-            Ok(())
         })?;
         let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. })).count();
         self.count(&batch, held, tokens, started.elapsed().as_secs_f64());

@@ -36,22 +36,30 @@ impl Runner {
         self.decoder
     }
 
-    /// Computes the batch and calls `each(indices into logits_rows, f32 logits [rows * V])` until all rows are served.
+    /// Computes the batch: normalised hidden states [T, hidden]; keys and values are in the cache afterwards.
     ///
     /// # Errors
-    /// If a tensor operation fails, or `each` does.
-    pub fn run<E: From<candle_core::Error>>(
+    /// If a tensor operation fails; what the cache holds for the batch's tokens is then undefined.
+    pub fn hidden_states(&self, batch: &StepBatch) -> Result<Tensor> {
+        self.decoder.hidden_states(&batch.token_ids, &batch.paged, &self.cache)
+    }
+
+    /// Calls `each(indices into logits_rows, f32 logits [rows * V])` until all wanted rows are served.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn each_logits(
         &self,
+        hidden: &Tensor,
         batch: &StepBatch,
-        mut each: impl FnMut(std::ops::Range<usize>, Vec<f32>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let hidden: Tensor = self.decoder.hidden_states(&batch.token_ids, &batch.paged, &self.cache)?;
+        mut each: impl FnMut(std::ops::Range<usize>, Vec<f32>),
+    ) -> Result<()> {
         let at_once = (LOGITS_AT_ONCE / self.decoder.spec().vocab_size).max(1);
         for start in (0..batch.logits_rows.len()).step_by(at_once) {
             let range = start..(start + at_once).min(batch.logits_rows.len());
             let rows: Vec<u32> = batch.logits_rows[range.clone()].iter().map(|wanted| wanted.row).collect();
-            let logits = crate::ops::to_host(&self.decoder.logits(&hidden, &rows)?)?;
-            each(range, logits)?;
+            let logits = crate::ops::to_host(&self.decoder.logits(hidden, &rows)?)?;
+            each(range, logits);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! but (seed, key, position). Order of the filters as in Transformers' `generate`. Knows one row at a time; no batch.
 
 use super::sequence::{SamplingParams, TokenLogprobs};
-use crate::ops::simd::{Vectorised, dispatch, exp, max};
+use crate::ops::simd::{LANES, Vectorised, dispatch, exp, max, reduce_add};
 
 /// Chooses the next token of a sequence with these `tokens` (prompt of `prompt_len`, then the answer so far).
 pub fn sample(
@@ -39,14 +39,21 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
         fn run(self) -> (f32, f64) {
             let best = max(self.0);
             // Short runs in f32, their sums in f64: no loss of small terms over a large vocabulary.
-            let runs = self.0.chunks(256).map(|run| {
-                let mut lanes = [0f32; 16];
-                for (index, &logit) in run.iter().enumerate() {
-                    lanes[index % 16] += exp(logit - best);
+            let mut sum = 0.0;
+            for run in self.0.chunks(256) {
+                let mut lanes = [0f32; LANES];
+                let (whole, tail) = run.as_chunks::<LANES>();
+                for chunk in whole {
+                    for (lane, &logit) in lanes.iter_mut().zip(chunk) {
+                        *lane += exp(logit - best);
+                    }
                 }
-                lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>()
-            });
-            (best, runs.sum())
+                for (lane, &logit) in lanes.iter_mut().zip(tail) {
+                    *lane += exp(logit - best);
+                }
+                sum += f64::from(reduce_add(lanes));
+            }
+            (best, sum)
         }
     }
     let (best, sum) = dispatch(SumExp(logits));
@@ -100,10 +107,12 @@ fn max_of(logits: &[f32]) -> f32 {
     dispatch(Max(logits))
 }
 
-/// The `count` largest logits with their tokens, largest first, ties by token.
+/// The `count` largest logits with their tokens, largest first, ties by token. NaN counts as negative infinity, and zeros as
+/// equal whatever their sign, as in [`argmax`].
 fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
     let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    let mut all: Vec<(u32, f32)> = logits.iter().enumerate().map(|(id, &logit)| (id as u32, logit)).collect();
+    let ordered = |logit: f32| if logit.is_nan() { f32::NEG_INFINITY } else { logit + 0.0 };
+    let mut all: Vec<(u32, f32)> = logits.iter().enumerate().map(|(id, &logit)| (id as u32, ordered(logit))).collect();
     if count < all.len() {
         all.select_nth_unstable_by(count, order);
         all.truncate(count);
@@ -115,7 +124,11 @@ fn likeliest(logits: &[f32], count: usize) -> Vec<(u32, f32)> {
 /// Draws from the filtered, tempered distribution with the uniform number `u` of [0, 1).
 fn draw(logits: &[f32], params: &SamplingParams, u: f64) -> u32 {
     let best = max_of(logits);
-    let weight = |logit: f32| f64::from(((logit - best) / params.temperature).exp());
+    // The likeliest has weight 1 even if it is infinite; NaN has none.
+    let weight = |logit: f32| match logit == best {
+        true => 1.0,
+        false => f64::from(((logit - best) / params.temperature).exp()).max(0.0),
+    };
     if params.top_k.is_none() && params.top_p >= 1.0 && params.min_p <= 0.0 {
         let weights: Vec<f64> = logits.iter().map(|&logit| weight(logit)).collect();
         return pick(&weights, u) as u32;

@@ -118,7 +118,7 @@ impl Scheduler {
             budget = self.limits.max_step_tokens - step.iter().map(|part| part.num_tokens).sum::<usize>();
             index += 1;
         }
-        if !preempted {
+        if !preempted && !self.waiting.is_empty() {
             self.admit(&mut step, budget);
         }
         step

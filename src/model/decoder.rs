@@ -106,14 +106,17 @@ impl Decoder {
     /// # Errors
     /// If an id is outside the vocabulary or a tensor operation fails.
     pub fn hidden_states(&self, token_ids: &[u32], batch: &PagedBatch, cache: &[KvLayer]) -> Result<Tensor> {
-        let mut x = self.embedding.forward(&self.compute, token_ids)?;
+        let mut residual = self.embedding.forward(&self.compute, token_ids)?;
+        let mut delta: Option<Tensor> = None;
         for (layer, cache) in self.layers.iter().zip(cache) {
-            let delta = layer.attention.forward(&layer.attention_norm.forward(&x)?, cache, batch)?;
-            x = (x + delta)?;
-            let delta = layer.mlp.forward(&layer.mlp_norm.forward(&x)?)?;
-            x = (x + delta)?;
+            let x;
+            (residual, x) = add(&layer.attention_norm, residual, delta)?;
+            let attention = layer.attention.forward(&x, cache, batch)?;
+            let x;
+            (residual, x) = layer.mlp_norm.add_forward(residual, &attention)?;
+            delta = Some(layer.mlp.forward(&x)?);
         }
-        self.norm.forward(&x)
+        Ok(add(&self.norm, residual, delta)?.1)
     }
 
     /// f32 logits [rows.len(), V] of the given rows of `hidden`.
@@ -123,5 +126,16 @@ impl Decoder {
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
         let rows = Tensor::new(rows, hidden.device())?;
         self.head.forward(&hidden.index_select(&rows, 0)?)?.to_dtype(DType::F32)
+    }
+}
+
+/// The residual stream plus what the block before gave it (nothing, before the first), and its norm.
+fn add(norm: &RmsNorm, residual: Tensor, delta: Option<Tensor>) -> Result<(Tensor, Tensor)> {
+    match delta {
+        Some(delta) => norm.add_forward(residual, &delta),
+        None => {
+            let normed = norm.forward(&residual)?;
+            Ok((residual, normed))
+        }
     }
 }

@@ -90,8 +90,18 @@ impl RopeSpec {
         let need = |name: &str| {
             field(name)?.ok_or_else(|| super::config::missing(&format!("rope_parameters.{name}"), "a positive number"))
         };
+        // Transformers takes a zero here as not given.
+        let nonzero = |name: &str| match rope.get(name).and_then(Value::as_f64) {
+            Some(0.0) => Ok(None),
+            _ => field(name),
+        };
         let original = field("original_max_position_embeddings")?;
-        let kind = rope.get("rope_type").and_then(Value::as_str).unwrap_or("default");
+        const KINDS: &str = "default, linear, dynamic, llama3 or yarn";
+        let kind = match rope.get("rope_type") {
+            None | Some(Value::Null) => "default",
+            Some(Value::String(kind)) => kind,
+            Some(other) => return Err(wrong("rope_parameters.rope_type", other, KINDS)),
+        };
         let scaling = match kind {
             "default" => RopeScaling::Default,
             "linear" => RopeScaling::Linear { factor: need("factor")? },
@@ -112,15 +122,12 @@ impl RopeSpec {
                     original,
                     attention_factor: match field("attention_factor")? {
                         Some(given) => given,
-                        None => yarn_attention_factor(factor, field("mscale")?, field("mscale_all_dim")?),
+                        None => yarn_attention_factor(factor, nonzero("mscale")?, nonzero("mscale_all_dim")?),
                     },
                     truncate: rope.get("truncate").and_then(Value::as_bool).unwrap_or(true),
                 }
             }
-            other => {
-                let want = "default, linear, dynamic, llama3 or yarn";
-                return Err(wrong("rope_parameters.rope_type", &Value::from(other), want));
-            }
+            other => return Err(wrong("rope_parameters.rope_type", &Value::from(other), KINDS)),
         };
         let rotary_dim = (head_dim as f64 * field("partial_rotary_factor")?.unwrap_or(1.0)) as usize;
         if rotary_dim < 2 || rotary_dim > head_dim || !rotary_dim.is_multiple_of(2) {

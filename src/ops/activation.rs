@@ -29,8 +29,12 @@ impl GatedActivation {
     /// Rows [gate | up] of width 2F to rows of width F.
     ///
     /// # Errors
-    /// If the width is odd.
+    /// If the width is odd or zero.
     pub fn forward(&self, gate_up: &Tensor) -> Result<Tensor> {
+        let width = gate_up.dims2()?.1;
+        if width == 0 || !width.is_multiple_of(2) {
+            candle_core::bail!("a gated activation takes an even width, got {width}")
+        }
         match self.path {
             OpsPath::Native => gate_up.apply_op1_no_bwd(self),
             OpsPath::Portable => self.portable(gate_up),
@@ -38,10 +42,7 @@ impl GatedActivation {
     }
 
     /// The same in Candle operations.
-    ///
-    /// # Errors
-    /// If the width is odd.
-    pub fn portable(&self, gate_up: &Tensor) -> Result<Tensor> {
+    fn portable(&self, gate_up: &Tensor) -> Result<Tensor> {
         let width = gate_up.dim(D::Minus1)? / 2;
         let gate = gate_up.narrow(D::Minus1, 0, width)?;
         let up = gate_up.narrow(D::Minus1, width, width)?;
@@ -74,9 +75,6 @@ impl CustomOp1 for GatedActivation {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = super::f32_slice(storage, layout)?;
         let (rows, width) = layout.shape().dims2()?;
-        if !width.is_multiple_of(2) {
-            candle_core::bail!("a gated activation takes an even width, got {width}")
-        }
         let half = width / 2;
         let mut y = vec![0f32; rows * half];
         super::for_each_row(&mut y, half, |row, out| {

@@ -38,6 +38,18 @@ impl Attention {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, queries: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+        let HeadGeometry { num_heads, num_kv_heads, .. } = self.geometry;
+        if queries.dims2()? != (batch.num_tokens(), self.geometry.q_width()) {
+            let tokens = batch.num_tokens();
+            candle_core::bail!("attention: queries {:?} for {tokens} tokens of {:?}", queries.shape(), self.geometry)
+        }
+        if num_kv_heads == 0 || !num_heads.is_multiple_of(num_kv_heads) {
+            candle_core::bail!("attention: {num_heads} query heads over {num_kv_heads} key heads")
+        }
+        layer.validate(self.path, self.geometry, batch)?;
+        if batch.num_tokens() == 0 {
+            return Ok(queries.clone());
+        }
         match self.path {
             OpsPath::Native => queries.apply_op3_no_bwd(&layer.keys, &layer.values, &Run { attention: *self, batch }),
             OpsPath::Portable => self.portable(queries, layer, batch),
@@ -143,10 +155,6 @@ impl CustomOp3 for Run<'_> {
         let keys = super::f32_slice(keys, keys_layout)?;
         let values = super::f32_slice(values, values_layout)?;
         let shape = queries_layout.shape().clone();
-        let geometry = self.attention.geometry;
-        if shape.dims2()? != (self.batch.num_tokens(), geometry.q_width()) {
-            candle_core::bail!("attention: queries {shape:?} for {} tokens of {geometry:?}", self.batch.num_tokens())
-        }
         let mut output = vec![0f32; queries.len()];
         let out = SharedOut(output.as_mut_ptr());
         let tasks = self.tasks();

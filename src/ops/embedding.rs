@@ -21,6 +21,7 @@ impl Embedding {
     /// # Errors
     /// If size or format of the bytes do not fit.
     pub fn table(compute: &Compute, source: &MatrixView<'_>) -> Result<Self> {
+        source.validate()?;
         let shape = [source.rows, source.columns];
         let table = Tensor::from_raw_buffer(source.bytes, source.dtype, &shape, &compute.device)?;
         Ok(Self::Table(table.to_dtype(compute.weight_dtype)?))

@@ -41,13 +41,14 @@ impl MatrixView<'_> {
     }
 
     /// Checks size and format.
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         if !matches!(self.dtype, DType::F32 | DType::F16 | DType::BF16) {
             candle_core::bail!("weights of type {:?}: want F32, F16 or BF16", self.dtype)
         }
-        let want = self.rows * self.columns * self.dtype.size_in_bytes();
-        if self.bytes.len() != want {
-            candle_core::bail!("a {}x{} matrix has {} bytes, want {want}", self.rows, self.columns, self.bytes.len())
+        let want = self.rows.checked_mul(self.columns).and_then(|count| count.checked_mul(self.dtype.size_in_bytes()));
+        if want != Some(self.bytes.len()) || self.bytes.is_empty() {
+            let (rows, columns, got) = (self.rows, self.columns, self.bytes.len());
+            candle_core::bail!("a {rows}x{columns} matrix has {got} bytes, want {}", want.unwrap_or(usize::MAX))
         }
         Ok(())
     }
@@ -192,14 +193,16 @@ impl Linear {
     /// # Errors
     /// If sizes or formats do not fit each other.
     pub fn new(compute: &Compute, sources: &[MatrixView<'_>], bias: Option<Vec<f32>>) -> Result<Self> {
-        let in_features = sources.first().map_or(0, |source| source.columns);
-        let out_features: usize = sources.iter().map(|source| source.rows).sum();
+        let Some(in_features) = sources.first().map(|source| source.columns) else {
+            candle_core::bail!("a linear layer of no matrix")
+        };
         for source in sources {
             source.validate()?;
             if source.columns != in_features {
                 candle_core::bail!("stacked matrices have {in_features} and {} columns", source.columns)
             }
         }
+        let out_features: usize = sources.iter().map(|source| source.rows).sum();
         if let Some(bias) = &bias
             && bias.len() != out_features
         {

@@ -64,6 +64,32 @@ pub struct PagedBatch {
 }
 
 impl PagedBatch {
+    /// Checks the bounds against each other and against a cache of `num_slots`: what the operations index by is then valid.
+    fn validate(&self, num_slots: usize) -> Result<()> {
+        let (tokens, sequences, size) = (self.num_tokens(), self.num_sequences(), self.block_size);
+        let ascending = |bounds: &[u32], end: usize| {
+            bounds.len() == sequences + 1
+                && bounds.first() == Some(&0)
+                && bounds.is_sorted()
+                && bounds.last().is_some_and(|&last| last as usize == end)
+        };
+        let fits = |sequence: usize| {
+            let context = self.context_lens[sequence] as usize;
+            self.token_range(sequence).len() <= context && context.div_ceil(size) <= self.block_table(sequence).len()
+        };
+        let valid = size > 0
+            && self.slot_mapping.len() == tokens
+            && self.slot_mapping.iter().all(|&slot| (slot as usize) < num_slots)
+            && self.block_tables.iter().all(|&block| (block as usize) < num_slots / size)
+            && ascending(&self.cu_seqlens_q, tokens)
+            && ascending(&self.cu_blocks, self.block_tables.len())
+            && (0..sequences).all(fits);
+        if !valid {
+            candle_core::bail!("a batch of {tokens} tokens in {sequences} sequences does not fit {num_slots} slots")
+        }
+        Ok(())
+    }
+
     /// T, tokens in the step.
     pub fn num_tokens(&self) -> usize {
         self.positions.len()
@@ -109,9 +135,7 @@ impl KvLayer {
                 Ok(Self { keys: zeros(shape)?, values: zeros(shape)? })
             }
             OpsPath::Native => {
-                if !(block_size.is_power_of_two() && (16..=super::attention::CHUNK).contains(&block_size)) {
-                    candle_core::bail!("a block size of {block_size}: want 16, 32, 64, 128 or 256")
-                }
+                check_block_size(block_size)?;
                 Ok(Self {
                     keys: zeros((num_blocks, block_size * geometry.kv_width()))?,
                     values: zeros((num_blocks, block_size * geometry.num_kv_heads * geometry.value_dim()))?,
@@ -120,12 +144,31 @@ impl KvLayer {
         }
     }
 
+    /// Checks this cache's shape against the head sizes, and the batch against this cache.
+    pub(super) fn validate(&self, path: OpsPath, geometry: HeadGeometry, batch: &PagedBatch) -> Result<()> {
+        let size = if path == OpsPath::Native { batch.block_size } else { 1 };
+        if path == OpsPath::Native {
+            check_block_size(size)?;
+        }
+        let (keys, values) = (self.keys.dims2()?, self.values.dims2()?);
+        let stored = if path == OpsPath::Native { geometry.value_dim() } else { geometry.head_dim };
+        if keys.1 != size * geometry.kv_width() || values != (keys.0, size * geometry.num_kv_heads * stored) {
+            candle_core::bail!("a cache {keys:?}, {values:?} for {geometry:?} in blocks of {}", batch.block_size)
+        }
+        batch.validate(keys.0 * size)
+    }
+
     /// Writes the keys (normalised and rotated) and values of merged rows qkv [T, (H + 2 Hkv) D] to their slots.
     ///
     /// # Errors
     /// If shapes do not fit.
     pub fn write(&self, qkv: &Tensor, rotary: &Rotary, batch: &PagedBatch) -> Result<()> {
         let geometry = rotary.geometry();
+        rotary.validate(qkv, batch)?;
+        self.validate(rotary.path(), geometry, batch)?;
+        if batch.num_tokens() == 0 {
+            return Ok(());
+        }
         if rotary.path() == OpsPath::Native {
             self.keys.inplace_op2(qkv, &WriteKeys { rotary, batch })?;
             return self.values.inplace_op2(qkv, &WriteValues { geometry, batch });
@@ -139,6 +182,14 @@ impl KvLayer {
         self.keys.scatter_set(&index, &keys.contiguous()?, 0)?;
         self.values.scatter_set(&index, &values, 0)
     }
+}
+
+/// The native path reads whole vectors of 16 slots, and whole blocks of each softmax chunk.
+fn check_block_size(block_size: usize) -> Result<()> {
+    if !(block_size.is_power_of_two() && (16..=super::attention::CHUNK).contains(&block_size)) {
+        candle_core::bail!("a block size of {block_size}: want 16, 32, 64, 128 or 256")
+    }
+    Ok(())
 }
 
 struct WriteKeys<'a> {

@@ -78,15 +78,30 @@ impl Rotary {
     /// # Errors
     /// If shapes do not fit, or a position is beyond the table.
     pub fn queries(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<Tensor> {
+        self.validate(qkv, batch)?;
+        match self.path {
+            OpsPath::Native => qkv.apply_op1_no_bwd(&RotateQueries { rotary: self, batch }),
+            OpsPath::Portable => self.portable(&qkv.narrow(1, 0, self.geometry.q_width())?, true, batch),
+        }
+    }
+
+    /// Checks merged rows and positions against the table, the head sizes and the norms.
+    pub(super) fn validate(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<()> {
+        let HeadGeometry { head_dim, .. } = self.geometry;
+        if qkv.dims2()? != (batch.num_tokens(), self.geometry.qkv_width()) {
+            let tokens = batch.num_tokens();
+            candle_core::bail!("rotary: merged rows {:?} for {tokens} tokens of {:?}", qkv.shape(), self.geometry)
+        }
         if let Some(&last) = batch.positions.iter().max()
             && last as usize >= self.table.num_positions()
         {
             candle_core::bail!("position {last} in a rotary table of {}", self.table.num_positions())
         }
-        match self.path {
-            OpsPath::Native => qkv.apply_op1_no_bwd(&RotateQueries { rotary: self, batch }),
-            OpsPath::Portable => self.portable(&qkv.narrow(1, 0, self.geometry.q_width())?, true, batch),
+        let norms = [&self.q_norm, &self.k_norm].into_iter().flatten();
+        if 2 * self.table.num_pairs > head_dim || norms.into_iter().any(|norm| norm.width() != head_dim) {
+            candle_core::bail!("rotary: {} pairs or a norm do not fit heads of {head_dim}", self.table.num_pairs)
         }
+        Ok(())
     }
 
     /// Normalises and rotates one key head in place.
@@ -158,9 +173,6 @@ impl CustomOp1 for RotateQueries<'_> {
         let x = super::f32_slice(storage, layout)?;
         let geometry = self.rotary.geometry;
         let (tokens, width) = layout.shape().dims2()?;
-        if width != geometry.qkv_width() || tokens != self.batch.num_tokens() {
-            candle_core::bail!("rotary: merged rows {:?} for {geometry:?}", layout.shape())
-        }
         let mut q = vec![0f32; tokens * geometry.q_width()];
         super::for_each_row(&mut q, geometry.q_width(), |token, row| {
             row.copy_from_slice(&x[token * width..][..geometry.q_width()]);

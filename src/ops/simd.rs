@@ -153,7 +153,8 @@ pub fn exp(x: f32) -> f32 {
     let bounded = x.clamp(-87.0, 88.72);
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
-    let n = bounded.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = bounded.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-0.693_359_4, bounded);
     let r = n.mul_add(2.121_944_4e-4, r);
     let mut p = 1.987_569_1e-4_f32;
@@ -161,12 +162,13 @@ pub fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 8.333_452e-3);
     p = p.mul_add(r, 4.166_579_6e-2);
     p = p.mul_add(r, 1.666_666_5e-1);
-    p = p.mul_add(r, 5.000_000_1e-1);
+    p = p.mul_add(r, 0.5);
     let y = (r * r).mul_add(p, r) + 1.0;
-    // In two steps, since 2^128 is not a number although 2^127 * y may be.
-    let half = (n * 0.5) as i32;
-    let rest = n as i32 - half;
-    let scaled = y * f32::from_bits(((half + 127) << 23) as u32) * f32::from_bits(((rest + 127) << 23) as u32);
+    // The integer stands in the low bits of the shifted sum. In two steps, since 2^128 is not a number although 2^127 * y may be.
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = exponent >> 1;
+    let power = |exponent: i32| f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
+    let scaled = y * power(half) * power(exponent.wrapping_sub(half));
     if x < -87.0 {
         0.0
     } else if x > 88.72 {

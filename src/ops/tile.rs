@@ -23,11 +23,13 @@ pub trait Element: Copy + Send + Sync + 'static {
     /// # Safety
     /// `source` must be readable for 16 elements; AVX-512F must be available.
     #[cfg(target_arch = "x86_64")]
+    // SAFETY: stated above.
     unsafe fn load16(source: *const Self) -> std::arch::x86_64::__m512;
     /// Loads 8 elements as f32.
     /// # Safety
     /// `source` must be readable for 8 elements; AVX2 and F16C must be available.
     #[cfg(target_arch = "x86_64")]
+    // SAFETY: stated above.
     unsafe fn load8(source: *const Self) -> std::arch::x86_64::__m256;
 }
 
@@ -46,12 +48,14 @@ impl Element for f32 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: the trait's contract.
     unsafe fn load16(source: *const Self) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe { _mm512_loadu_ps(source) }
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: the trait's contract.
     unsafe fn load8(source: *const Self) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe { _mm256_loadu_ps(source) }
@@ -70,6 +74,7 @@ impl Element for bf16 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: the trait's contract.
     unsafe fn load16(source: *const Self) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe {
@@ -79,6 +84,7 @@ impl Element for bf16 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: the trait's contract.
     unsafe fn load8(source: *const Self) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe {
@@ -100,12 +106,14 @@ impl Element for f16 {
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: the trait's contract.
     unsafe fn load16(source: *const Self) -> __m512 {
         // SAFETY: the caller's contract.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(source.cast())) }
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    // SAFETY: the trait's contract.
     unsafe fn load8(source: *const Self) -> __m256 {
         // SAFETY: the caller's contract.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(source.cast())) }
@@ -156,6 +164,7 @@ impl<T: Element> Tile<T> {
     /// All addresses that the strides and sizes imply must be valid, C writable and not aliased; `isa` must be available;
     /// `rows` in 1..=12 and `columns` a multiple of 16.
     #[inline]
+    // SAFETY: stated above.
     pub unsafe fn run(self, isa: Isa) {
         debug_assert!((1..=MAX_ROWS).contains(&self.rows) && self.columns.is_multiple_of(16));
         // SAFETY: the caller's contract, passed on.
@@ -172,6 +181,7 @@ impl<T: Element> Tile<T> {
 
     /// The sub-tile at (row, column) of the given size.
     #[inline(always)]
+    // SAFETY: `run`'s contract; the part lies within the tile.
     unsafe fn part(self, row: usize, rows: usize, column: usize, columns: usize) -> Self {
         // SAFETY: within the tile, whose addresses the caller vouches for.
         unsafe {
@@ -192,6 +202,7 @@ impl<T: Element> Tile<T> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
+    // SAFETY: `run`'s contract.
     unsafe fn avx512(self) {
         let mut column = 0;
         while column < self.columns {
@@ -216,6 +227,7 @@ impl<T: Element> Tile<T> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline]
+    // SAFETY: `run`'s contract.
     unsafe fn avx2(self) {
         for column in (0..self.columns).step_by(16) {
             let mut row = 0;
@@ -238,6 +250,7 @@ impl<T: Element> Tile<T> {
         }
     }
 
+    // SAFETY: `run`'s contract.
     unsafe fn portable(self) {
         for row in 0..self.rows {
             for column in (0..self.columns).step_by(16) {

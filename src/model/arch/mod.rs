@@ -50,7 +50,11 @@ fn base(config: &HfConfig, family: &'static str) -> Result<DecoderSpec, ModelErr
     let num_heads = config.size("num_attention_heads")?;
     let num_kv_heads = config.optional_size("num_key_value_heads")?.unwrap_or(num_heads);
     let head_dim = config.optional_size("head_dim")?.unwrap_or(hidden_size / num_heads);
-    if head_dim == 0 || !num_heads.is_multiple_of(num_kv_heads) {
+    if head_dim == 0 {
+        let got = hidden_size.into();
+        return Err(wrong("hidden_size", &got, &format!("at least num_attention_heads ({num_heads}), or a head_dim")));
+    }
+    if !num_heads.is_multiple_of(num_kv_heads) {
         let got = num_kv_heads.into();
         return Err(wrong("num_key_value_heads", &got, &format!("a divisor of num_attention_heads ({num_heads})")));
     }

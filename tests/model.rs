@@ -1,0 +1,59 @@
+//! Models from their directories: what is read, what is refused and in which words, and that every form of the same numbers
+//! gives the same logits. Files are built in temporary folders out of `tests/fixtures/models/llama` or by hand.
+
+#[path = "model/config.rs"]
+mod config;
+#[path = "model/rope.rs"]
+mod rope;
+#[path = "model/weights.rs"]
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use pairwright::model::{self, Decoder, LoadOptions, ModelError, WeightsKind};
+use pairwright::ops::Compute;
+use pairwright::ops::paged::PagedBatch;
+
+/// A fixture model's directory.
+fn fixture(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(family)
+}
+
+/// Loads with f32 weights on the CPU.
+fn load(dir: &Path, weights: WeightsKind) -> Result<Decoder, ModelError> {
+    model::load(dir, &LoadOptions { compute: Compute::cpu(), weights, max_len: Some(64) })
+}
+
+/// The error of loading files; panics if they load.
+fn refusal(dir: &Path) -> ModelError {
+    load(dir, WeightsKind::Files).err().expect("it was meant to be refused")
+}
+
+/// The logits of twelve tokens, [12 * V], as bits.
+fn logits(decoder: &Decoder) -> Vec<u32> {
+    let num_tokens = 12u32;
+    let batch = PagedBatch {
+        positions: (0..num_tokens).collect(),
+        slot_mapping: (16..16 + num_tokens).collect(),
+        cu_seqlens_q: vec![0, num_tokens],
+        context_lens: vec![num_tokens],
+        block_tables: vec![1],
+        cu_blocks: vec![0, 1],
+        block_size: 16,
+    };
+    let ids: Vec<u32> = (0..num_tokens).map(|i| (i * 37 + 5) % decoder.spec().vocab_size as u32).collect();
+    let cache = decoder.new_cache(2, 16).unwrap();
+    let hidden = decoder.hidden_states(&ids, &batch, &cache).unwrap();
+    let rows: Vec<u32> = (0..num_tokens).collect();
+    let logits = pairwright::ops::to_host(&decoder.logits(&hidden, &rows).unwrap()).unwrap();
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+    logits.into_iter().map(f32::to_bits).collect()
+}
+
+/// Asserts that a message holds every one of `parts`.
+fn assert_says(error: &ModelError, parts: &[&str]) {
+    let message = error.to_string();
+    for part in parts {
+        assert!(message.contains(part), "`{message}` does not say `{part}`");
+    }
+}
