@@ -128,7 +128,7 @@ fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     args.prompts.prompts = Some(prompts);
     args.generator = Some(folder.join("model"));
     args.judge = Some(folder.join("model"));
-    args.pair.source_license.get_or_insert_with(|| "apache-2.0".to_owned());
+    args.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
     args.output.say("demo: embedded prompts and a toy model; the dataset shows the form, not quality");
     Ok(())
 }

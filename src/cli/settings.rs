@@ -36,7 +36,11 @@ impl NamedModel {
     ) -> anyhow::Result<Self> {
         let label = demo::is_model_dir(dir).then_some(demo::MODEL_LABEL);
         let options = engine.text_model(compute, seed, &template_options(date, template)?, label);
-        let record = TextModel::describe(dir, &options)?;
+        let mut record = TextModel::describe(dir, &options)?;
+        if options.label.is_some() {
+            // The embedded model is part of this package, under its licence.
+            record.license = Some(demo::LICENSE.to_owned());
+        }
         Ok(Self { dir: dir.to_owned(), options, record })
     }
 

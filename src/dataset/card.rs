@@ -44,7 +44,8 @@ fn front_matter(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &Da
     let Some(map) = fields.as_object_mut() else { return fields };
     if !input.language.card_code.is_empty() {
         map.insert("language".into(), json!([input.language.card_code]));
-        map.insert("multilinguality".into(), json!("monolingual"));
+        let kind = if input.language.card_code == "mul" { "multilingual" } else { "monolingual" };
+        map.insert("multilinguality".into(), json!(kind));
     }
     map.insert("license".into(), json!(license));
     if let Some(license_name) = license_name {

@@ -11,6 +11,9 @@ use std::path::Path;
 pub const MODEL_LABEL: &str =
     "pairwright-demo-toy (0.4M parameters, for demonstration and tests; not a language model anyone should use)";
 
+/// Licence of the embedded prompts and model: this package's.
+pub const LICENSE: &str = "apache-2.0";
+
 const PROMPTS: &str = include_str!("prompts.jsonl");
 
 /// Name and content of each file of the model directory, in the order they are written. `config.json` is last: a directory

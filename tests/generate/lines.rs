@@ -124,6 +124,10 @@ fn answers_stop_at_strings_and_tokens() {
     assert_eq!(cut["finish_reason"], "stop");
     let ids = token_ids(&cut);
     assert!(ids.len() < all.len() && ids == all[..ids.len()], "nothing is generated past it");
+    // The stop string is complete with the very token that reaches the limit: the row must not be lost between the two.
+    let limit = ids.len().to_string();
+    let flags = ["--temperature", "0", "--ignore-eos", "--max-tokens", &limit, "--stop", stop];
+    assert_eq!(answers(&workshop, "llama", &requests, &flags), [cut]);
     let at = (0..all.len()).find(|&at| at > 3 && !all[..at].contains(&all[at])).unwrap();
     let id = all[at].to_string();
     let by_id = answers(&workshop, "llama", &requests, &[&base[..], &["--stop-token-id", &id]].concat()).remove(0);

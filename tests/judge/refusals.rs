@@ -75,7 +75,7 @@ fn each_mistake_in_a_rubric_is_named() {
         ("[\"1\", \"2\", ", "[\"1\", ", "labels"),
         ("version = 1", "version = \"one\"", "version"),
         ("version = 1", "version = 1\nmin_label_mass = 1.5", "min_label_mass is 1.5"),
-        ("prompt_heading", "promt_heading", "promt_heading"),
+        ("prompt_heading = ", "promt_heading = ", "promt_heading"),
         ("[[aspect]]", "[[aspects]]", "aspects"),
     ] {
         let message = told(from, to);

@@ -161,5 +161,7 @@ fn the_demonstration_makes_pairs_in_many_languages() {
     let names = plain(&pairs, "judge_model");
     assert!(names.iter().all(|name| name == pairwright::demo::MODEL_LABEL), "{names:?}");
     let card = std::fs::read_to_string(workshop.path("demo/dataset/README.md")).unwrap();
-    assert!(card.contains("license: apache-2.0") && card.contains(pairwright::demo::MODEL_LABEL), "{card}");
+    for said in ["license: \"apache-2.0\"", "multilinguality: \"multilingual\"", pairwright::demo::MODEL_LABEL] {
+        assert!(card.contains(said), "want {said} in {card}");
+    }
 }

@@ -45,7 +45,7 @@ fn a_cache_of_a_few_blocks_preempts_and_gives_the_same_answers() {
     };
     let roomy = generate("roomy", &[]);
     assert_eq!(roomy["num_preemptions"], 0);
-    let tight = generate("tight", &["--block-size", "16", "--kv-tokens", "480"]);
+    let tight = generate("tight", &["--block-size", "16", "--kv-tokens", "640"]);
     assert!(tight["num_preemptions"].as_u64().unwrap() > 0, "{tight}");
     assert_eq!(tight["num_output_tokens"], roomy["num_output_tokens"]);
     assert_eq!(job.journal("tight", "candidates"), job.journal("roomy", "candidates"));
