@@ -132,7 +132,7 @@ impl EngineArgs {
 #[command(next_help_heading = "Sampling")]
 pub(super) struct SamplingArgs {
     /// 0 always takes the likeliest token [default: the model's recommendation, or 0.7]
-    #[arg(long, value_parser = non_negative)]
+    #[arg(long, value_parser = non_negative, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep this many likeliest tokens; 0: all [default: the model's recommendation, or all]
     #[arg(long)]
@@ -201,23 +201,30 @@ impl SamplingArgs {
     }
 }
 
-/// The parameters of the generate stage, for the lock file.
-pub(super) fn generate_parameters(options: &GenerateOptions) -> serde_json::Value {
+/// The parameters of the generate stage, for the lock file. Of the engine's only the context's length counts: it decides where
+/// an answer is cut, which prompts are too long, and the scaling of some rotary embeddings.
+pub(super) fn generate_parameters(options: &GenerateOptions, engine: &EngineArgs) -> serde_json::Value {
     let sampling = &options.sampling;
     serde_json::json!({
         "num_samples": options.num_samples,
-        "temperature": sampling.temperature,
+        "temperature": as_written(sampling.temperature),
         "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "min_p": sampling.min_p,
-        "repetition_penalty": sampling.repetition_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "frequency_penalty": sampling.frequency_penalty,
+        "top_p": as_written(sampling.top_p),
+        "min_p": as_written(sampling.min_p),
+        "repetition_penalty": as_written(sampling.repetition_penalty),
+        "presence_penalty": as_written(sampling.presence_penalty),
+        "frequency_penalty": as_written(sampling.frequency_penalty),
         "max_tokens": sampling.max_tokens,
         "stop": options.stop_strings,
         "stop_token_ids": sampling.stop_token_ids,
         "ignore_eos": options.ignore_eos,
+        "max_len": engine.max_len,
     })
+}
+
+/// The number in its shortest decimal form: 0.7 and not 0.699999988, which is what widening gives.
+fn as_written(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(f64::from(number))
 }
 
 /// Flags that choose prompts.

@@ -52,7 +52,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     let not_usable = error.is::<DataError>()
         || error.is::<TextModelError>()
         || error.is::<RequestError>()
-        || error.downcast_ref::<LineError>().is_some_and(|error| matches!(error, LineError::NotOurs { .. }))
+        || error.downcast_ref::<LineError>().is_some_and(|error| !matches!(error, LineError::Io { .. }))
         || error.is::<RubricError>()
         || error.is::<SystemPromptError>()
         || error.is::<DeviceError>()

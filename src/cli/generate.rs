@@ -2,13 +2,16 @@
 //! `--out FOLDER` it is the first stage of a run, which `judge` and `pair` continue.
 //! Knows flags and what to say; nothing of how an answer comes about.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
 use super::exit::UsageError;
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
-use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptRequest};
+use crate::engine::EngineStats;
+use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptInput, PromptRequest};
+use crate::provenance::sha256_file;
 use crate::run::{self, RunDir};
 
 /// Arguments of `generate`.
@@ -69,34 +72,40 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
-    let date = settings::run_date(None)?;
+    let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
+    let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
     let template = args.chat_template.as_deref();
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_))) {
+        model.require_template()?;
+    }
     let mut options = args.sampling.options(&args.model)?;
     options.sampling.top_logprobs = args.logprobs.unwrap_or(0);
     options.sampling.prompt_logprobs = args.prompt_logprobs;
     let parameters = serde_json::json!({
         "model": {"name": model.record.name, "files": model.record.files, "dtype": model.record.dtype,
             "template_sha256": model.record.template_sha256},
+        "prompts_sha256": sha256_file(file)?,
+        "date": date.to_string(),
         "seed": seed,
-        "generate": generate_parameters(&options),
+        "generate": generate_parameters(&options, &args.engine),
         "raw_prompts": args.raw_prompts,
         "logprobs": args.logprobs,
         "prompt_logprobs": args.prompt_logprobs,
     });
     let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
     let samples = options.num_samples;
+    let mut model = model.load()?;
     let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let total = order.len() as u64 * u64::from(samples);
     let mut progress = Progress::new(&args.output, interrupt, "generate", total);
-    generate::Observer::progress(&mut progress, writer.num_done() as u64, &crate::engine::EngineStats::default());
-    let mut model = model.load()?;
+    generate::Observer::progress(&mut progress, writer.num_done() as u64, &EngineStats::default());
     let mut store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
     let ending = generate::generate(&mut model, todo, &options, &mut progress, &mut store)?;
     writer.finish()?;
     progress.finish(&model.engine().stats());
-    summary(args, &model)?;
+    summary(args, &model.engine().stats())?;
     Ok(ending)
 }
 
@@ -114,12 +123,15 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let template = args.chat_template.as_deref();
     let stage = settings::generate_stage(&args.sampling, &args.model, &args.system_prompt)?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    model.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage);
+    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
+    // A model that cannot be loaded must not leave a run behind.
+    let early = if run.lock().exists() { None } else { Some(model.load()?) };
     run.claim(&mut lock)?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
@@ -128,20 +140,20 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let status = run.status()?;
     if status.candidates.is_done() {
         args.output.say(&format!("nothing to do: every prompt in {} is answered", run.root().display()));
+        summary(args, &EngineStats::default())?;
         return Ok(Ending::Completed);
     }
     let mut progress = Progress::new(&args.output, interrupt, "generate", status.candidates.num_wanted as u64);
-    let mut model = model.load()?;
+    let mut model = early.map_or_else(|| model.load(), Ok)?;
     let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
     progress.finish(&model.engine().stats());
-    summary(args, &model)?;
+    summary(args, &model.engine().stats())?;
     Ok(ending)
 }
 
-fn summary(args: &Args, model: &crate::generate::TextModel) -> anyhow::Result<()> {
-    use std::io::Write;
+fn summary(args: &Args, stats: &EngineStats) -> anyhow::Result<()> {
     if args.output.json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string(&model.engine().stats())?)?;
+        writeln!(std::io::stdout(), "{}", serde_json::to_string(stats)?)?;
     }
     Ok(())
 }

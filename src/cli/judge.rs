@@ -4,8 +4,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use super::arguments::EngineArgs;
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
@@ -52,18 +50,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
     let template = args.chat_template.as_deref();
     let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, date, template)?;
+    model.require_template()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
+    let is_new = loaded.lock.judge.is_none();
     loaded.lock.judge = Some(model.record.clone());
     loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
-    let parameters = json!({"rubric": rubric.name, "rubric_version": rubric.version});
-    loaded.lock.parameters.insert("judge".to_owned(), parameters);
+    loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine));
+    let status = run.require_candidates()?;
+    // A judge that cannot be loaded must not become the run's.
+    let early = if is_new { Some(model.load()?) } else { None };
     run.claim(&mut loaded.lock)?;
-    let status = run.status()?;
-    if status.candidates.is_done() && status.verdicts.is_done() {
+    if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {
         let mut progress = Progress::new(&args.output, &interrupt, "judge", status.verdicts.num_wanted as u64);
-        let mut model = model.load()?;
+        let mut model = early.map_or_else(|| model.load(), Ok)?;
         let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
         progress.finish(&model.engine().stats());
         if ending == Ending::Interrupted {

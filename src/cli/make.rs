@@ -3,8 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
 use super::arguments::{EngineArgs, PromptArgs, SamplingArgs};
 use super::pair::{self, PairArgs};
 use super::progress::{Interrupt, OutputArgs, Progress};
@@ -58,6 +56,8 @@ struct Plan {
     judge: NamedModel,
     stage: GenerateStage,
     rubric: Rubric,
+    /// The generator, if it had to be loaded to see that it can be.
+    model: Option<TextModel>,
 }
 
 /// Runs what is left of the job.
@@ -66,21 +66,26 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     let interrupt = Interrupt::install()?;
     let run = RunDir::new(&args.out);
     run.existing_lock()?;
+    args.pair.check()?;
     if args.demo {
+        run.check_demo()?;
         use_demo(&mut args, &run)?;
     }
-    let plan = plan(&args, run)?;
+    let mut plan = plan(&args, run)?;
     let before = plan.run.status()?;
     let up_to_date = before.candidates.is_done() && before.verdicts.is_done() && before.dataset_written;
     if up_to_date && pair::is_current(&plan.run, &plan.loaded.lock) {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
         return pair::announce(&plan.run, &args.output);
     }
-    let mut model = None;
+    let mut model = plan.model.take();
     if !before.candidates.is_done() {
         let total = before.candidates.num_wanted as u64;
         let mut progress = Progress::new(&args.output, &interrupt, "generate", total);
-        let generator = model.insert(plan.generator.load()?);
+        let generator = match &mut model {
+            Some(loaded) => loaded,
+            none => none.insert(plan.generator.load()?),
+        };
         let ending = run::generate(&plan.run, &plan.loaded, generator, &plan.stage, &mut progress)?;
         progress.finish(&generator.engine().stats());
         if ending == Ending::Interrupted {
@@ -123,7 +128,7 @@ fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     args.prompts.prompts = Some(prompts);
     args.generator = Some(folder.join("model"));
     args.judge = Some(folder.join("model"));
-    args.pair.source_license.get_or_insert_with(|| "apache-2.0".to_owned());
+    args.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
     args.output.say("demo: embedded prompts and a toy model; the dataset shows the form, not quality");
     Ok(())
 }
@@ -139,6 +144,8 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let seed = args.sampling.seed;
     let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.chat_template.as_deref());
     let (generator, judge) = (find(generator)?, find(judge)?);
+    generator.require_template()?;
+    judge.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
@@ -147,16 +154,27 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
         args.output
             .say("warning: generator and judge are the same model, which favours its own answers; the card says so");
     }
-    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generator, &stage);
+    let mut lock =
+        settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generator, &stage, &args.engine);
     lock.judge = Some(judge.record.clone());
     lock.rubric_sha256 = Some(rubric.sha256.clone());
-    lock.parameters.insert("judge".to_owned(), json!({"rubric": rubric.name, "rubric_version": rubric.version}));
+    lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine));
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
+    let model = if run.lock().exists() { None } else { Some(load_both(&generator, &judge)?) };
     run.claim(&mut lock)?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
     }
     let loaded = run.load()?;
-    Ok(Plan { run, loaded, generator, judge, stage, rubric })
+    Ok(Plan { run, loaded, generator, judge, stage, rubric, model })
+}
+
+/// Loads both models before a run's first byte is written, the judge only to see that it can be: better told now than after a
+/// night of generating.
+fn load_both(generator: &NamedModel, judge: &NamedModel) -> anyhow::Result<TextModel> {
+    if !judge.is(generator) {
+        drop(judge.load()?);
+    }
+    generator.load()
 }

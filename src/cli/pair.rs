@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::exit::UsageError;
 use super::progress::OutputArgs;
-use crate::dataset::{DEFAULT_MARGIN, DatasetOptions, Origin, PairingOptions, TestSplit};
+use crate::dataset::{DEFAULT_MARGIN, DatasetOptions, MAX_MARGIN, Origin, PairingOptions, TestSplit};
 use crate::generate::Ending;
 use crate::provenance::RunLock;
 use crate::run::{self, LoadedRun, RunDir};
@@ -18,7 +18,7 @@ use crate::run::{self, LoadedRun, RunDir};
 #[command(next_help_heading = "Pairs")]
 pub(super) struct PairArgs {
     /// Smallest difference of ratings (continuous, 1 to 5) that makes a pair; closer answers are ties and stay in `raw`
-    #[arg(long, default_value_t = DEFAULT_MARGIN)]
+    #[arg(long, default_value_t = DEFAULT_MARGIN, allow_negative_numbers = true)]
     margin: f64,
     /// Pairs held out as a test split: a share such as 0.05, or a number such as 100
     #[arg(long, value_name = "SHARE|N")]
@@ -57,6 +57,18 @@ impl PairArgs {
         })
     }
 
+    /// Refuses unusable values, before any work is done for them.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if !(0.0..=MAX_MARGIN).contains(&self.margin) {
+            let message = format!(
+                "--margin is {}, want a number from 0 to {MAX_MARGIN}\nhint: ratings lie on 1 to 5; try {DEFAULT_MARGIN}",
+                self.margin
+            );
+            return Err(UsageError(message).into());
+        }
+        self.options().map(drop)
+    }
+
     fn options(&self) -> anyhow::Result<DatasetOptions> {
         let test_split = match self.test_split.as_deref() {
             None => None,
@@ -64,7 +76,9 @@ impl PairArgs {
                 (Ok(size), _) if size > 0 => TestSplit::Size(size),
                 (_, Ok(share)) if share > 0.0 && share < 1.0 => TestSplit::Fraction(share),
                 _ => {
-                    let message = format!("--test-split is {text}, want a share such as 0.05 or a number such as 100");
+                    let message = format!(
+                        "--test-split is {text}, want a share of the pairs or a number of them\nhint: try 0.05 or 100"
+                    );
                     return Err(UsageError(message).into());
                 }
             }),
@@ -76,8 +90,10 @@ impl PairArgs {
 
 /// Writes the dataset of a complete run.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
+    args.pair.check()?;
     let run = RunDir::new(&args.run);
     let mut loaded = run.load()?;
+    run.require_verdicts()?;
     loaded.lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     run.claim(&mut loaded.lock)?;
     write(&run, &loaded, &args.pair)?;

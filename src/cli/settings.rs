@@ -10,7 +10,8 @@ use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters
 use super::exit::UsageError;
 use crate::data::{self, ColumnMap, Prompts, ReadOptions};
 use crate::demo;
-use crate::generate::{GenerateOptions, SystemPrompts, TextModel, TextModelOptions};
+use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions};
+use crate::judge::Rubric;
 use crate::ops::Compute;
 use crate::prompt::TemplateOptions;
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
@@ -35,8 +36,20 @@ impl NamedModel {
     ) -> anyhow::Result<Self> {
         let label = demo::is_model_dir(dir).then_some(demo::MODEL_LABEL);
         let options = engine.text_model(compute, seed, &template_options(date, template)?, label);
-        let record = TextModel::describe(dir, &options)?;
+        let mut record = TextModel::describe(dir, &options)?;
+        if options.label.is_some() {
+            // The embedded model is part of this package, under its licence.
+            record.license = Some(demo::LICENSE.to_owned());
+        }
         Ok(Self { dir: dir.to_owned(), options, record })
+    }
+
+    /// Refuses a model that dialogues cannot be put to.
+    pub(super) fn require_template(&self) -> anyhow::Result<()> {
+        match self.record.template_sha256 {
+            Some(_) => Ok(()),
+            None => Err(TextModelError::NoChatTemplate { path: self.dir.clone() }.into()),
+        }
     }
 
     /// Loads weights and engine.
@@ -56,20 +69,25 @@ impl NamedModel {
 pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::Result<TemplateOptions> {
     let mut options = TemplateOptions::new(date);
     if let Some(path) = template {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| UsageError(format!("--chat-template {} cannot be read: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let path = path.display();
+            UsageError(format!(
+                "--chat-template {path} cannot be read: {error}\nhint: give a file with a Jinja template"
+            ))
+        })?;
         options.chat_template_override = Some(text);
     }
     Ok(options)
 }
 
-/// The run's date: that of the lock that is there, or PAIRWRIGHT_DATE, or today (UTC).
+/// The run's date: that of the lock that is there, or else [`date`].
 pub(super) fn run_date(existing: Option<RunLock>) -> anyhow::Result<Date> {
-    let text = match existing {
-        Some(lock) => Some(lock.created),
-        None => crate::config::pinned_date(),
-    };
-    match text {
+    date(existing.map(|lock| lock.created))
+}
+
+/// The date pinned `earlier`, or PAIRWRIGHT_DATE, or today (UTC).
+pub(super) fn date(earlier: Option<String>) -> anyhow::Result<Date> {
+    match earlier.or_else(crate::config::pinned_date) {
         None => Ok(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date()),
         Some(text) => {
             let day = text.split('T').next().unwrap_or_default();
@@ -131,6 +149,7 @@ pub(super) fn lock(
     seed: u64,
     generator: &NamedModel,
     stage: &GenerateStage,
+    engine: &EngineArgs,
 ) -> RunLock {
     let source = FileDigest {
         path: prompts.source.path.display().to_string(),
@@ -148,15 +167,16 @@ pub(super) fn lock(
             "max_response_chars": args.max_response_chars,
         }),
     );
-    lock.parameters.insert("generate".to_owned(), with_system(&stage.options, stage.system.as_ref()));
+    let mut parameters = generate_parameters(&stage.options, engine);
+    parameters["system_prompts"] = json!(stage.system);
+    lock.parameters.insert("generate".to_owned(), parameters);
     lock.generator = Some(generator.record.clone());
     lock
 }
 
-fn with_system(options: &GenerateOptions, system: Option<&SystemPrompts>) -> serde_json::Value {
-    let mut parameters = generate_parameters(options);
-    parameters["system_prompts"] = json!(system);
-    parameters
+/// The parameters of the judge stage, for the lock file.
+pub(super) fn judge_parameters(rubric: &Rubric, engine: &EngineArgs) -> serde_json::Value {
+    json!({"rubric": rubric.name, "rubric_version": rubric.version, "max_len": engine.max_len()})
 }
 
 /// Where it runs: stored, never compared.

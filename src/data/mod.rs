@@ -12,6 +12,7 @@ mod jsonl_file;
 pub mod language;
 mod nearest;
 mod parquet_file;
+mod quiet;
 mod read;
 mod source;
 

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, new_null_array};
@@ -14,6 +13,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use super::columns::{Columns, Field, NUM_FIELDS, Row, Visit};
 use super::error::DataError;
+use super::quiet::catch_quietly;
 
 /// Rows decoded at a time: enough to amortise a batch, few enough that the longest texts stay in the tens of megabytes.
 const BATCH_ROWS: usize = 1_024;
@@ -55,10 +55,10 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError>
 /// Runs a piece of the Parquet reader. Its errors become ours, and so do its panics: the reader trusts some lengths and
 /// offsets that a damaged file can get wrong, and a bad file must not look like a bug of this program.
 fn guarded<T, E: std::fmt::Display>(path: &Path, work: impl FnOnce() -> Result<T, E>) -> Result<T, DataError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match catch_quietly(work) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(parquet_error(path, error.to_string())),
-        Err(_) => Err(parquet_error(path, "the reader stumbled over damaged data".to_owned())),
+        Err(()) => Err(parquet_error(path, "the reader stumbled over damaged data".to_owned())),
     }
 }
 

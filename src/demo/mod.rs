@@ -13,6 +13,9 @@ pub const MODEL_LABEL: &str = "pairwright-demo-toy (not a language model)";
 /// The toy's model card, which states its licence.
 const CARD: &str = "README.md";
 
+/// Licence of the embedded prompts and model: this package's.
+pub const LICENSE: &str = "apache-2.0";
+
 const PROMPTS: &str = include_str!("prompts.jsonl");
 
 /// Name and content of each file of the model directory, in the order they are written. `config.json` is last: a directory

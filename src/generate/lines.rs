@@ -1,8 +1,8 @@
 //! Answers as JSON lines in the order of the requests, continued where an earlier call stopped.
 //! Knows the line format and the file; knows nothing of how answers are made.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,9 @@ use crate::provenance::write_atomic;
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
     /// The file cannot be read or written.
-    #[error("{path} cannot be read or written: {source}")]
+    #[error(
+        "{path} cannot be read or written: {source}\nhint: give a path in a folder that exists and may be written to"
+    )]
     Io {
         /// The file.
         path: PathBuf,
@@ -30,6 +32,12 @@ pub enum LineError {
         path: PathBuf,
         /// What differs.
         why: String,
+    },
+    /// Another process is at it.
+    #[error("another process is writing {path}\nhint: wait for it, or give another --out")]
+    Locked {
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -54,6 +62,8 @@ pub struct LineWriter {
     /// Places that are to be written, in order, and how many are.
     todo: Vec<usize>,
     next: usize,
+    /// Lines stand out of turn, as an interruption leaves them; put right when all are there.
+    unsorted: bool,
 }
 
 impl LineWriter {
@@ -71,19 +81,28 @@ impl LineWriter {
         fresh: bool,
     ) -> Result<Self, LineError> {
         let io = |source| LineError::Io { path: path.to_owned(), source };
-        let lock = PathBuf::from(format!("{}.lock", path.display()));
+        let lock = lock_of(path);
         let text = serde_json::to_string_pretty(parameters).map_err(|error| io(error.into()))?;
         let has_lines = !fresh && path.metadata().is_ok_and(|file| file.len() > 0);
         if has_lines {
             check_lock(path, &lock, parameters)?;
         }
+        let mut file = OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(LineError::Locked { path: path.to_owned() }),
+            // Some network file systems have no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        if !has_lines {
+            file.set_len(0).map_err(io)?;
+        }
         write_atomic(&lock, text.as_bytes()).map_err(|error| io(std::io::Error::other(error)))?;
-        let mut file =
-            OpenOptions::new().create(true).read(true).write(true).truncate(!has_lines).open(path).map_err(io)?;
-        let done = if has_lines { read_done(&mut file, path)? } else { HashSet::new() };
+        let found = if has_lines { read_done(&mut file, path)? } else { Vec::new() };
         let places: HashMap<String, usize> =
             ids.iter().enumerate().map(|(index, id)| (id.clone(), index * samples as usize)).collect();
         let all = ids.iter().flat_map(|id| (0..samples).map(move |sample| (id.clone(), sample)));
+        let in_turn = all.clone().take(found.len()).eq(found.iter().cloned());
+        let done: HashSet<(String, u32)> = found.into_iter().collect();
         let todo = all.enumerate().filter(|(_, key)| !done.contains(key)).map(|(place, _)| place).collect();
         Ok(Self {
             file,
@@ -95,7 +114,14 @@ impl LineWriter {
             waiting: BTreeMap::new(),
             todo,
             next: 0,
+            unsorted: !in_turn,
         })
+    }
+
+    /// The parameters that the lines in `path` were made with; `None` if there are no lines.
+    pub fn parameters(path: &Path) -> Option<Value> {
+        path.metadata().ok().filter(|file| file.len() > 0)?;
+        serde_json::from_str(&std::fs::read_to_string(lock_of(path)).ok()?).ok()
     }
 
     /// Whether all samples of this request are there.
@@ -127,15 +153,33 @@ impl LineWriter {
         Ok(())
     }
 
-    /// Writes what still waits (after an interruption: out of turn, but not lost) and syncs the file.
+    /// Writes what still waits (after an interruption: out of turn, but not lost) and syncs the file. Once every line is
+    /// there, they stand in the order of the input.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn finish(&mut self) -> Result<(), LineError> {
         for line in std::mem::take(&mut self.waiting).into_values() {
             self.put(&line)?;
+            self.unsorted = true;
+        }
+        if self.unsorted && self.next == self.todo.len() {
+            self.sort()?;
         }
         self.file.sync_all().map_err(|source| LineError::Io { path: self.path.clone(), source })
+    }
+
+    /// Puts the lines into the order of the input; those of requests that are not in it come last.
+    fn sort(&self) -> Result<(), LineError> {
+        let io = |source| LineError::Io { path: self.path.clone(), source };
+        let text = std::fs::read_to_string(&self.path).map_err(io)?;
+        let place = |line: &str| {
+            let key: LineKey = serde_json::from_str(line).ok()?;
+            Some(self.places.get(&key.id)? + key.sample_index as usize)
+        };
+        let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+        lines.sort_by_cached_key(|line| place(line).unwrap_or(usize::MAX));
+        write_atomic(&self.path, lines.concat().as_bytes()).map_err(|error| io(std::io::Error::other(error)))
     }
 
     fn put(&mut self, line: &str) -> Result<(), LineError> {
@@ -144,20 +188,44 @@ impl LineWriter {
     }
 }
 
+fn lock_of(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.lock", path.display()))
+}
+
 fn check_lock(path: &Path, lock: &Path, parameters: &Value) -> Result<(), LineError> {
     let not_ours = |why: &str| LineError::NotOurs { path: path.to_owned(), why: why.to_owned() };
     let text = std::fs::read_to_string(lock).map_err(|_| not_ours("has no lock file beside it"))?;
     match serde_json::from_str::<Value>(&text) {
-        Ok(found) if found == *parameters => Ok(()),
-        _ => Err(not_ours("was made with another model or other parameters")),
+        Ok(found) => {
+            let mut names = Vec::new();
+            collect_differing("", Some(&found), Some(parameters), &mut names);
+            match names.is_empty() {
+                true => Ok(()),
+                false => Err(not_ours(&format!("was made with another {}", names.join(", ")))),
+            }
+        }
+        Err(_) => Err(not_ours("has a damaged lock file beside it")),
     }
 }
 
-/// The keys of the complete lines; the file is cut after them and positioned at its end.
-fn read_done(file: &mut File, path: &Path) -> Result<HashSet<(String, u32)>, LineError> {
+/// Names of the fields that differ, `generate.top_k`.
+fn collect_differing(name: &str, old: Option<&Value>, new: Option<&Value>, names: &mut Vec<String>) {
+    if let (Some(Value::Object(old)), Some(Value::Object(new))) = (old, new) {
+        let fields: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+        for field in fields {
+            let full = if name.is_empty() { field.clone() } else { format!("{name}.{field}") };
+            collect_differing(&full, old.get(field), new.get(field), names);
+        }
+    } else if old != new {
+        names.push(name.to_owned());
+    }
+}
+
+/// The keys of the complete lines in their order; the file is cut after them and positioned at its end.
+fn read_done(file: &mut File, path: &Path) -> Result<Vec<(String, u32)>, LineError> {
     use std::io::Seek;
     let io = |source| LineError::Io { path: path.to_owned(), source };
-    let mut done = HashSet::new();
+    let mut done = Vec::new();
     let mut good = 0u64;
     let mut reader = BufReader::new(&*file);
     let mut text = Vec::new();
@@ -167,7 +235,7 @@ fn read_done(file: &mut File, path: &Path) -> Result<HashSet<(String, u32)>, Lin
             break;
         }
         good += text.len() as u64;
-        done.insert((key.id, key.sample_index));
+        done.push((key.id, key.sample_index));
         text.clear();
     }
     file.set_len(good).map_err(io)?;

@@ -101,17 +101,19 @@ pub fn generate(
         }
         let events = engine.step()?;
         for event in events {
-            let (id, ended) = match event {
+            let (id, reason, output) = match event {
                 Event::Token { id, token } => {
                     let Some(answer) = in_flight.get_mut(&id) else { continue };
                     if !answer.push(token)? {
                         continue;
                     }
-                    (id, engine.stop(id).map(|output| (FinishReason::Stop, output)))
+                    // A token that reached the limit as well has ended its sequence: then that event follows.
+                    let Some(output) = engine.stop(id) else { continue };
+                    (id, FinishReason::Stop, output)
                 }
-                Event::Finished { id, reason, output } => (id, Some((reason.into(), output))),
+                Event::Finished { id, reason, output } => (id, reason.into(), output),
             };
-            if let (Some(answer), Some((reason, output))) = (in_flight.remove(&id), ended) {
+            if let Some(answer) = in_flight.remove(&id) {
                 num_rows += 1;
                 done(answer.finish(reason, output)?)?;
             }
@@ -171,6 +173,9 @@ fn admit<'t>(
         }
         Err(error @ EngineError::PromptTooLong { .. }) => failure("prompt_too_long", &error),
         Err(error @ EngineError::EmptyPrompt) => failure("empty_prompt", &error),
+        Err(error @ EngineError::UnknownToken { .. }) if matches!(request.input, PromptInput::TokenIds(_)) => {
+            failure("unknown_token", &error)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -216,13 +221,18 @@ impl InFlight<'_> {
     }
 
     fn finish(mut self, reason: FinishReason, output: SequenceOutput) -> Result<Answer, PromptError> {
-        match self.cut {
-            Some(bytes) => self.text.truncate(bytes),
-            None => self.text.extend(self.detokenizer.finish()?),
+        if self.cut.is_none()
+            && let Some(held_back) = self.detokenizer.finish()?
+        {
+            self.text.push_str(&held_back);
+            self.cut = self.stops.push(&held_back).map(|found| found.cut_bytes);
+        }
+        if let Some(bytes) = self.cut {
+            self.text.truncate(bytes);
         }
         let generated = Generated {
+            finish_reason: if self.cut.is_some() { FinishReason::Stop } else { reason },
             text: self.text,
-            finish_reason: reason,
             num_prompt_tokens: self.num_prompt_tokens,
             tokens: output.tokens,
             prompt_logprobs: output.prompt_logprobs,

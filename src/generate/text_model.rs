@@ -41,6 +41,14 @@ pub enum TextModelError {
     /// A file could not be hashed.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
+    /// Dialogues cannot be put to the model.
+    #[error(
+        "{path} has no chat template\nhint: use an instruction-tuned model, or give a template with --chat-template FILE"
+    )]
+    NoChatTemplate {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Tokenizer and weights are of different models.
     #[error(
         "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}\nhint: tokenizer.json and config.json are of different models"

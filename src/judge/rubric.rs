@@ -60,7 +60,9 @@ fn default_label_mass() -> f64 {
 #[derive(Debug, thiserror::Error)]
 pub enum RubricError {
     /// The file cannot be read.
-    #[error("the rubric {path} cannot be read: {source}")]
+    #[error(
+        "the rubric {path} cannot be read: {source}\nhint: give a file, or leave --rubric out for the built-in one"
+    )]
     Io {
         /// The file.
         path: PathBuf,

@@ -138,7 +138,9 @@ impl<'t> Detokenizer<'t> {
             if invalid.is_empty() {
                 continue;
             }
-            let unfinished = std::str::from_utf8(invalid).is_err_and(|err| err.error_len().is_none());
+            // Only at the end of the buffer can more bytes still finish it; what stands before other text never will.
+            let is_last = used + invalid.len() == self.bytes.len();
+            let unfinished = is_last && std::str::from_utf8(invalid).is_err_and(|err| err.error_len().is_none());
             if unfinished && !at_end {
                 break;
             }

@@ -137,10 +137,28 @@ impl RunDir {
             Err(source) => return Err(RunError::Io { path: self.root.clone(), action: "read", source }),
             Ok(entries) => entries,
         };
-        let mut others = entries.filter_map(Result::ok).filter(|entry| entry.path() != self.demo());
+        // A kill while the lock is written leaves its temporary file, which is no reason to refuse the folder.
+        let is_leftover = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".run.lock.tmp-");
+        let mut others = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.path() != self.demo() && !is_leftover(&entry.file_name()));
         match others.next() {
             None => Ok(None),
             Some(_) => Err(RunError::NotOurs { path: self.root.clone() }),
+        }
+    }
+
+    /// Refuses a run of other prompts and models than the embedded demonstration's.
+    ///
+    /// # Errors
+    /// [`RunError::OtherRun`], or what [`Self::existing_lock`] refuses.
+    pub fn check_demo(&self) -> Result<(), RunError> {
+        match self.existing_lock()? {
+            Some(lock) if !self.demo().exists() => Err(RunError::OtherRun {
+                path: self.root.clone(),
+                differences: vec![format!("source: {} → the embedded demonstration", lock.source.path)],
+            }),
+            _ => Ok(()),
         }
     }
 
@@ -150,7 +168,15 @@ impl RunDir {
     /// # Errors
     /// [`RunError::NotOurs`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
     pub fn claim(&self, lock: &mut RunLock) -> Result<(), RunError> {
-        if let Some(mut found) = self.existing_lock()? {
+        let create = |path: &Path| {
+            std::fs::create_dir_all(path).map_err(|source| RunError::Io {
+                path: path.to_owned(),
+                action: "created",
+                source,
+            })
+        };
+        let there = self.existing_lock()?;
+        if let Some(mut found) = there.clone() {
             take_over(lock, &found);
             take_over(&mut found, lock);
             found.parameters.remove("pair");
@@ -161,13 +187,12 @@ impl RunDir {
                 return Err(RunError::OtherRun { path: self.root.clone(), differences });
             }
         }
-        let journals = self.journals();
-        std::fs::create_dir_all(&journals).map_err(|source| RunError::Io {
-            path: journals,
-            action: "created",
-            source,
-        })?;
-        Ok(lock.write(&self.lock())?)
+        // The lock comes first: a folder that holds anything else without it would be refused after a kill.
+        create(&self.root)?;
+        if there.as_ref() != Some(lock) {
+            lock.write(&self.lock())?;
+        }
+        create(&self.journals())
     }
 
     /// Stores the chosen rows, all at once.
@@ -251,6 +276,36 @@ impl RunDir {
         lock.parameters.retain(|name, _| parameters.contains(&name.as_str()));
         let header = JournalHeader::new(stage, lock.run_hash());
         Ok(Journal::open(&self.journals().join(format!("{stage}.jsonl")), &header)?)
+    }
+
+    /// Refuses to judge a run that lacks answers.
+    ///
+    /// # Errors
+    /// [`RunError::Incomplete`], or what [`Self::status`] refuses.
+    pub fn require_candidates(&self) -> Result<Status, RunError> {
+        let hint = "run `pairwright generate` (or `make`) with the same parameters to its end first";
+        let status = self.status()?;
+        self.require(status.candidates, "generated answers", hint)?;
+        Ok(status)
+    }
+
+    /// Refuses to pair a run that lacks answers or ratings.
+    ///
+    /// # Errors
+    /// [`RunError::Incomplete`], or what [`Self::status`] refuses.
+    pub fn require_verdicts(&self) -> Result<Status, RunError> {
+        let hint = "run `pairwright judge` (or `make`) with the same parameters to its end first";
+        let status = self.require_candidates()?;
+        self.require(status.verdicts, "verdicts", hint)?;
+        Ok(status)
+    }
+
+    fn require(&self, stage: StageStatus, what: &'static str, hint: &'static str) -> Result<(), RunError> {
+        if stage.is_done() {
+            return Ok(());
+        }
+        let (done, wanted) = (stage.num_done, stage.num_wanted);
+        Err(RunError::Incomplete { path: self.root.clone(), done, wanted, what, hint })
     }
 
     /// Rows of a stage's journal without opening it for writing; none if it does not exist.

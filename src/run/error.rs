@@ -48,7 +48,7 @@ pub enum RunError {
         hint: &'static str,
     },
     /// A file cannot be read or written.
-    #[error("{path} cannot be {action}: {source}")]
+    #[error("{path} cannot be {action}: {source}\nhint: check the path and its permissions, or give another --out")]
     Io {
         /// The file.
         path: PathBuf,

@@ -78,17 +78,8 @@ pub fn judge(
     rubric: &Rubric,
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
+    run.require_candidates()?;
     let (_, candidates) = run.candidates(&loaded.lock)?;
-    let samples = num_samples(&loaded.lock) as usize;
-    if candidates.len() < loaded.records.len() * samples {
-        return Err(RunError::Incomplete {
-            path: run.root().to_owned(),
-            done: candidates.len(),
-            wanted: loaded.records.len() * samples,
-            what: "generated answers",
-            hint: "run `pairwright generate` with the same parameters to its end first",
-        });
-    }
     let (mut journal, rows) = run.verdicts(&loaded.lock)?;
     let done: HashSet<_> = rows.iter().map(JudgeRow::key).collect();
     let items =
@@ -129,29 +120,21 @@ pub fn pair(
     origin: Origin,
     options: &DatasetOptions,
 ) -> Result<DatasetSummary, RunError> {
+    run.require_verdicts()?;
     let (_, rows) = run.candidates(&loaded.lock)?;
     let (_, verdict_rows) = run.verdicts(&loaded.lock)?;
     let items = judge_items(loaded, &rows);
-    if verdict_rows.len() < items.len() {
-        return Err(RunError::Incomplete {
-            path: run.root().to_owned(),
-            done: verdict_rows.len(),
-            wanted: items.len(),
-            what: "verdicts",
-            hint: "run `pairwright judge` with the same parameters to its end first",
-        });
-    }
     let mut failures = BTreeMap::new();
     for row in rows {
         if let GenerateRow::Failure(failure) = row {
-            failures.insert(failure.record_id, failure.reason);
+            note(&mut failures, failure);
         }
     }
     let mut verdicts = Vec::with_capacity(verdict_rows.len());
     for row in verdict_rows {
         match row {
             JudgeRow::Verdict(verdict) => verdicts.push(verdict),
-            JudgeRow::Failure(failure) => _ = failures.insert(failure.failure.record_id, failure.failure.reason),
+            JudgeRow::Failure(failure) => note(&mut failures, failure.failure),
         }
     }
     let candidates: Vec<Candidate> = items.into_iter().map(|item| item.candidate).collect();
@@ -175,6 +158,14 @@ pub fn pair(
     })?;
     write_atomic(&run.summary(), json.as_bytes())?;
     Ok(summary)
+}
+
+/// Keeps one reason per row, the same in whatever order the journal's rows stand.
+fn note(failures: &mut BTreeMap<String, String>, failure: generate::Failure) {
+    let kept = failures.entry(failure.record_id).or_insert_with(|| failure.reason.clone());
+    if failure.reason < *kept {
+        *kept = failure.reason;
+    }
 }
 
 /// The one language of the rows, or all of them.

@@ -1,0 +1,161 @@
+//! Runs that are there: other parameters are named, incomplete stages are refused and leave no trace, drops are counted.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::damage::model;
+use super::program::{done, fixture_model, run, text, tree};
+use super::refused;
+use super::workshop::{ROWS, Workshop};
+
+/// Arguments of a small, complete `make` on fixture models.
+fn make<'a>(prompts: &'a Path, out: &'a str, rubric: &'a str, models: &'a [String; 2]) -> Vec<&'a str> {
+    let [generator, judge] = models;
+    let mut arguments = vec!["make", "--prompts", text(prompts), "--generator", generator, "--judge", judge];
+    arguments.extend(["--out", out, "--rubric", rubric, "--max-tokens", "8", "--margin", "0", "--json", "-q"]);
+    arguments
+}
+
+fn models() -> [String; 2] {
+    ["llama", "qwen2"].map(|name| text(&fixture_model(name)).to_owned())
+}
+
+#[test]
+fn another_runs_folder_is_refused_and_each_difference_named() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    let base = make(&prompts, &out, &rubric, &models);
+    done(&base);
+    let refuse = |more: &[&str], said: &[&str]| {
+        refused(3, &workshop.path("."), &[&base[..], more].concat(), &[&["another --out"], said].concat());
+    };
+    refuse(&["--seed", "5", "--temperature", "0.5"], &["seed: 0 → 5", "parameters.generate.temperature: 0.7 → 0.5"]);
+    refuse(&["--max-len", "300"], &["parameters.generate.max_len: (none) → 300", "parameters.judge.max_len"]);
+    refuse(&["--system-prompt", "Be brief."], &["parameters.generate.system_prompts"]);
+    refuse(&["--limit", "1"], &["parameters.prompts.limit: (none) → 1"]);
+    refuse(&["-n", "2"], &["num_samples: 1 → 2"]);
+    refuse(&["--dtype", "bf16"], &["generator.dtype: f32 → bf16", "judge.dtype"]);
+    let other = [models[1].clone(), models[0].clone()];
+    refused(3, &workshop.path("."), &make(&prompts, &out, &rubric, &other), &["generator.name: llama → qwen2"]);
+    let more = workshop.prompts("more.jsonl", &ROWS[..3]);
+    refused(3, &workshop.path("."), &make(&more, &out, &rubric, &models), &["source.sha256"]);
+    let second = workshop.write("second.toml", super::workshop::RUBRIC.replace("Form,", "Shape,"));
+    refused(3, &workshop.path("."), &make(&prompts, &out, text(&second), &models), &["rubric_sha256"]);
+    refused(3, &workshop.path("."), &["make", "--demo", "--out", &out], &["p.jsonl → the embedded demonstration"]);
+}
+
+#[test]
+fn incomplete_stages_are_refused_without_a_trace() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..3]);
+    let (out, rubric, [llama, qwen2]) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    for command in [&["status", &out][..], &["judge", &out, "--judge", &qwen2], &["pair", &out]] {
+        refused(3, &workshop.path("."), command, &["holds no run: run.lock is missing"]);
+    }
+    done(&["generate", "--model", &llama, "--prompts", text(&prompts), "--out", &out, "--max-tokens", "4", "-q"]);
+    refused(3, &workshop.path("."), &["pair", &out, "--margin", "0.3"], &["0 of 6 rows have verdicts", "judge"]);
+    let journal = workshop.path("out/journal/candidates.jsonl");
+    let whole = std::fs::read_to_string(&journal).unwrap();
+    let shorter: String = whole.split_inclusive('\n').take(3).collect();
+    std::fs::write(&journal, shorter).unwrap();
+    let judge = ["judge", &out, "--judge", &qwen2, "--rubric", &rubric];
+    refused(3, &workshop.path("."), &judge, &["2 of 3 rows have generated answers", "`pairwright generate`"]);
+    refused(3, &workshop.path("."), &["pair", &out], &["2 of 3 rows have generated answers"]);
+    std::fs::write(&journal, whole).unwrap();
+    let bad = model(&workshop, "bad", "qwen2");
+    let weights = std::fs::read(bad.join("model.safetensors")).unwrap();
+    std::fs::write(bad.join("model.safetensors"), &weights[..900]).unwrap();
+    let arguments = ["judge", &out, "--judge", text(&bad), "--rubric", &rubric];
+    refused(3, &workshop.path("."), &arguments, &["not a readable safetensors file"]);
+    refused(2, &workshop.path("."), &["pair", &out, "--margin", "-2"], &["--margin is -2", "0 to 4"]);
+    done(&judge);
+    done(&["pair", &out]);
+}
+
+#[test]
+fn damaged_journals_are_told_by_line() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..3]);
+    let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    let make = make(&prompts, &out, &rubric, &models);
+    done(&make);
+    let journal = workshop.path("out/journal/candidates.jsonl");
+    let damaged = std::fs::read_to_string(&journal).unwrap().replacen("\"text\":\"", "\"text\":\"x", 1);
+    std::fs::write(&journal, damaged).unwrap();
+    refused(3, &workshop.path("."), &make, &["line 2 of the journal", "checksum"]);
+    std::fs::write(&journal, "something else\nentirely\n").unwrap();
+    refused(3, &workshop.path("."), &["status", &out], &["is not a journal"]);
+    std::fs::write(workshop.path("out/prompts.jsonl"), "{}\n").unwrap();
+    refused(3, &workshop.path("."), &["status", &out], &["prompts.jsonl, line 1"]);
+}
+
+#[test]
+fn a_start_that_was_killed_early_is_no_foreign_folder() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    workshop.write("out/.run.lock.tmp-4711", "{\"format_ver");
+    let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    done(&make(&prompts, &out, &rubric, &models));
+}
+
+#[test]
+fn nulls_empty_and_overlong_rows_are_counted_and_the_rest_goes_on() {
+    let workshop = Workshop::new();
+    let long = "lang ".repeat(200);
+    let rows = [
+        serde_json::json!({"inputs": "Hoi", "targets": "Hallo", "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": null, "targets": "Hallo", "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": "Hoi", "targets": "weer", "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": "Dag", "targets": null, "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": "Dag", "targets": "  ", "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": " ", "targets": "x", "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": long, "targets": "x", "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": "Tot ziens", "targets": long, "language": "Dutch", "language_code": "nld"}),
+        serde_json::json!({"inputs": "สวัสดี", "targets": "ครับ", "language": "Thai", "language_code": "tha"}),
+    ];
+    let prompts = workshop.write("p.jsonl", rows.map(|row| row.to_string() + "\n").concat());
+    let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    let arguments = [&make(&prompts, &out, &rubric, &models)[..], &["--language", "nl"]].concat();
+    let summary: Value = serde_json::from_str(&done(&arguments)).unwrap();
+    let drops = &summary["drops"];
+    for (reason, rows) in [
+        ("null_prompt", 1),
+        ("duplicate_prompt", 1),
+        ("null_response", 1),
+        ("empty_response", 1),
+        ("empty_prompt", 1),
+        ("other_language", 1),
+        ("prompt_too_long", 1),
+        ("judge_prompt_too_long", 1),
+    ] {
+        assert_eq!(drops[reason], rows, "{reason}: {summary}");
+    }
+    let dropped: u64 = drops.as_object().unwrap().values().map(|rows| rows.as_u64().unwrap()).sum();
+    assert_eq!(summary["num_rows_in"], 9);
+    assert_eq!(summary["num_pairs"].as_u64().unwrap() + dropped, 9, "{summary}");
+    let report = std::fs::read_to_string(workshop.path("out/report.md")).unwrap();
+    assert!(report.contains("`prompt_too_long`") && report.contains("`judge_prompt_too_long`"), "{report}");
+    let status: Value = serde_json::from_str(&done(&["status", &out, "--json"])).unwrap();
+    assert_eq!(status["candidates"], serde_json::json!({"num_done": 3, "num_failed": 1, "num_wanted": 3}));
+    assert_eq!(status["dataset_written"], true);
+}
+
+#[test]
+fn a_cache_too_small_for_the_answers_can_be_raised_and_the_run_continued() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    let make = make(&prompts, &out, &rubric, &models);
+    let small = run(&[&make[..], &["--kv-tokens", "32"]].concat());
+    assert_eq!(small.code, Some(3), "{}", small.stderr);
+    assert!(
+        small.stderr.contains("does not fit the KV cache of 32 tokens\nhint: raise --kv-memory"),
+        "{}",
+        small.stderr
+    );
+    assert_eq!(small.stdout, "");
+    assert!(!tree(&workshop.path("out")).keys().any(|path| path.starts_with("dataset")));
+    done(&make);
+}

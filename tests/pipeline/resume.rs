@@ -1,0 +1,156 @@
+//! Kills, torn lines, Ctrl-C, and calls on a run that is complete. No test waits by the clock: a process is watched through its
+//! journal.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::program::{done, fixture_model, run, text, tree};
+use super::{Job, PAIRS, RAW, borrowed, journal_rows};
+
+fn spawn(arguments: &[String]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_pairwright"))
+        .args(arguments)
+        .env("PAIRWRIGHT_DATE", "2026-11-22")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the binary starts")
+}
+
+/// Lines of a file; 0 while it is not there.
+fn num_lines(path: &Path) -> usize {
+    std::fs::read(path).map_or(0, |bytes| bytes.iter().filter(|&&byte| byte == b'\n').count())
+}
+
+/// Watches until `path` has `lines` lines; false if the process ended before.
+fn reaches(child: &mut Child, path: &Path, lines: usize) -> bool {
+    while num_lines(path) < lines {
+        if child.try_wait().expect("the process can be asked").is_some() {
+            return num_lines(path) >= lines;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+fn assert_same(job: &Job, run: &str) {
+    for file in [PAIRS, RAW, "dataset/README.md", "report.md"] {
+        assert!(job.bytes(run, file) == job.bytes("whole", file), "{run}: {file} differs from the uninterrupted run's");
+    }
+}
+
+#[test]
+fn a_killed_run_ends_as_if_it_never_was() {
+    let job = Job::new(3);
+    job.made("whole", &[]);
+    let mut num_cut = 0;
+    for (index, (stage, lines)) in
+        [("candidates", 0), ("candidates", 1), ("candidates", 9), ("candidates", 50), ("verdicts", 1), ("verdicts", 60)]
+            .into_iter()
+            .enumerate()
+    {
+        let run = format!("killed{index}");
+        // A small batch, so that lines come one after the other.
+        let arguments = job.make(&run, &["--max-batch", "3"]);
+        let journal = job.workshop.path(&run).join(format!("journal/{stage}.jsonl"));
+        let mut child = spawn(&arguments);
+        reaches(&mut child, &journal, lines);
+        child.kill().expect("kill");
+        child.wait().expect("reap");
+        num_cut += usize::from(!job.workshop.path(&run).join(PAIRS).exists());
+        done(&borrowed(&job.make(&run, &[])));
+        assert_same(&job, &run);
+    }
+    assert!(num_cut >= 4, "only {num_cut} runs were cut short");
+}
+
+#[test]
+fn a_torn_last_line_is_done_again() {
+    let job = Job::new(1);
+    job.made("whole", &[]);
+    job.made("torn", &[]);
+    for stage in ["candidates", "verdicts"] {
+        let journal = job.workshop.path("torn").join(format!("journal/{stage}.jsonl"));
+        let whole = std::fs::read(&journal).unwrap();
+        let rows = journal_rows(&journal).len();
+        for cut in [1, 2, 17, 400, whole.len() / 2, whole.len() - 30] {
+            std::fs::write(&journal, &whole[..whole.len() - cut]).unwrap();
+            // Without its dataset the run is not complete, whatever the journal says.
+            std::fs::remove_dir_all(job.workshop.path("torn/dataset")).unwrap();
+            job.made("torn", &[]);
+            assert_eq!(journal_rows(&journal).len(), rows, "{stage}, {cut} bytes cut");
+            assert_same(&job, "torn");
+        }
+    }
+}
+
+#[test]
+fn ctrl_c_stops_with_130_and_the_next_call_goes_on() {
+    let job = Job::new(4);
+    job.made("whole", &[]);
+    for (stage, lines) in [("candidates", 4), ("verdicts", 4)] {
+        let run = format!("interrupted-{stage}");
+        let mut child = spawn(&job.make(&run, &["--max-batch", "2"]));
+        let journal = job.workshop.path(&run).join(format!("journal/{stage}.jsonl"));
+        assert!(reaches(&mut child, &journal, lines), "{stage} ended too soon");
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{stage}");
+        assert!(!job.workshop.path(&run).join("dataset").exists());
+        let before = num_lines(&journal);
+        assert!(before >= lines);
+        job.made(&run, &[]);
+        assert!(num_lines(&journal) > before, "the rest was done by the second call");
+        assert_same(&job, &run);
+    }
+}
+
+#[test]
+fn a_complete_run_is_left_as_it_is() {
+    let job = Job::new(1);
+    let summary = job.made("whole", &[]);
+    let before = tree(&job.workshop.path("whole"));
+    let mut arguments = job.make("whole", &[]);
+    arguments.retain(|argument| argument != "-q");
+    let again = run(&borrowed(&arguments));
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&again.stdout).unwrap(), summary);
+    assert!(tree(&job.workshop.path("whole")) == before, "a call with nothing to do changed a file");
+}
+
+#[test]
+fn pairs_are_made_anew_with_another_margin_without_a_model() {
+    let job = Job::new(1);
+    let all = job.made("whole", &[]);
+    let candidates = job.bytes("whole", "journal/candidates.jsonl");
+    let out = job.workshop.arg("whole");
+    let pair = |margin: &str| -> serde_json::Value {
+        serde_json::from_str(&done(&["pair", &out, "--margin", margin, "--json", "-q"])).unwrap()
+    };
+    let none = pair("4");
+    assert_eq!((&none["num_pairs"], &none["drops"]["tie"]), (&0.into(), &12.into()), "{none}");
+    let median = all["margin_quantiles"]["p50"].as_f64().unwrap();
+    let some = pair(&median.to_string())["num_pairs"].as_u64().unwrap();
+    assert!(some >= 6 && some < all["num_pairs"].as_u64().unwrap(), "{some} of {all}");
+    assert_eq!(pair("0"), all);
+    assert!(candidates == job.bytes("whole", "journal/candidates.jsonl"));
+    // `make` sees that its own margin is no longer the dataset's.
+    pair("4");
+    assert_eq!(job.made("whole", &[]), all);
+}
+
+#[test]
+fn stages_alone_give_the_dataset_of_make() {
+    let job = Job::new(1);
+    job.made("whole", &[]);
+    let (out, rubric) = (job.workshop.arg("stages"), job.workshop.arg("rubric.toml"));
+    let (llama, qwen2) = (fixture_model("llama"), fixture_model("qwen2"));
+    let generate = ["generate", "--prompts", text(&job.prompts), "--out", &out, "--model", text(&llama)];
+    let sampling = ["--max-tokens", "24", "--temperature", "1", "--seed", "11", "-n", "2", "-q"];
+    done(&[&generate[..], &sampling].concat());
+    done(&["judge", &out, "--judge", text(&qwen2), "--rubric", &rubric, "-q"]);
+    done(&["pair", &out, "--margin", "0", "-q"]);
+    assert_same(&job, "stages");
+    let again = run(&borrowed(&job.make("stages", &[])));
+    assert_eq!((again.code, again.stderr.as_str()), (Some(0), ""), "make takes the stages' run for its own");
+}
