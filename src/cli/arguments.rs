@@ -266,7 +266,7 @@ fn parse_device(text: &str) -> Result<DeviceChoice, String> {
 
 fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: f64 = match &text[digits.len()..].to_ascii_lowercase()[..] {
+    let unit: f64 = match text.strip_prefix(digits).unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,
         "kib" | "k" => 1024.0,
         "mib" | "m" => 1024.0 * 1024.0,
