@@ -130,8 +130,6 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     }
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
-    // A model that cannot be loaded must not leave a run behind.
-    let early = if run.lock().exists() { None } else { Some(model.load()?) };
     run.claim(&mut lock)?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
@@ -144,7 +142,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         return Ok(Ending::Completed);
     }
     let mut progress = Progress::new(&args.output, interrupt, "generate", status.candidates.num_wanted as u64);
-    let mut model = early.map_or_else(|| model.load(), Ok)?;
+    let mut model = model.load()?;
     let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
     progress.finish(&model.engine().stats());
     summary(args, &model.engine().stats())?;

@@ -52,19 +52,16 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, date, template)?;
     model.require_template()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
-    let is_new = loaded.lock.judge.is_none();
     loaded.lock.judge = Some(model.record.clone());
     loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
     loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine));
     let status = run.require_candidates()?;
-    // A judge that cannot be loaded must not become the run's.
-    let early = if is_new { Some(model.load()?) } else { None };
     run.claim(&mut loaded.lock)?;
     if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {
         let mut progress = Progress::new(&args.output, &interrupt, "judge", status.verdicts.num_wanted as u64);
-        let mut model = early.map_or_else(|| model.load(), Ok)?;
+        let mut model = model.load()?;
         let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
         progress.finish(&model.engine().stats());
         if ending == Ending::Interrupted {

@@ -56,8 +56,6 @@ struct Plan {
     judge: NamedModel,
     stage: GenerateStage,
     rubric: Rubric,
-    /// The generator, if it had to be loaded to see that it can be.
-    model: Option<TextModel>,
 }
 
 /// Runs what is left of the job.
@@ -71,21 +69,18 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
         run.check_demo()?;
         use_demo(&mut args, &run)?;
     }
-    let mut plan = plan(&args, run)?;
+    let plan = plan(&args, run)?;
     let before = plan.run.status()?;
     let up_to_date = before.candidates.is_done() && before.verdicts.is_done() && before.dataset_written;
     if up_to_date && pair::is_current(&plan.run, &plan.loaded.lock) {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
         return pair::announce(&plan.run, &args.output);
     }
-    let mut model = plan.model.take();
+    let mut model = None;
     if !before.candidates.is_done() {
         let total = before.candidates.num_wanted as u64;
         let mut progress = Progress::new(&args.output, &interrupt, "generate", total);
-        let generator = match &mut model {
-            Some(loaded) => loaded,
-            none => none.insert(plan.generator.load()?),
-        };
+        let generator = model.insert(plan.generator.load()?);
         let ending = run::generate(&plan.run, &plan.loaded, generator, &plan.stage, &mut progress)?;
         progress.finish(&generator.engine().stats());
         if ending == Ending::Interrupted {
@@ -161,20 +156,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine));
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
-    let model = if run.lock().exists() { None } else { Some(load_both(&generator, &judge)?) };
     run.claim(&mut lock)?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
     }
     let loaded = run.load()?;
-    Ok(Plan { run, loaded, generator, judge, stage, rubric, model })
-}
-
-/// Loads both models before a run's first byte is written, the judge only to see that it can be: better told now than after a
-/// night of generating.
-fn load_both(generator: &NamedModel, judge: &NamedModel) -> anyhow::Result<TextModel> {
-    if !judge.is(generator) {
-        drop(judge.load()?);
-    }
-    generator.load()
+    Ok(Plan { run, loaded, generator, judge, stage, rubric })
 }

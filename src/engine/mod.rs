@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::model::Decoder;
+use crate::model::{Decoder, DecoderSpec};
+use crate::ops::Compute;
 use batch::{Purpose, StepBatch};
 use block_manager::BlockManager;
 use runner::Runner;
@@ -50,6 +51,26 @@ impl Default for EngineOptions {
     fn default() -> Self {
         let kv_budget = KvBudget::Bytes(2 << 30);
         Self { max_batch: 64, max_step_tokens: 512, block_size: 32, kv_budget, prefix_cache: true }
+    }
+}
+
+impl EngineOptions {
+    /// Blocks of the KV cache that the budget gives a model of `spec` with sequences of up to `max_len` tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::KvTooSmall`] if it gives none, or the block size is 0.
+    pub fn num_blocks(&self, spec: &DecoderSpec, compute: &Compute, max_len: usize) -> Result<usize, EngineError> {
+        let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(compute.activation_dtype);
+        let affordable = match self.kv_budget {
+            KvBudget::Tokens(tokens) => tokens.checked_div(self.block_size).map(|_| tokens.div_ceil(self.block_size)),
+            KvBudget::Bytes(bytes) => bytes.checked_div(per_token.saturating_mul(self.block_size)),
+        };
+        // More than every sequence at its longest is never used.
+        let most = self.max_batch.max(1).saturating_mul(max_len.div_ceil(self.block_size.max(1)));
+        match affordable.map(|blocks| blocks.min(most)) {
+            None | Some(0) => Err(EngineError::KvTooSmall { num_tokens: self.block_size.max(1), capacity: 0 }),
+            Some(blocks) => Ok(blocks),
+        }
     }
 }
 
@@ -128,21 +149,7 @@ impl Engine {
     /// # Errors
     /// If the budget holds no block, or the device has no room for the cache.
     pub fn new(decoder: Decoder, options: &EngineOptions) -> Result<Self, EngineError> {
-        if options.block_size == 0 {
-            return Err(candle_core::Error::Msg("a block size of 0: want 16, 32, 64, 128 or 256".to_owned()).into());
-        }
-        let spec = decoder.spec();
-        let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(decoder.compute().activation_dtype);
-        let num_blocks = match options.kv_budget {
-            KvBudget::Tokens(tokens) => tokens.div_ceil(options.block_size),
-            KvBudget::Bytes(bytes) => bytes / (per_token * options.block_size),
-        };
-        // More than every sequence at its longest is never used.
-        let most = options.max_batch.max(1).saturating_mul(decoder.max_len().div_ceil(options.block_size));
-        let num_blocks = num_blocks.min(most);
-        if num_blocks == 0 {
-            return Err(EngineError::KvTooSmall { num_tokens: options.block_size, capacity: 0 });
-        }
+        let num_blocks = options.num_blocks(decoder.spec(), decoder.compute(), decoder.max_len())?;
         let limits = Limits {
             max_batch: options.max_batch.max(1),
             max_step_tokens: options.max_step_tokens.max(options.max_batch).max(1),

@@ -74,8 +74,9 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// What [`Self::load`] would load: name, hashes and formats, for the lock file. Reads only the cheap files, and the
-    /// weights' bytes for their hashes; so a wrong directory is told before any work is done.
+    /// What [`Self::load`] would load: name, hashes and formats, for the lock file. Reads the cheap files, the weights' headers
+    /// and, for their hashes, their bytes, and checks that all belong together and that the cache's budget holds a block; so
+    /// what cannot be loaded is told before any work is done.
     ///
     /// # Errors
     /// [`TextModelError`], naming the file or field at fault.
@@ -83,6 +84,9 @@ impl TextModel {
         let spec = model::arch::spec(&HfConfig::read(dir)?)?;
         let tokenizer = ChatTokenizer::load(dir, &options.template)?;
         check_vocabulary(dir, &tokenizer, spec.vocab_size)?;
+        model::check(dir, options.weights)?;
+        let max_len = options.max_len.unwrap_or(spec.max_positions).min(spec.max_positions);
+        options.engine.num_blocks(&spec, &options.compute, max_len)?;
         let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let name = canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
         let (name, weights) = match (&options.label, options.weights) {

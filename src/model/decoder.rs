@@ -44,6 +44,7 @@ impl Decoder {
         max_len: usize,
         source: &WeightSource,
     ) -> std::result::Result<Self, ModelError> {
+        source.check(&spec)?;
         let (hidden, eps) = (spec.hidden_size, spec.norm_eps);
         let mut loader = Loader::new(compute, source);
         let (speeds, factor) = spec.rope.frequencies(max_len);
@@ -73,7 +74,6 @@ impl Decoder {
             });
         }
         let norm = loader.rms_norm("model.norm", hidden, eps)?;
-        loader.check_all_used(spec.tied_head)?;
         Ok(Self { spec, compute: compute.clone(), max_len, embedding, layers, norm, head })
     }
 

@@ -9,6 +9,7 @@ pub mod dummy;
 pub mod mlp;
 pub mod rope;
 pub mod spec;
+mod tensors;
 pub mod weights;
 
 use std::path::{Path, PathBuf};
@@ -146,6 +147,19 @@ pub struct LoadOptions {
     /// The largest sequence the run admits, in tokens; `None`: the model's own limit. Length-dependent rotary scalings are
     /// fixed by it for the whole run.
     pub max_len: Option<usize>,
+}
+
+/// Reads the configuration of directory `dir` and checks, by the headers of its weights, that the two belong together: all that
+/// [`load`] can find wrong, without reading a weight.
+///
+/// # Errors
+/// [`ModelError`], naming the file, field or tensor at fault.
+pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError> {
+    let spec = arch::spec(&HfConfig::read(dir)?)?;
+    if weights == WeightsKind::Files {
+        WeightSource::open(dir)?.check(&spec)?;
+    }
+    Ok(spec)
 }
 
 /// Loads the model of directory `dir`.

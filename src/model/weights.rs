@@ -10,6 +10,7 @@ use candle_core::DType;
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors};
 
+use super::spec::DecoderSpec;
 use super::{ModelError, dummy};
 use crate::ops::Compute;
 use crate::ops::embedding::Embedding;
@@ -113,6 +114,28 @@ impl WeightSource {
         Ok((Cow::Borrowed(&maps[entry.map][entry.range.clone()]), dtype))
     }
 
+    /// Checks, by the files' headers alone, that they hold every tensor of `spec` in its shape and no others: what is left over
+    /// belongs to another model. Buffers that old exports carry along, and a tied head's copy, are let pass.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor that is missing, extra, wrongly shaped or of an unsupported type.
+    pub fn check(&self, spec: &DecoderSpec) -> Result<(), ModelError> {
+        let Kind::Files { tensors, .. } = &self.kind else { return Ok(()) };
+        let wanted = super::tensors::tensors(spec);
+        for (name, shape) in &wanted {
+            self.tensor(name, shape)?;
+        }
+        let wanted: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let harmless =
+            |name: &str| name.ends_with("rotary_emb.inv_freq") || (spec.tied_head && name == "lm_head.weight");
+        let extra: BTreeSet<&String> =
+            tensors.keys().filter(|name| !wanted.contains(name.as_str()) && !harmless(name)).collect();
+        match extra.first() {
+            None => Ok(()),
+            Some(first) => Err(ModelError::ExtraTensors { first: (*first).clone(), count: extra.len() }),
+        }
+    }
+
     /// Tells the system that a tensor's pages are not needed any more.
     fn release(&self, name: &str) {
         if let Kind::Files { maps, tensors } = &self.kind
@@ -127,17 +150,16 @@ impl WeightSource {
     }
 }
 
-/// Builds layers out of a source and remembers which tensors were used.
+/// Builds layers out of a source.
 pub struct Loader<'a> {
     source: &'a WeightSource,
     compute: &'a Compute,
-    used: HashSet<String>,
 }
 
 impl<'a> Loader<'a> {
-    /// A loader that has used nothing yet.
+    /// A loader of this source.
     pub fn new(compute: &'a Compute, source: &'a WeightSource) -> Self {
-        Self { source, compute, used: HashSet::new() }
+        Self { source, compute }
     }
 
     /// Device and formats that layers are built for.
@@ -166,7 +188,7 @@ impl<'a> Loader<'a> {
             }
         }
         let linear = Linear::new(self.compute, &views, biases)?;
-        self.done(names);
+        self.done(&names);
         Ok(linear)
     }
 
@@ -178,7 +200,7 @@ impl<'a> Loader<'a> {
         let name = format!("{name}.weight");
         let (bytes, dtype) = self.source.tensor(&name, &[rows, columns])?;
         let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, dtype, rows, columns })?;
-        self.done(vec![name]);
+        self.done(&[name]);
         Ok(embedding)
     }
 
@@ -195,31 +217,12 @@ impl<'a> Loader<'a> {
         let (bytes, dtype) = self.source.tensor(name, &[width])?;
         let tensor = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[width], &candle_core::Device::Cpu)?;
         let values = crate::ops::to_host(&tensor)?;
-        self.done(vec![name.to_owned()]);
+        self.done(&[name.to_owned()]);
         Ok(values)
     }
 
-    fn done(&mut self, names: Vec<String>) {
-        for name in names {
-            self.source.release(&name);
-            self.used.insert(name);
-        }
-    }
-
-    /// Refuses files that hold tensors which no layer asked for: they are of another model. Buffers that old exports carry
-    /// along, and a tied head's copy, are let pass.
-    ///
-    /// # Errors
-    /// [`ModelError::ExtraTensors`].
-    pub fn check_all_used(&self, tied_head: bool) -> Result<(), ModelError> {
-        let Kind::Files { tensors, .. } = &self.source.kind else { return Ok(()) };
-        let harmless = |name: &str| name.ends_with("rotary_emb.inv_freq") || (tied_head && name == "lm_head.weight");
-        let extra: BTreeSet<&String> =
-            tensors.keys().filter(|name| !self.used.contains(*name) && !harmless(name)).collect();
-        match extra.first() {
-            None => Ok(()),
-            Some(first) => Err(ModelError::ExtraTensors { first: (*first).clone(), count: extra.len() }),
-        }
+    fn done(&self, names: &[String]) {
+        names.iter().for_each(|name| self.source.release(name));
     }
 }
 
