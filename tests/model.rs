@@ -57,3 +57,18 @@ fn assert_says(error: &ModelError, parts: &[&str]) {
         assert!(message.contains(part), "`{message}` does not say `{part}`");
     }
 }
+
+#[test]
+fn only_a_dynamic_scaling_reaches_past_the_models_context() {
+    let spec = |rope: &str| {
+        let config = format!(
+            r#"{{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+                "intermediate_size": 96, "vocab_size": 384, "max_position_embeddings": 512, "rope_scaling": {rope}}}"#
+        );
+        pairwright::model::arch::spec(&pairwright::model::HfConfig::parse(&config).unwrap()).unwrap()
+    };
+    let dynamic = spec(r#"{"rope_type": "dynamic", "factor": 2.0}"#);
+    assert_eq!([None, Some(100), Some(700), Some(9000)].map(|asked| dynamic.max_len(asked)), [512, 100, 700, 1024]);
+    let linear = spec(r#"{"rope_type": "linear", "factor": 2.0}"#);
+    assert_eq!([None, Some(100), Some(700)].map(|asked| linear.max_len(asked)), [512, 100, 512]);
+}

@@ -85,8 +85,7 @@ impl TextModel {
         let tokenizer = ChatTokenizer::load(dir, &options.template)?;
         check_vocabulary(dir, &tokenizer, spec.vocab_size)?;
         model::check(dir, options.weights)?;
-        let max_len = options.max_len.unwrap_or(spec.max_positions).min(spec.max_positions);
-        options.engine.num_blocks(&spec, &options.compute, max_len)?;
+        options.engine.num_blocks(&spec, &options.compute, spec.max_len(options.max_len))?;
         let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let name = canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
         let (name, weights) = match (&options.label, options.weights) {

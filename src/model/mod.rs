@@ -173,6 +173,6 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
         WeightsKind::Files => WeightSource::open(dir)?,
     };
-    let max_len = options.max_len.unwrap_or(spec.max_positions).min(spec.max_positions);
+    let max_len = spec.max_len(options.max_len);
     Decoder::new(&options.compute, spec, max_len, &source)
 }

@@ -1,7 +1,7 @@
 //! What a decoder can be: every choice that distinguishes one supported family from another, as data.
 //! Knows numbers and names; holds no weights and computes nothing.
 
-use super::rope::RopeSpec;
+use super::rope::{RopeScaling, RopeSpec};
 use crate::ops::activation::Activation;
 use crate::ops::paged::HeadGeometry;
 
@@ -44,6 +44,16 @@ impl DecoderSpec {
     /// L
     pub fn num_layers(&self) -> usize {
         self.windows.len()
+    }
+
+    /// The longest sequence of a run that asks for `asked` tokens (`None`: what the model was made for). No more than the model's
+    /// context, which a `dynamic` rotary scaling stretches by its factor for whoever asks.
+    pub fn max_len(&self, asked: Option<usize>) -> usize {
+        let stretch = match self.rope.scaling {
+            RopeScaling::Dynamic { factor, .. } => factor.max(1.0),
+            _ => 1.0,
+        };
+        asked.unwrap_or(self.max_positions).min((self.max_positions as f64 * stretch) as usize)
     }
 
     /// Parameters in matrices that every token passes (the embedding look-up not counted, the head counted).
