@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 /// What `--help` says after the commands.
 const AFTER_HELP: &str = "\
-Exit codes: 0 done · 1 failed · 2 usage · 3 input, model or run not usable · 75 stopped early, run again to resume · \
+Exit codes: 0 done · 1 failed · 2 usage · 3 input, model or run not usable · \
 130 interrupted (run again to resume)
 
 Try it without any download:

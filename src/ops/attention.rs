@@ -264,6 +264,7 @@ impl Run<'_> {
                     c: scratch.scores[first * CHUNK + key..].as_mut_ptr(),
                     c_stride: CHUNK,
                     start: Start::Zero,
+                    next: std::ptr::null(),
                 };
                 // SAFETY: `scores` has rows * CHUNK elements and key + size <= CHUNK, as block sizes divide CHUNK.
                 unsafe { tile.run(isa) };
@@ -301,6 +302,7 @@ impl Run<'_> {
                     c: scratch.outputs[first * stored..][..block_rows * stored].as_mut_ptr(),
                     c_stride: stored,
                     start: Start::Accumulate,
+                    next: std::ptr::null(),
                 };
                 // SAFETY: weights hold num_keys * block_rows elements from first * CHUNK on; the rest is sliced above.
                 unsafe { tile.run(isa) };

@@ -97,23 +97,28 @@ impl<T: Element> Packed<T> {
         let per_task = num_panels.div_ceil(rayon::current_num_threads() * 4).max(1);
         (0..num_panels.div_ceil(per_task)).into_par_iter().for_each(|task| {
             let mut edge = [0f32; MAX_ROWS * PANEL];
-            for panel in task * per_task..((task + 1) * per_task).min(num_panels) {
+            let end = ((task + 1) * per_task).min(num_panels);
+            let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
+            for panel in task * per_task..end {
                 let width = (n - panel * PANEL).min(PANEL);
                 for first in (0..rows).step_by(MAX_ROWS) {
                     let block_rows = (rows - first).min(MAX_ROWS);
                     let target = out.at(first * n + panel * PANEL);
                     let whole = width == PANEL;
+                    // The last rows over this panel bring the next one in: few rows leave memory idle otherwise.
+                    let fetch = first + block_rows == rows && panel + 1 < end;
                     let tile = Tile {
                         rows: block_rows,
                         columns: PANEL,
                         depth: k,
                         a: blocks[first * k..].as_ptr(),
                         a_stride: block_rows,
-                        b: self.panels[panel * k..].as_ptr().cast::<T>(),
+                        b: panel_at(panel),
                         b_stride: PANEL,
                         c: if whole { target } else { edge.as_mut_ptr() },
                         c_stride: if whole { n } else { PANEL },
                         start: bias.map_or(Start::Zero, |bias| Start::Row(bias[panel * PANEL..].as_ptr())),
+                        next: if fetch { panel_at(panel + 1) } else { std::ptr::null() },
                     };
                     // SAFETY: the tile lies within x's blocks, this panel and either `edge` or rows first.. and columns
                     // panel*32.. of y, which no other task writes; `y` has capacity for all of them.

@@ -155,6 +155,8 @@ pub struct Tile<T> {
     pub c_stride: usize,
     /// What is added to.
     pub start: Start,
+    /// A panel like `b` that is needed next, to be fetched into the cache meanwhile; null: none. Only ever prefetched.
+    pub next: *const T,
 }
 
 impl<T: Element> Tile<T> {
@@ -191,6 +193,7 @@ impl<T: Element> Tile<T> {
                 a: self.a.add(row),
                 b: self.b.add(column),
                 c: self.c.add(row * self.c_stride + column),
+                next: if self.next.is_null() { self.next } else { self.next.wrapping_add(column) },
                 start: match self.start {
                     Start::Row(bias) => Start::Row(bias.add(column)),
                     other => other,
@@ -212,9 +215,10 @@ impl<T: Element> Tile<T> {
                 let part = self.part(0, self.rows, column, width);
                 macro_rules! by_rows {
                     ($($rows:literal)*) => {
-                        match (part.rows, width) {
-                            $(($rows, PANEL) => kernel_avx512::<T, $rows, 2>(part),)*
-                            $(($rows, _) => kernel_avx512::<T, $rows, 1>(part),)*
+                        match (part.rows, width, part.next.is_null()) {
+                            $(($rows, PANEL, true) => kernel_avx512::<T, $rows, 2, false>(part),)*
+                            $(($rows, PANEL, false) => kernel_avx512::<T, $rows, 2, true>(part),)*
+                            $(($rows, _, _) => kernel_avx512::<T, $rows, 1, false>(part),)*
                             _ => part.portable(),
                         }
                     };
@@ -282,7 +286,7 @@ impl<T: Element> Tile<T> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c")]
 // SAFETY: called by `Tile::avx512` alone, under `Tile::run`'s contract.
-unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize>(tile: Tile<T>) {
+unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize, const FETCH: bool>(tile: Tile<T>) {
     // SAFETY: `Tile::run`'s contract.
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); VECTORS]; ROWS];
@@ -295,8 +299,14 @@ unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize>(til
                 };
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next);
         for _ in 0..tile.depth {
+            if FETCH {
+                for line in 0..(VECTORS * 16 * size_of::<T>()).div_ceil(64) {
+                    _mm_prefetch::<_MM_HINT_T1>(next.cast::<i8>().wrapping_add(line * 64));
+                }
+                next = next.wrapping_add(tile.b_stride);
+            }
             let mut right = [_mm512_setzero_ps(); VECTORS];
             for (vector, value) in right.iter_mut().enumerate() {
                 *value = T::load16(b.add(vector * 16));
@@ -401,6 +411,7 @@ mod tests {
                     c: c.as_mut_ptr(),
                     c_stride: columns,
                     start: Start::Row(bias.as_ptr()),
+                    next: b.as_ptr(),
                 };
                 // SAFETY: the vectors have the sizes that the tile names, and the processor has the instructions.
                 unsafe { tile.run(isa) };
