@@ -58,18 +58,21 @@ impl EngineOptions {
     /// Blocks of the KV cache that the budget gives a model of `spec` with sequences of up to `max_len` tokens.
     ///
     /// # Errors
-    /// [`EngineError::KvTooSmall`] if it gives none, or the block size is 0.
+    /// [`EngineError::KvTooSmall`] if it gives none, [`EngineError::EmptyBlocks`] for a block size of 0.
     pub fn num_blocks(&self, spec: &DecoderSpec, compute: &Compute, max_len: usize) -> Result<usize, EngineError> {
+        if self.block_size == 0 {
+            return Err(EngineError::EmptyBlocks);
+        }
         let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(compute.activation_dtype);
         let affordable = match self.kv_budget {
-            KvBudget::Tokens(tokens) => tokens.checked_div(self.block_size).map(|_| tokens.div_ceil(self.block_size)),
-            KvBudget::Bytes(bytes) => bytes.checked_div(per_token.saturating_mul(self.block_size)),
+            KvBudget::Tokens(tokens) => tokens.div_ceil(self.block_size),
+            KvBudget::Bytes(bytes) => bytes / per_token.saturating_mul(self.block_size).max(1),
         };
         // More than every sequence at its longest is never used.
-        let most = self.max_batch.max(1).saturating_mul(max_len.div_ceil(self.block_size.max(1)));
-        match affordable.map(|blocks| blocks.min(most)) {
-            None | Some(0) => Err(EngineError::KvTooSmall { num_tokens: self.block_size.max(1), capacity: 0 }),
-            Some(blocks) => Ok(blocks),
+        let most = self.max_batch.max(1).saturating_mul(max_len.div_ceil(self.block_size));
+        match affordable.min(most) {
+            0 => Err(EngineError::KvTooSmall { num_tokens: self.block_size, capacity: 0 }),
+            blocks => Ok(blocks),
         }
     }
 }
@@ -77,6 +80,9 @@ impl EngineOptions {
 /// Why the engine refuses a request or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// Blocks that hold nothing.
+    #[error("a block size of 0 tokens: want 16, 32, 64, 128 or 256")]
+    EmptyBlocks,
     /// Nothing to compute.
     #[error("the prompt holds no tokens")]
     EmptyPrompt,
