@@ -13,33 +13,59 @@ use super::{Compute, OpsPath};
 /// cos and sin of every position and pair, shared by all layers.
 #[derive(Debug, Clone)]
 pub struct RotaryTable {
-    /// [positions, R / 2]
-    cos: Arc<Vec<f32>>,
-    /// [positions, R / 2]
-    sin: Arc<Vec<f32>>,
-    /// R / 2, pairs per head.
-    num_pairs: usize,
+    /// Angular speed of each pair [R / 2].
+    inv_freq: Arc<[f32]>,
+    attention_factor: f32,
+    num_positions: usize,
+    /// [kept positions, R / 2]
+    cos: Arc<[f32]>,
+    /// [kept positions, R / 2]
+    sin: Arc<[f32]>,
 }
+
+/// Positions whose cos and sin are kept; those of later ones (contexts reach a million) are computed where they are used.
+const KEPT_POSITIONS: usize = 1 << 15;
 
 impl RotaryTable {
     /// The table for positions 0..`num_positions` from the pairs' angular speeds; cos and sin are multiplied by
     /// `attention_factor` (YaRN's temperature). Angles are rounded to f32 as Transformers does.
     pub fn new(inv_freq: &[f32], attention_factor: f32, num_positions: usize) -> Self {
-        let angles = (0..num_positions).flat_map(|p| inv_freq.iter().map(move |&speed| f64::from(p as f32 * speed)));
-        let (cos, sin) =
-            angles.map(|angle| (angle.cos() as f32 * attention_factor, angle.sin() as f32 * attention_factor)).unzip();
-        Self { cos: Arc::new(cos), sin: Arc::new(sin), num_pairs: inv_freq.len() }
+        let kept = 0..num_positions.min(KEPT_POSITIONS);
+        let pairs =
+            || kept.clone().flat_map(|p| inv_freq.iter().map(move |&speed| cos_sin(p, speed, attention_factor)));
+        Self {
+            cos: pairs().map(|(cos, _)| cos).collect(),
+            sin: pairs().map(|(_, sin)| sin).collect(),
+            inv_freq: inv_freq.into(),
+            attention_factor,
+            num_positions,
+        }
     }
 
     /// Positions in the table.
     pub fn num_positions(&self) -> usize {
-        self.cos.len().checked_div(self.num_pairs).unwrap_or(usize::MAX)
+        self.num_positions
     }
 
-    fn row(&self, position: usize) -> (&[f32], &[f32]) {
-        let range = position * self.num_pairs..(position + 1) * self.num_pairs;
-        (&self.cos[range.clone()], &self.sin[range])
+    fn num_pairs(&self) -> usize {
+        self.inv_freq.len()
     }
+
+    /// cos and sin of a position [R / 2], if they are kept.
+    fn row(&self, position: usize) -> Option<(&[f32], &[f32])> {
+        let range = position * self.num_pairs()..(position + 1) * self.num_pairs();
+        Some((self.cos.get(range.clone())?, self.sin.get(range)?))
+    }
+
+    /// cos and sin of all pairs at a position, kept or not: the same bits.
+    fn entries(&self, position: usize) -> impl Iterator<Item = (f32, f32)> {
+        self.inv_freq.iter().map(move |&speed| cos_sin(position, speed, self.attention_factor))
+    }
+}
+
+fn cos_sin(position: usize, speed: f32, factor: f32) -> (f32, f32) {
+    let angle = f64::from(position as f32 * speed);
+    (angle.cos() as f32 * factor, angle.sin() as f32 * factor)
 }
 
 /// One layer's treatment of queries and keys before attention.
@@ -98,8 +124,8 @@ impl Rotary {
             candle_core::bail!("position {last} in a rotary table of {}", self.table.num_positions())
         }
         let norms = [&self.q_norm, &self.k_norm].into_iter().flatten();
-        if 2 * self.table.num_pairs > head_dim || norms.into_iter().any(|norm| norm.width() != head_dim) {
-            candle_core::bail!("rotary: {} pairs or a norm do not fit heads of {head_dim}", self.table.num_pairs)
+        if 2 * self.table.num_pairs() > head_dim || norms.into_iter().any(|norm| norm.width() != head_dim) {
+            candle_core::bail!("rotary: {} pairs or a norm do not fit heads of {head_dim}", self.table.num_pairs())
         }
         Ok(())
     }
@@ -117,13 +143,11 @@ impl Rotary {
         if let Some(norm) = if queries { &self.q_norm } else { &self.k_norm } {
             heads = norm.portable(&heads)?;
         }
-        let pairs = self.table.num_pairs;
-        let gather = |table: &[f32]| {
-            let rows: Vec<f32> =
-                batch.positions.iter().flat_map(|&p| &table[p as usize * pairs..][..pairs]).copied().collect();
-            Tensor::from_vec(rows, (tokens, 1, pairs), x.device())
-        };
-        let (cos, sin) = (gather(&self.table.cos)?, gather(&self.table.sin)?);
+        let pairs = self.table.num_pairs();
+        let all = batch.positions.iter().flat_map(|&position| self.table.entries(position as usize));
+        let (cos, sin): (Vec<f32>, Vec<f32>) = all.unzip();
+        let rows = |values: Vec<f32>| Tensor::from_vec(values, (tokens, 1, pairs), x.device());
+        let (cos, sin) = (rows(cos)?, rows(sin)?);
         let first = heads.narrow(D::Minus1, 0, pairs)?;
         let second = heads.narrow(D::Minus1, pairs, pairs)?;
         let mut parts = vec![
@@ -151,10 +175,13 @@ impl Vectorised for Head<'_> {
         if let Some(norm) = self.norm {
             norm.row_in_place(self.head);
         }
-        let (cos, sin) = self.rotary.table.row(self.position);
-        let (first, rest) = self.head.split_at_mut(self.rotary.table.num_pairs);
-        for (((x, y), c), s) in first.iter_mut().zip(rest).zip(cos).zip(sin) {
-            (*x, *y) = (*x * c - *y * s, *y * c + *x * s);
+        let table = &self.rotary.table;
+        let (first, second) = self.head.split_at_mut(table.num_pairs());
+        let pairs = first.iter_mut().zip(second);
+        let rotate = |(x, y): (&mut f32, &mut f32), c: f32, s: f32| (*x, *y) = (*x * c - *y * s, *y * c + *x * s);
+        match table.row(self.position) {
+            Some((cos, sin)) => pairs.zip(cos).zip(sin).for_each(|((pair, &c), &s)| rotate(pair, c, s)),
+            None => pairs.zip(table.entries(self.position)).for_each(|(pair, (c, s))| rotate(pair, c, s)),
         }
     }
 }
@@ -182,5 +209,25 @@ impl CustomOp1 for RotateQueries<'_> {
             }
         });
         Ok((CpuStorage::F32(q), Shape::from((tokens, geometry.q_width()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_past_the_kept_ones_rotate_by_the_same_rule() {
+        let speeds = [1.0f32, 0.13, 0.002];
+        let long = RotaryTable::new(&speeds, 1.5, 1_000_000);
+        assert_eq!(long.num_positions(), 1_000_000);
+        let (cos, sin) = long.row(KEPT_POSITIONS - 1).unwrap();
+        let kept: Vec<(f32, f32)> = cos.iter().copied().zip(sin.iter().copied()).collect();
+        assert_eq!(kept, long.entries(KEPT_POSITIONS - 1).collect::<Vec<_>>());
+        assert!(long.row(KEPT_POSITIONS).is_none());
+        let angle = 999_999f32 * 0.13;
+        let (c, s) = long.entries(999_999).nth(1).unwrap();
+        assert!((f64::from(c) - 1.5 * f64::from(angle).cos()).abs() < 1e-6);
+        assert!((f64::from(s) - 1.5 * f64::from(angle).sin()).abs() < 1e-6);
     }
 }

@@ -43,6 +43,9 @@ pub fn spec(config: &HfConfig) -> Result<DecoderSpec, ModelError> {
     })
 }
 
+/// More layers than any model has; a larger number is a damaged file.
+const MAX_LAYERS: usize = 4096;
+
 /// What the llama-like families share; each family changes its own fields.
 fn base(config: &HfConfig, family: &'static str) -> Result<DecoderSpec, ModelError> {
     config.require("hidden_act", "silu")?;
@@ -59,13 +62,17 @@ fn base(config: &HfConfig, family: &'static str) -> Result<DecoderSpec, ModelErr
         return Err(wrong("num_key_value_heads", &got, &format!("a divisor of num_attention_heads ({num_heads})")));
     }
     let max_positions = config.size("max_position_embeddings")?;
+    let num_layers = config.size("num_hidden_layers")?;
+    if num_layers > MAX_LAYERS {
+        return Err(wrong("num_hidden_layers", &num_layers.into(), &format!("no more than {MAX_LAYERS}")));
+    }
     Ok(DecoderSpec {
         family,
         hidden_size,
         intermediate_size: config.size("intermediate_size")?,
         vocab_size: config.size("vocab_size")?,
         geometry: HeadGeometry { num_heads, num_kv_heads, head_dim },
-        windows: vec![None; config.size("num_hidden_layers")?],
+        windows: vec![None; num_layers],
         norm_eps: config.number("rms_norm_eps", 1e-6)?,
         qk_norm: false,
         qkv_bias: false,
