@@ -93,7 +93,8 @@ pub struct UnknownLanguage {
 
 impl UnknownLanguage {
     fn described(&self) -> String {
-        let held = format!("the file holds {} languages", self.num_languages);
+        let plural = if self.num_languages == 1 { "" } else { "s" };
+        let held = format!("the file holds {} language{plural}", self.num_languages);
         match &self.recognised {
             Some(language) => format!("{language} is known, but not among them; {held}"),
             None => format!("not a language that is known here; {held}"),
