@@ -227,6 +227,17 @@ fn as_written(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
 }
 
+/// Flags that decide how a prompt is put to a model.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DialogueArgs {
+    /// System turn of a run: auto (answer in the row's language), none, a text with {language}, or a .toml file [default: auto]
+    #[arg(long, value_name = "TEXT|FILE")]
+    pub(super) system_prompt: Option<String>,
+    /// Chat template in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub(super) chat_template: Option<PathBuf>,
+}
+
 /// Flags that choose prompts.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Prompts")]

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
+use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
 use super::exit::UsageError;
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
@@ -23,12 +23,8 @@ pub(super) struct Args {
     /// FILE.jsonl: one line per answer, in the order of the input. Any other name: the folder of a run
     #[arg(long, value_name = "FILE.jsonl|DIR")]
     out: PathBuf,
-    /// System turn: auto (answer in the row's language), none, a text with {language}, or a .toml file; only for a run
-    #[arg(long, default_value = "auto", value_name = "TEXT|FILE")]
-    system_prompt: String,
-    /// Chat template in place of the model's own
-    #[arg(long, value_name = "FILE")]
-    chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    dialogue: DialogueArgs,
     /// Continue each "prompt" as it stands, without the chat template
     #[arg(long)]
     raw_prompts: bool,
@@ -63,10 +59,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
 /// A line in, a line out.
 fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
     let chosen = &args.prompts;
-    if chosen.language.is_some() || chosen.map.is_some() || chosen.max_response_chars.is_some() {
-        let message = "--language, --map and --max-response-chars choose rows for a run, and --out names a JSONL file\n\
-                       hint: give a folder as --out";
-        return Err(UsageError(message.to_owned()).into());
+    let for_a_run = [
+        ("--language", chosen.language.is_some()),
+        ("--map", chosen.map.is_some()),
+        ("--max-prompt-chars", chosen.max_prompt_chars.is_some()),
+        ("--max-response-chars", chosen.max_response_chars.is_some()),
+        ("--system-prompt", args.dialogue.system_prompt.is_some()),
+    ];
+    if let Some((flag, _)) = for_a_run.into_iter().find(|(_, given)| *given) {
+        let message = format!(
+            "{flag} is for the rows of a run, and --out names a JSONL file\n\
+             hint: give a folder as --out, or write what you mean into the lines (\"messages\" may have a system turn)"
+        );
+        return Err(UsageError(message).into());
     }
     let mut requests = generate::read_requests(file, args.raw_prompts)?;
     requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
@@ -74,7 +79,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let seed = args.sampling.seed;
     let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
-    let template = args.chat_template.as_deref();
+    let template = args.dialogue.chat_template.as_deref();
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
     if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_))) {
         model.require_template()?;
@@ -120,8 +125,8 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let date = settings::run_date(run.existing_lock()?)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
-    let template = args.chat_template.as_deref();
-    let stage = settings::generate_stage(&args.sampling, &args.model, &args.system_prompt)?;
+    let template = args.dialogue.chat_template.as_deref();
+    let stage = settings::generate_stage(&args.sampling, &args.model, args.dialogue.system_prompt.as_deref())?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
     model.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;

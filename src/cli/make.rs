@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{EngineArgs, PromptArgs, SamplingArgs};
+use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs};
 use super::pair::{self, PairArgs};
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
@@ -27,12 +27,8 @@ pub(super) struct Args {
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// System turn: auto (answer in the row's language), none, a text with {language}, or a .toml file
-    #[arg(long, default_value = "auto", value_name = "TEXT|FILE")]
-    system_prompt: String,
-    /// Chat template in place of the models' own
-    #[arg(long, value_name = "FILE")]
-    chat_template: Option<PathBuf>,
+    #[command(flatten)]
+    dialogue: DialogueArgs,
     /// Questions to the judge in place of the built-in ones (`pairwright judge --show-rubric` prints these)
     #[arg(long, value_name = "FILE")]
     rubric: Option<PathBuf>,
@@ -135,9 +131,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let date = settings::run_date(run.existing_lock()?)?;
     let compute = args.engine.compute()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
-    let stage = settings::generate_stage(&args.sampling, generator, &args.system_prompt)?;
+    let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
     let seed = args.sampling.seed;
-    let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.chat_template.as_deref());
+    let find =
+        |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.dialogue.chat_template.as_deref());
     let (generator, judge) = (find(generator)?, find(judge)?);
     generator.require_template()?;
     judge.require_template()?;

@@ -130,9 +130,9 @@ pub(super) fn matched_languages(prompts: &Prompts) -> Option<String> {
 pub(super) fn generate_stage(
     sampling: &SamplingArgs,
     dir: &Path,
-    system_prompt: &str,
+    system_prompt: Option<&str>,
 ) -> anyhow::Result<GenerateStage> {
-    let system = match system_prompt {
+    let system = match system_prompt.unwrap_or("auto") {
         "auto" => Some(SystemPrompts::built_in()?),
         "none" => None,
         path if path.ends_with(".toml") => Some(SystemPrompts::read(Path::new(path))?),

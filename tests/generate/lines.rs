@@ -254,7 +254,14 @@ fn lines_and_runs_take_their_own_flags_and_leave_nothing_else() {
     for flag in [&["--raw-prompts"][..], &["--logprobs", "1"], &["--prompt-logprobs"], &["--fresh"]] {
         assert_eq!(call(&prompts, &folder, flag), Some(2), "{flag:?}");
     }
-    for flag in [&["--language", "nl"][..], &["--map", "prompt=x"], &["--max-response-chars", "9"]] {
+    let for_a_run = [
+        ["--language", "nl"],
+        ["--map", "prompt=x"],
+        ["--max-prompt-chars", "9"],
+        ["--max-response-chars", "9"],
+        ["--system-prompt", "Answer in {language}."],
+    ];
+    for flag in &for_a_run {
         assert_eq!(call(&requests, &lines, flag), Some(2), "{flag:?}");
     }
     assert!(tree(&workshop.path(".")) == before, "a refused call leaves nothing");
