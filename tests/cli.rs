@@ -9,6 +9,8 @@ mod bad_input;
 mod bad_models;
 #[path = "cli/damage.rs"]
 mod damage;
+#[path = "cli/models.rs"]
+mod models;
 #[path = "support/program.rs"]
 mod program;
 #[path = "cli/runs.rs"]
