@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::models::NonFiniteWeights;
 use crate::bench::engine::BenchError;
 use crate::data::DataError;
 use crate::engine::EngineError;
@@ -60,6 +61,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<JournalError>()
         || error.is::<ProvenanceError>()
         || error.is::<RegistryError>()
+        || error.is::<NonFiniteWeights>()
         || error.downcast_ref::<GenerateError>().is_some_and(is_input)
         || error.downcast_ref::<BenchError>().is_some_and(|error| match error {
             BenchError::Model(_) => true,

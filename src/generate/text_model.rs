@@ -49,6 +49,18 @@ pub enum TextModelError {
         /// The directory.
         path: PathBuf,
     },
+    /// An end token is none of the model's.
+    #[error(
+        "{path}: {id} is named as an end token, the model has a vocabulary of {model}\nhint: config.json, generation_config.json and the tokenizer are of different models"
+    )]
+    EndToken {
+        /// The directory.
+        path: PathBuf,
+        /// The token id.
+        id: u32,
+        /// Of config.json.
+        model: usize,
+    },
     /// Tokenizer and weights are of different models.
     #[error(
         "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}\nhint: tokenizer.json and config.json are of different models"
@@ -161,7 +173,7 @@ impl TextModel {
 }
 
 /// Refuses a tokenizer that has more tokens than the model (the other way round is padding, and common).
-fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
+pub(super) fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
     match tokenizer.vocab_size() {
         tokenizer if tokenizer > model => {
             Err(TextModelError::VocabularyMismatch { path: dir.to_owned(), tokenizer, model })
@@ -193,9 +205,15 @@ fn hashes(dir: &Path, weights: bool) -> Result<std::collections::BTreeMap<String
     names.into_par_iter().map(hash).collect::<Result<_, ProvenanceError>>().map_err(TextModelError::from)
 }
 
+/// The front matter of a card stands in these bytes, however long the card is.
+const MAX_FRONT_MATTER: u64 = 256 << 10;
+
 /// The licence that the model's card states in its front matter, if there is a card.
-fn card_license(dir: &Path) -> Option<String> {
-    let card = std::fs::read_to_string(dir.join("README.md")).ok()?;
+pub(super) fn card_license(dir: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut card = Vec::new();
+    std::fs::File::open(dir.join("README.md")).ok()?.take(MAX_FRONT_MATTER).read_to_end(&mut card).ok()?;
+    let card = String::from_utf8_lossy(&card);
     let front = card.strip_prefix("---")?.split("\n---").next()?;
     let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
     let license = line.trim().trim_matches(['"', '\'']);

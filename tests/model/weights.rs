@@ -97,14 +97,35 @@ fn shards_equal_the_single_file() {
     let gone = temp.path().join("model-00002-of-00003.safetensors");
     fs::remove_file(&gone).unwrap();
     let error = refusal(temp.path());
-    assert!(matches!(error, ModelError::Io { .. }), "{error:?}");
-    assert_says(&error, &["model-00002-of-00003.safetensors", "No such file"]);
+    assert!(matches!(error, ModelError::MissingShards { count: 1, total: 3, .. }), "{error:?}");
+    assert_says(&error, &["1 of the 3 files", "model-00002-of-00003.safetensors", "hint: "]);
     fs::write(&index, "{\"metadata\": {}}").unwrap();
     assert_says(&refusal(temp.path()), &["index.json", "weight_map"]);
     fs::write(&index, "{").unwrap();
     let error = refusal(temp.path());
     assert!(matches!(error, ModelError::Corrupt { .. }), "{error:?}");
     assert_says(&error, &["index.json", "1 bytes"]);
+}
+
+#[test]
+fn an_index_that_leads_out_of_its_folder_is_refused() {
+    let temp = Model::read("llama").write();
+    let index = temp.path().join("model.safetensors.index.json");
+    for name in ["../model.safetensors", "/etc/hostname", "a/model.safetensors", "..", ".", "", "model.safetensors/"] {
+        fs::write(&index, json!({"weight_map": {"model.norm.weight": name}}).to_string()).unwrap();
+        let error = refusal(temp.path());
+        assert!(matches!(error, ModelError::Corrupt { .. }), "{name}: {error:?}");
+        assert_says(&error, &["index.json", &format!("`{name}`"), "a file of its own folder", "hint: "]);
+    }
+}
+
+#[test]
+fn a_tensor_that_two_files_hold_is_refused() {
+    let temp = Model::read("llama").write();
+    fs::copy(temp.path().join("model.safetensors"), temp.path().join("model.fp16.safetensors")).unwrap();
+    let error = refusal(temp.path());
+    assert!(matches!(error, ModelError::StoredTwice { .. }), "{error:?}");
+    assert_says(&error, &["model.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
 }
 
 #[test]

@@ -85,15 +85,21 @@ pub(super) fn runs_here(entry: &ModelEntry) -> bool {
     entry.supported && arch::families().any(|family| family == entry.family)
 }
 
-/// Billions with one decimal, or with two below ten.
+/// `8.20B`, `70.6B`, or millions below a billion: three digits.
 pub(super) fn billions(parameters: u64) -> String {
-    let billions = parameters as f64 / 1e9;
-    if billions < 9.995 { format!("{billions:.2}B") } else { format!("{billions:.1}B") }
+    let (number, unit) = match parameters as f64 {
+        few if few < 999.5e6 => (few / 1e6, "M"),
+        many => (many / 1e9, "B"),
+    };
+    if number < 9.995 { format!("{number:.2}{unit}") } else { format!("{number:.1}{unit}") }
 }
 
-/// Gigabytes of 10⁹ bytes.
+/// Gigabytes of 10⁹ bytes, or megabytes below one.
 pub(super) fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
+    match bytes as f64 {
+        few if few < 0.95e9 => format!("{:.1} MB", few / 1e6),
+        many => format!("{:.1} GB", many / 1e9),
+    }
 }
 
 /// `8K`, or the number where it is no multiple of 1024.

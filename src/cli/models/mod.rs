@@ -3,11 +3,13 @@
 
 mod list;
 mod show;
+mod verify;
 
 use std::path::PathBuf;
 
 use crate::generate::Ending;
 use crate::registry::{Registry, RegistryError};
+pub(super) use verify::NonFiniteWeights;
 
 /// What to do with models.
 #[derive(Debug, clap::Subcommand)]
@@ -16,6 +18,8 @@ pub(super) enum Command {
     List(list::Args),
     /// All that the list says of one model, with its sources and how to get it
     Show(show::Args),
+    /// Whether a model's folder is whole: configuration, weights, tokenizer and template that belong together
+    Verify(verify::Args),
 }
 
 /// Which list to read.
@@ -37,5 +41,6 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Ending> {
     match command {
         Command::List(args) => list::run(args),
         Command::Show(args) => show::run(args),
+        Command::Verify(args) => verify::run(args),
     }
 }

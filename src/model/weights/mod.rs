@@ -6,6 +6,7 @@
 mod dummy;
 mod loader;
 mod safetensors;
+mod verify;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -17,6 +18,7 @@ use super::ModelError;
 use super::spec::DecoderSpec;
 pub use loader::Loader;
 use safetensors::SafetensorsFiles;
+pub use verify::{Inventory, NonFinite};
 
 /// Tensors by Hugging Face's names.
 pub struct WeightSource {
