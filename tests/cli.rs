@@ -3,6 +3,8 @@
 
 #[path = "support/aya.rs"]
 mod aya;
+#[path = "cli/bad_headers.rs"]
+mod bad_headers;
 #[path = "cli/bad_input.rs"]
 mod bad_input;
 #[path = "cli/bad_models.rs"]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use memmap2::{Mmap, UncheckedAdvice};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use crate::model::ModelError;
 use crate::model::config::read_text;
@@ -60,7 +60,7 @@ impl SafetensorsFiles {
             if map.starts_with(b"version https://git-lfs") {
                 return Err(corrupt("it is a git-lfs pointer, not the file itself".to_owned()));
             }
-            let parsed = SafeTensors::deserialize(&map).map_err(|error| corrupt(error.to_string()))?;
+            let parsed = SafeTensors::deserialize(&map).map_err(|error| corrupt(fault(&error, &map)))?;
             for (name, view) in parsed.tensors() {
                 let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
                 let entry = Entry {
@@ -169,6 +169,28 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
         (true, None) => {
             Err(ModelError::NotAModel { path: dir.to_owned(), what: "there is no *.safetensors in it".to_owned() })
         }
+    }
+}
+
+/// What is wrong with the file `map`, in numbers where the parser's words have none.
+fn fault(error: &SafeTensorError, map: &[u8]) -> String {
+    let claimed = map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    match error {
+        SafeTensorError::HeaderTooLarge => format!("its header claims {claimed} bytes, want at most 100 MB"),
+        SafeTensorError::HeaderTooSmall => "it is too short to have a header".to_owned(),
+        SafeTensorError::InvalidHeaderLength => format!("its header claims {claimed} bytes, more than there are"),
+        SafeTensorError::MetadataIncompleteBuffer => {
+            "its header describes more or fewer bytes than follow it, so it is cut short or has something behind it"
+                .to_owned()
+        }
+        SafeTensorError::InvalidOffset(name) => {
+            format!("the bytes of tensor `{name}` do not begin where those of the tensor before it end")
+        }
+        SafeTensorError::TensorInvalidInfo => {
+            "a tensor has more or fewer bytes than its shape and type take".to_owned()
+        }
+        SafeTensorError::ValidationOverflow => "the shape of a tensor is larger than any memory".to_owned(),
+        other => other.to_string(),
     }
 }
 
