@@ -169,11 +169,12 @@ pub enum ModelError {
     Tensor(#[from] candle_core::Error),
 }
 
-/// The command that turns every pickle file beside `path` into a safetensors file. `weights_only` loads numbers and no code; each
-/// tensor is copied, since the format does not store two that share memory.
+/// The command that turns the pickle file `path`, and those of the same set, into safetensors files. `weights_only` loads numbers
+/// and no code; each tensor is copied, since the format does not store two that share memory.
 fn convert(path: &Path) -> String {
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    let files = path.with_file_name(format!("*.{extension}"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let files =
+        if name.starts_with("pytorch_model") { path.with_file_name("pytorch_model*.bin") } else { path.to_owned() };
     format!(
         "python3 -c \"import glob, torch, safetensors.torch as s; [s.save_file({{k: v.clone().contiguous() for k, v in \
          torch.load(f, map_location='cpu', weights_only=True).items()}}, f.rsplit('.', 1)[0] + '.safetensors') for f in \

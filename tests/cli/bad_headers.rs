@@ -146,11 +146,13 @@ fn an_end_token_that_the_model_does_not_have() {
 
 #[test]
 fn pickle_is_refused_with_the_command_that_converts_it() {
-    let said = ["running code", "python3 -c", "safetensors.torch", "weights_only=True", "/m/*.bin'"];
+    let said = ["running code", "python3 -c", "safetensors.torch", "weights_only=True", "/m/pytorch_model*.bin'"];
     let said = [&["pytorch_model.bin: weights in pickle format are refused"], &said[1..]].concat();
     verify_refuses(&said, |model| {
         fs::remove_file(model.join("model.safetensors")).unwrap();
         fs::write(model.join("pytorch_model.bin"), "x").unwrap();
+        fs::write(model.join("optimizer.bin"), "x").unwrap();
+        fs::write(model.join("training_args.bin"), "x").unwrap();
     });
 }
 

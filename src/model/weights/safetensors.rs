@@ -153,17 +153,21 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
         return Ok(names.into_iter().map(|name| dir.join(name)).collect());
     }
     let mut files = Vec::new();
-    let mut pickle = None;
+    let mut pickles = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io(dir))? {
         let path = entry.map_err(io(dir))?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => files.push(path),
-            Some("bin" | "pt" | "pth") => pickle = Some(path),
+            Some("bin" | "pt" | "pth") => pickles.push(path),
             _ => {}
         }
     }
     files.sort();
-    match (files.is_empty(), pickle) {
+    // Weights first: a folder may hold pickles of other things too.
+    let is_other =
+        |path: &PathBuf| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pytorch_model"));
+    pickles.sort_by_key(|path| (is_other(path), path.clone()));
+    match (files.is_empty(), pickles.into_iter().next()) {
         (false, _) => Ok(files),
         (true, Some(path)) => Err(ModelError::Pickle { path }),
         (true, None) => {
