@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use half::{bf16, f16};
+use pairwright::model::weights::WeightSource;
 use pairwright::model::{ModelError, WeightsKind};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -105,6 +106,40 @@ fn shards_equal_the_single_file() {
     let error = refusal(temp.path());
     assert!(matches!(error, ModelError::Corrupt { .. }), "{error:?}");
     assert_says(&error, &["index.json", "1 bytes"]);
+}
+
+/// A tensor of 65 MiB in a file of holes: larger than what is read at once, with faults on both sides of the seam.
+#[test]
+fn values_that_are_no_numbers_are_counted_across_the_parts_that_a_tensor_is_read_in() {
+    use std::io::{Seek, SeekFrom, Write};
+    let num_bytes = 65_u64 << 20;
+    let small = r#""a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}"#;
+    let large = format!(r#""b":{{"dtype":"F16","shape":[{}],"data_offsets":[4,{}]}}"#, num_bytes / 2, 4 + num_bytes);
+    let header = format!("{{{small},{large}}}");
+    let temp = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(temp.path().join("model.safetensors")).unwrap();
+    file.write_all(&[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    let start = 8 + header.len() as u64 + 4;
+    file.set_len(start + num_bytes).unwrap();
+    for (at, value) in [
+        (0, f16::NAN),
+        ((64 << 20) - 2, f16::INFINITY),
+        (64 << 20, f16::NEG_INFINITY),
+        (num_bytes - 2, f16::NAN),
+        (1 << 20, f16::MAX),
+    ] {
+        file.seek(SeekFrom::Start(start + at)).unwrap();
+        file.write_all(&value.to_le_bytes()).unwrap();
+    }
+    let source = WeightSource::open(temp.path()).unwrap();
+    let mut parts = Vec::new();
+    let found = source.non_finite(|read| parts.push(read));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].name.as_str(), found[0].num_nan, found[0].num_infinite), ("b", 2, 2));
+    assert_eq!(parts, [4, 64 << 20, 1 << 20]);
+    let inventory = source.inventory();
+    assert_eq!((inventory.num_files, inventory.num_tensors, inventory.num_bytes), (1, 2, 4 + num_bytes));
+    assert_eq!(inventory.num_elements, 2 + num_bytes / 2);
 }
 
 #[test]

@@ -72,13 +72,16 @@ fn count_in(files: &SafetensorsFiles, entry: &Entry, progress: &mut impl FnMut(u
     let mut sum = (0, 0);
     for (index, window) in bytes.chunks(WINDOW).enumerate() {
         if let Some(count) = counter(entry.dtype) {
-            let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
             sum = add(sum, window.par_chunks(PIECE).map(count).reduce(|| (0, 0), add));
         }
         files.release_part(entry, index * WINDOW..index * WINDOW + window.len());
         progress(window.len() as u64);
     }
     sum
+}
+
+fn add(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    (a.0 + b.0, a.1 + b.1)
 }
 
 /// NaNs and infinities among the elements of `bytes`.
