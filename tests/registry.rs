@@ -60,6 +60,14 @@ fn the_built_in_list_has_models_for_every_role_and_many_languages() {
 }
 
 #[test]
+fn every_entry_is_of_a_family_that_runs_here_or_says_that_it_does_not_run() {
+    for entry in Registry::embedded().unwrap().models() {
+        let known = pairwright::model::arch::families().any(|family| family == entry.family);
+        assert!(known || !entry.supported, "{}: no family `{}`", entry.name, entry.family);
+    }
+}
+
+#[test]
 fn licences_that_forbid_or_say_nothing_are_not_open() {
     for entry in Registry::embedded().unwrap().models() {
         let open = ["Apache-2.0", "MIT"].contains(&entry.licence.as_str());

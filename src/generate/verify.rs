@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::text_model::{TextModelError, card_license, check_vocabulary};
+use crate::model::spec::Head;
 use crate::model::weights::{Inventory, NonFinite, WeightSource};
-use crate::model::{HfConfig, arch};
+use crate::model::{self, HfConfig, WeightsKind};
 use crate::prompt::{ChatTokenizer, TemplateOptions};
 
 /// What a directory holds, all of which fits together.
@@ -23,6 +24,8 @@ pub struct Verified {
     pub vocab_size: usize,
     /// Largest token id of the tokenizer + 1; no more than `vocab_size`.
     pub tokenizer_size: usize,
+    /// Scores per text, of a reward model's head; `None` for a model that writes.
+    pub num_scores: Option<usize>,
     /// Tokens that end an answer: the configuration's and the tokenizer's.
     pub eos_ids: Vec<u32>,
     /// Whether there is a chat template.
@@ -48,8 +51,7 @@ pub struct VerifiedModel {
 /// [`TextModelError`], naming the file, field or tensor at fault. A missing chat template is none.
 pub fn verify(dir: &Path, template: &TemplateOptions) -> Result<VerifiedModel, TextModelError> {
     let config = HfConfig::read(dir)?;
-    let spec = arch::spec(&config)?;
-    let source = WeightSource::open(dir)?;
+    let (spec, source) = model::open(dir, WeightsKind::Files)?;
     source.check(&spec)?;
     let tokenizer = ChatTokenizer::load(dir, template)?;
     check_vocabulary(dir, &tokenizer, spec.vocab_size)?;
@@ -67,6 +69,10 @@ pub fn verify(dir: &Path, template: &TemplateOptions) -> Result<VerifiedModel, T
         context: spec.max_positions,
         vocab_size: spec.vocab_size,
         tokenizer_size: tokenizer.vocab_size(),
+        num_scores: match spec.head {
+            Head::Scores(count) => Some(count),
+            Head::Own | Head::Tied => None,
+        },
         eos_ids,
         chat_template,
         system_turn: chat_template.then(|| tokenizer.supports_system()).transpose()?,

@@ -106,12 +106,14 @@ fn describe(out: &mut impl Write, dir: &Path, model: &Verified, deep: bool) -> s
 }
 
 /// What the model can be used for as it is.
-fn runs(model: &Verified) -> &'static str {
-    match (model.chat_template, model.eos_ids.is_empty()) {
-        (true, false) => "as generator and as judge",
-        (true, true) => {
-            "as judge; as generator an answer only ends at --max-tokens or --stop, since no end token is named"
-        }
-        (false, _) => "with --chat-template FILE; without it on prompt_token_ids alone",
+fn runs(model: &Verified) -> String {
+    if let Some(count) = model.num_scores {
+        return format!("as reward model: {count} score{} per answer", if count == 1 { "" } else { "s" });
     }
+    let words = match (model.chat_template, model.eos_ids.is_empty()) {
+        (true, false) => "as generator and as judge",
+        (true, true) => "as judge; as generator an answer only ends at --max-tokens or --stop, since no end token is named",
+        (false, _) => "with --chat-template FILE; without it on prompt_token_ids alone",
+    };
+    words.to_owned()
 }

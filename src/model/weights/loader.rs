@@ -1,11 +1,15 @@
 //! Builds layers out of a weight source.
-//! Knows how matrices are stacked and which vectors belong to them; knows nothing of files or of a layer's place in a model.
+//! Knows how stored matrices are cut, turned and stacked; knows nothing of files or of a layer's place in a model.
 
-use super::{ModelError, Stored, WeightSource};
+use std::borrow::Cow;
+
+use super::{Elements, ModelError, WeightSource};
+use crate::model::spec::NormSpec;
+use crate::model::tensors::{self, Matrix, Pairs, Stored};
 use crate::ops::Compute;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, MatrixView};
-use crate::ops::rms_norm::RmsNorm;
+use crate::ops::norm::{Norm, NormKind};
 
 /// Builds layers out of a source.
 pub struct Loader<'a> {
@@ -24,61 +28,114 @@ impl<'a> Loader<'a> {
         self.compute
     }
 
-    /// The matrices `{name}.weight` [rows, columns] stacked by rows, with their biases if `bias`.
+    /// A matrix of a layer.
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
-    pub fn linear(&mut self, parts: &[(String, usize)], columns: usize, bias: bool) -> Result<Linear, ModelError> {
-        let names: Vec<String> = parts.iter().map(|(name, _)| format!("{name}.weight")).collect();
-        let mut data = Vec::with_capacity(parts.len());
-        for (name, (_, rows)) in names.iter().zip(parts) {
-            data.push((self.source.tensor(name, &[*rows, columns])?, *rows));
+    pub fn linear(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
+        let mut data = Vec::with_capacity(matrix.parts.len());
+        for (part, rows) in &matrix.parts {
+            data.push((self.rows(part, *rows, matrix.columns)?, *rows));
         }
+        let columns = matrix.columns;
         let views: Vec<MatrixView<'_>> = data
             .iter()
             .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, dtype: stored.dtype, rows: *rows, columns })
             .collect();
-        let mut biases = bias.then(Vec::new);
+        let mut biases = (!matrix.biases.is_empty()).then(Vec::new);
         if let Some(all) = &mut biases {
-            for (name, rows) in parts {
-                all.extend(self.vector(&format!("{name}.bias"), *rows)?);
+            for bias in &matrix.biases {
+                all.extend(self.vector(bias)?);
             }
         }
         let linear = Linear::new(self.compute, &views, biases)?;
-        self.done(&names);
+        matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
         Ok(linear)
     }
 
-    /// The embedding table `{name}.weight` [rows, columns].
+    /// A stored matrix as [rows, columns], rows in the order that is wanted.
+    fn rows(&self, stored: &Stored, rows: usize, columns: usize) -> Result<Elements<'a>, ModelError> {
+        let mut elements = self.source.read(stored)?;
+        if stored.transposed {
+            elements.bytes = Cow::Owned(transposed(&elements.bytes, columns, rows));
+        }
+        if let Some(pairs) = stored.pairs {
+            elements.bytes = Cow::Owned(reordered(&elements.bytes, rows, pairs));
+        }
+        Ok(elements)
+    }
+
+    /// An embedding's table of shape [rows, columns].
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
-    pub fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, ModelError> {
-        let name = format!("{name}.weight");
-        let Stored { bytes, dtype } = self.source.tensor(&name, &[rows, columns])?;
+    pub fn embedding(&mut self, stored: &Stored) -> Result<Embedding, ModelError> {
+        let Elements { bytes, dtype } = self.source.read(stored)?;
+        let (rows, columns) = (stored.shape.first().copied().unwrap_or(1), stored.shape.last().copied().unwrap_or(1));
         let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, dtype, rows, columns })?;
-        self.done(&[name]);
+        self.source.release(stored);
         Ok(embedding)
     }
 
-    /// The norm `{name}.weight`, of shape `[width]`.
+    /// A norm of full name `name` and this width.
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
-    pub fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<RmsNorm, ModelError> {
-        Ok(RmsNorm::new(self.compute, self.vector(&format!("{name}.weight"), width)?, eps))
+    pub fn norm(&mut self, spec: &NormSpec, name: &str, width: usize) -> Result<Norm, ModelError> {
+        let vectors = tensors::norm(spec, name, width);
+        let bias = vectors.get(1).map(|bias| self.vector(bias)).transpose()?;
+        self.norm_of(spec, &vectors[..1], bias)
     }
 
-    /// A vector of full tensor name `name` [width], widened to f32.
-    fn vector(&mut self, name: &str, width: usize) -> Result<Vec<f32>, ModelError> {
-        let Stored { bytes, dtype } = self.source.tensor(name, &[width])?;
-        let tensor = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[width], &candle_core::Device::Cpu)?;
-        let values = crate::ops::to_host(&tensor)?;
-        self.done(&[name.to_owned()]);
+    /// A norm whose weight is the concatenation of stored vectors.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn norm_of(&mut self, spec: &NormSpec, weights: &[Stored], bias: Option<Vec<f32>>) -> Result<Norm, ModelError> {
+        let mut weight = Vec::new();
+        for part in weights {
+            weight.extend(self.vector(part)?);
+        }
+        if spec.plus_one {
+            weight.iter_mut().for_each(|value| *value += 1.0);
+        }
+        match spec.kind {
+            NormKind::RootMeanSquare => Ok(Norm::rms(self.compute, weight, spec.eps)),
+            NormKind::Layer => Ok(Norm::layer(self.compute, weight, bias, spec.eps)?),
+        }
+    }
+
+    /// A stored tensor's elements, widened to f32.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn vector(&mut self, stored: &Stored) -> Result<Vec<f32>, ModelError> {
+        let Elements { bytes, dtype } = self.source.read(stored)?;
+        let len = bytes.len() / dtype.size_in_bytes();
+        let tensor = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[len], &candle_core::Device::Cpu)?;
+        let mut values = crate::ops::to_host(&tensor)?;
+        if let Some(pairs) = stored.pairs {
+            values = (0..len).map(|row| values[pairs.source(row)]).collect();
+        }
+        self.source.release(stored);
         Ok(values)
     }
+}
 
-    fn done(&self, names: &[String]) {
-        names.iter().for_each(|name| self.source.release(name));
+/// The elements of a [rows, columns] matrix as [columns, rows].
+fn transposed(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    let size = bytes.len() / (rows * columns).max(1);
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * columns + column) * size..][..size]);
+        }
     }
+    out
+}
+
+/// The rows of a matrix in another order.
+fn reordered(bytes: &[u8], rows: usize, pairs: Pairs) -> Vec<u8> {
+    let size = bytes.len() / rows.max(1);
+    (0..rows).flat_map(|row| &bytes[pairs.source(row) * size..][..size]).copied().collect()
 }

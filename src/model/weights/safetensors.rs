@@ -107,11 +107,12 @@ impl SafetensorsFiles {
         &self.maps[entry.map][entry.range.clone()]
     }
 
-    /// Tells the system that a tensor's pages are not needed any more.
-    pub fn release(&self, name: &str) {
-        if let Some(entry) = self.tensors.get(name) {
-            self.release_part(entry, 0..entry.range.len());
-        }
+    /// Tells the system that a tensor's pages are not needed any more, or those of one of `parts` equal pieces: (index, parts).
+    pub fn release(&self, name: &str, part: Option<(usize, usize)>) {
+        let Some(entry) = self.tensors.get(name) else { return };
+        let (index, parts) = part.unwrap_or((0, 1));
+        let len = entry.range.len() / parts.max(1);
+        self.release_part(entry, index * len..(index + 1) * len);
     }
 
     /// The same for a part of a tensor, in bytes from its start.
