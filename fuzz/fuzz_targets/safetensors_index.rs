@@ -9,19 +9,19 @@ use libfuzzer_sys::fuzz_target;
 use pairwright::model::weights::WeightSource;
 use tempfile::TempDir;
 
-/// A file with one tensor of one byte.
-fn file(name: &str) -> Vec<u8> {
-    let header = format!(r#"{{"{name}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#);
-    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &[0]].concat()
+/// A file with one tensor of `len` bytes.
+fn file(name: &str, len: usize) -> Vec<u8> {
+    let header = format!(r#"{{"{name}":{{"dtype":"U8","shape":[{len}],"data_offsets":[0,{len}]}}}}"#);
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &vec![0; len]].concat()
 }
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let inner = folder.path().join("m");
     std::fs::create_dir(&inner).expect("a folder");
-    std::fs::write(folder.path().join("c.safetensors"), file("secret")).expect("write a file");
-    std::fs::write(inner.join("a.safetensors"), file("a")).expect("write a file");
-    std::fs::write(inner.join("b.safetensors"), file("b")).expect("write a file");
+    std::fs::write(folder.path().join("c.safetensors"), file("c", 100)).expect("write a file");
+    std::fs::write(inner.join("a.safetensors"), file("a", 1)).expect("write a file");
+    std::fs::write(inner.join("b.safetensors"), file("b", 1)).expect("write a file");
     folder
 });
 
@@ -29,7 +29,6 @@ fuzz_target!(|json: &[u8]| {
     let inner = FOLDER.path().join("m");
     std::fs::write(inner.join("model.safetensors.index.json"), json).expect("write the index");
     if let Ok(source) = WeightSource::open(&inner) {
-        assert!(source.inventory().num_tensors <= 2);
-        assert!(!source.contains("secret"));
+        assert!(source.inventory().num_bytes <= 2, "the third file was read");
     }
 });

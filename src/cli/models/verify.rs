@@ -112,7 +112,9 @@ fn runs(model: &Verified) -> String {
     }
     let words = match (model.chat_template, model.eos_ids.is_empty()) {
         (true, false) => "as generator and as judge",
-        (true, true) => "as judge; as generator an answer only ends at --max-tokens or --stop, since no end token is named",
+        (true, true) => {
+            "as judge; as generator an answer only ends at --max-tokens or --stop, since no end token is named"
+        }
         (false, _) => "with --chat-template FILE; without it on prompt_token_ids alone",
     };
     words.to_owned()
