@@ -127,9 +127,9 @@ fn linear(bench: &Bench) -> Outcome {
     let data = numbers(K * N);
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let (bytes, wide) = stored(&data, dtype);
-        let view = MatrixView { bytes: &bytes, dtype, rows: N, columns: K };
+        let view = MatrixView { bytes: &bytes, format: dtype.into(), rows: N, columns: K };
         let native = Linear::new(&Compute { weight_dtype: dtype, ..Compute::cpu() }, &[view], None)?;
-        let view = MatrixView { bytes: &wide, dtype: DType::F32, ..view };
+        let view = MatrixView { bytes: &wide, format: DType::F32.into(), ..view };
         let portable = Linear::new(&Compute::cpu().portable(), &[view], None)?;
         for rows in [1, 8, 32, 64, 512] {
             let x = matrix(rows, K)?;
@@ -250,7 +250,7 @@ fn embedding(bench: &Bench) -> Outcome {
     const VOCAB: usize = 32_000;
     const HIDDEN: usize = 1024;
     let (bytes, _) = stored(&numbers(VOCAB * HIDDEN), DType::F32);
-    let view = MatrixView { bytes: &bytes, dtype: DType::F32, rows: VOCAB, columns: HIDDEN };
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: VOCAB, columns: HIDDEN };
     let (native, portable) = (Compute::cpu(), Compute::cpu().portable());
     let reference = Embedding::table(&portable, &view)?;
     let tied = Embedding::Tied(Linear::new(&native, &[view], None)?);

@@ -179,7 +179,7 @@ impl<'a> Loader<'a> {
         }
         let views: Vec<MatrixView<'_>> = data
             .iter()
-            .map(|((bytes, dtype), rows)| MatrixView { bytes, dtype: *dtype, rows: *rows, columns })
+            .map(|((bytes, dtype), rows)| MatrixView { bytes, format: (*dtype).into(), rows: *rows, columns })
             .collect();
         let mut biases = bias.then(Vec::new);
         if let Some(all) = &mut biases {
@@ -199,7 +199,8 @@ impl<'a> Loader<'a> {
     pub fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, ModelError> {
         let name = format!("{name}.weight");
         let (bytes, dtype) = self.source.tensor(&name, &[rows, columns])?;
-        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, dtype, rows, columns })?;
+        let embedding =
+            Embedding::table(self.compute, &MatrixView { bytes: &bytes, format: dtype.into(), rows, columns })?;
         self.done(&[name]);
         Ok(embedding)
     }
