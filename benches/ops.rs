@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 use pairwright::bench::machine::{self, MachineCeilings};
@@ -141,6 +142,27 @@ fn linear(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+/// The same product with weights in blocks, beside the portable one with the widened weights.
+fn blocks(bench: &Bench) -> Outcome {
+    const K: usize = 2048;
+    const N: usize = 8192;
+    let (bytes, _) = stored(&numbers(K * N), DType::F32);
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: N, columns: K };
+    for format in [GgmlDType::Q8_0, GgmlDType::Q6K, GgmlDType::Q4K, GgmlDType::Q4_0] {
+        let compute = Compute { quantize: Some(format), ..Compute::cpu() };
+        let native = Linear::new(&compute, &[view], None)?;
+        let portable = Linear::new(&compute.clone().portable(), &[view], None)?;
+        for rows in [1, 8, 32, 512] {
+            let x = matrix(rows, K)?;
+            let weights = K * N / format.block_size() * format.type_size();
+            let work = bench.bound(weights + rows * (K + N) * 4, 2 * rows * K * N);
+            let shape = format!("m={rows} k={K} n={N} {}", compute.weight_format());
+            bench.case("linear", &shape, work, 4e-4, &|| native.forward(&x), &|| portable.forward(&x))?;
+        }
+    }
+    Ok(())
+}
+
 const GEOMETRY: HeadGeometry = HeadGeometry { num_heads: 32, num_kv_heads: 8, head_dim: 64 };
 const BLOCK: usize = 32;
 
@@ -269,6 +291,7 @@ fn main() -> Outcome {
     println!("{} on {} threads", Compute::cpu().describe(), rayon::current_num_threads());
     println!("{}", serde_json::to_string(&bench.ceilings)?);
     linear(&bench)?;
+    blocks(&bench)?;
     attention(&bench)?;
     rotary_and_paged(&bench)?;
     rows(&bench)?;

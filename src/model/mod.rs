@@ -5,7 +5,6 @@ pub mod arch;
 pub mod attention;
 pub mod config;
 pub mod decoder;
-pub mod dummy;
 pub mod mlp;
 pub mod rope;
 pub mod spec;

@@ -5,6 +5,8 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result};
 use half::{bf16, f16};
 
+use super::blocks;
+
 /// How the elements of a stored matrix are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredFormat {
@@ -85,6 +87,18 @@ impl MatrixView<'_> {
             candle_core::bail!("a {rows}x{columns} matrix has {got} bytes, want {}", want.unwrap_or(usize::MAX))
         }
         Ok(())
+    }
+
+    /// All elements, widened, row-major.
+    ///
+    /// # Errors
+    /// If size or format do not fit.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        self.validate()?;
+        match self.format {
+            StoredFormat::Dense(_) => Ok((0..self.rows * self.columns).map(|index| self.element(index)).collect()),
+            StoredFormat::Blocks(format) => Ok(blocks::widened(blocks::matrix(format, self)?.as_ref())),
+        }
     }
 
     /// Element `index` of row-major order of a dense matrix, widened to f32.
