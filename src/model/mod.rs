@@ -161,6 +161,17 @@ pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError
     Ok(spec)
 }
 
+/// What rounding the matrices of the model in `dir` as `compute` says cannot do as asked, in words; `None` if all fit.
+///
+/// # Errors
+/// [`ModelError`] if the configuration cannot be read.
+pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, ModelError> {
+    match compute.quantize {
+        None => Ok(None),
+        Some(_) => Ok(weights::quantize_note(&arch::spec(&HfConfig::read(dir)?)?, compute)),
+    }
+}
+
 /// Loads the model of directory `dir`.
 ///
 /// # Errors

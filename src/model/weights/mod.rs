@@ -16,7 +16,7 @@ use candle_core::DType;
 use super::ModelError;
 use super::spec::DecoderSpec;
 use crate::ops::linear::StoredFormat;
-pub use loader::Loader;
+pub use loader::{Loader, quantize_note};
 use safetensors::SafetensorsFiles;
 
 /// Tensors by Hugging Face's names.
