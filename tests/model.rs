@@ -3,6 +3,8 @@
 
 #[path = "model/config.rs"]
 mod config;
+#[path = "model/quantised.rs"]
+mod quantised;
 #[path = "model/quantize.rs"]
 mod quantize;
 #[path = "model/rope.rs"]

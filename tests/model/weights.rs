@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use super::{assert_says, fixture, load, logits, refusal};
 
 #[derive(Clone)]
-struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub(super) struct Stored {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
 }
 
 type Tensors = BTreeMap<String, Stored>;
@@ -26,12 +26,15 @@ type Tensors = BTreeMap<String, Stored>;
 #[derive(Clone)]
 pub(super) struct Model {
     pub(super) config: Value,
-    tensors: Tensors,
+    pub(super) tensors: Tensors,
 }
 
 impl Model {
     pub(super) fn read(family: &str) -> Self {
-        let dir = fixture(family);
+        Self::read_dir(&fixture(family))
+    }
+
+    pub(super) fn read_dir(dir: &Path) -> Self {
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter();
         let stored = |view: &TensorView<'_>| Stored {

@@ -5,7 +5,9 @@
 
 mod dummy;
 mod loader;
+mod quantised;
 mod safetensors;
+mod unpack;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -13,11 +15,12 @@ use std::path::Path;
 
 use candle_core::DType;
 
-use super::ModelError;
 use super::spec::DecoderSpec;
+use super::{HfConfig, ModelError};
 use crate::ops::linear::StoredFormat;
 pub use loader::{Loader, quantize_note};
-use safetensors::SafetensorsFiles;
+use quantised::{Plan, Quantised};
+use safetensors::{Entry, SafetensorsFiles};
 
 /// Tensors by Hugging Face's names.
 pub struct WeightSource {
@@ -25,8 +28,16 @@ pub struct WeightSource {
 }
 
 enum Store {
-    Safetensors(SafetensorsFiles),
+    Safetensors(SafetensorsFiles, Option<Quantised>),
     Dummy { seed: u64 },
+}
+
+/// Where a tensor lies in safetensors files.
+enum Found<'a> {
+    /// Its elements as they are.
+    Dense(&'a Entry, DType),
+    /// Codes to be widened.
+    Quantised(Plan<'a>),
 }
 
 /// A tensor's elements, row-major.
@@ -43,30 +54,52 @@ impl WeightSource {
         Self { store: Store::Dummy { seed } }
     }
 
-    /// Maps the weights files of a model directory and reads their headers.
+    /// Maps the weights files of a model directory and reads their headers. `config` says whether and how they are quantised.
     ///
     /// # Errors
-    /// [`ModelError`] if there are none, one is missing or damaged, or the directory holds only pickle files.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        Ok(Self { store: Store::Safetensors(SafetensorsFiles::open(dir)?) })
+    /// [`ModelError`] if there are none, one is missing or damaged, the directory holds only pickle files, or the quantisation is
+    /// none that can be read.
+    pub fn open(dir: &Path, config: &HfConfig) -> Result<Self, ModelError> {
+        let quantised = Quantised::of(config)?;
+        Ok(Self { store: Store::Safetensors(SafetensorsFiles::open(dir)?, quantised) })
     }
 
     /// Tensor `name`, which must have `shape`.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>, ModelError> {
-        let files = match &self.store {
+        match &self.store {
             Store::Dummy { seed } => {
                 let bytes = Cow::Owned(dummy::bytes(*seed, name, shape));
-                return Ok(Stored { bytes, format: DType::BF16.into() });
+                Ok(Stored { bytes, format: DType::BF16.into() })
             }
-            Store::Safetensors(files) => files,
-        };
+            Store::Safetensors(files, quantised) => match self.find(files, quantised.as_ref(), name, shape)? {
+                Found::Dense(entry, dtype) => {
+                    Ok(Stored { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() })
+                }
+                Found::Quantised(plan) => plan.read(files),
+            },
+        }
+    }
+
+    /// Where tensor `name` lies, by the headers alone.
+    fn find<'a>(
+        &self,
+        files: &'a SafetensorsFiles,
+        quantised: Option<&Quantised>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Found<'a>, ModelError> {
+        if let Some(quantised) = quantised
+            && let Some(plan) = quantised.plan(files, name, shape)?
+        {
+            return Ok(Found::Quantised(plan));
+        }
         let Some(entry) = files.entry(name) else { return Err(self.missing(name, shape)) };
         if entry.shape != shape {
             let (got, want) = (entry.shape.clone(), shape.to_vec());
             return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
         }
         match entry.dense() {
-            Some(dtype) => Ok(Stored { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() }),
+            Some(dtype) => Ok(Found::Dense(entry, dtype)),
             None => Err(ModelError::WrongType { name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }),
         }
     }
@@ -89,7 +122,7 @@ impl WeightSource {
     /// Every name in the files; none for random weights.
     fn names(&self) -> Vec<&str> {
         match &self.store {
-            Store::Safetensors(files) => files.names().collect(),
+            Store::Safetensors(files, _) => files.names().collect(),
             Store::Dummy { .. } => Vec::new(),
         }
     }
@@ -100,18 +133,19 @@ impl WeightSource {
     /// # Errors
     /// [`ModelError`] naming the tensor that is missing, extra, wrongly shaped or of an unsupported type.
     pub fn check(&self, spec: &DecoderSpec) -> Result<(), ModelError> {
-        if matches!(self.store, Store::Dummy { .. }) {
-            return Ok(());
+        let Store::Safetensors(files, quantised) = &self.store else { return Ok(()) };
+        let mut wanted = HashSet::new();
+        for (name, shape) in super::tensors::tensors(spec) {
+            if let Found::Quantised(_) = self.find(files, quantised.as_ref(), &name, &shape)? {
+                wanted.extend(Quantised::parts(&name));
+            }
+            wanted.insert(name);
         }
-        let wanted = super::tensors::tensors(spec);
-        for (name, shape) in &wanted {
-            self.tensor(name, shape)?;
-        }
-        let wanted: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-        let harmless =
-            |name: &str| name.ends_with("rotary_emb.inv_freq") || (spec.tied_head && name == "lm_head.weight");
-        let extra: BTreeSet<&str> =
-            self.names().into_iter().filter(|name| !wanted.contains(name) && !harmless(name)).collect();
+        let is_unused = |name: &str| quantised.as_ref().is_some_and(|quantised| quantised.is_unused(name));
+        let harmless = |name: &str| {
+            name.ends_with("rotary_emb.inv_freq") || (spec.tied_head && name.starts_with("lm_head.")) || is_unused(name)
+        };
+        let extra: BTreeSet<&str> = files.names().filter(|&name| !wanted.contains(name) && !harmless(name)).collect();
         match extra.first() {
             None => Ok(()),
             Some(first) => Err(ModelError::ExtraTensors { first: (*first).to_owned(), count: extra.len() }),
@@ -120,8 +154,11 @@ impl WeightSource {
 
     /// Tells the system that a tensor's pages are not needed any more.
     fn release(&self, name: &str) {
-        if let Store::Safetensors(files) = &self.store {
+        if let Store::Safetensors(files, quantised) = &self.store {
             files.release(name);
+            if quantised.is_some() {
+                Quantised::parts(name).for_each(|part| files.release(&part));
+            }
         }
     }
 }
