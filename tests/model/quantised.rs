@@ -68,13 +68,6 @@ fn logits_are_those_of_the_dequantised_weights() {
         let error = distance(&logits(&dir, &Compute::cpu(), &ids), &want);
         println!("{format}: {error:.1e} of the largest logit");
         assert!(error < 1e-4, "{format}: {error}");
-        // Each is rounded another way, so one read as another would show.
-        for other in FORMATS.into_iter().filter(|other| *other != format) {
-            assert!(
-                distance(&expected(other).1, &want) > 1e-3 || [format, other].contains(&"int8"),
-                "{format} {other}"
-            );
-        }
         // What was widened can be kept in blocks.
         let rounded = Compute { quantize: Some(GgmlDType::Q8_0), ..Compute::cpu() };
         let error = distance(&logits(&dir, &rounded, &ids), &want);
@@ -159,8 +152,7 @@ fn missing_parts_are_named() {
     // A symmetric AWQ model has no zeros: they are all 8.
     let mut symmetric = Damaged::of("awq").setting("zero_point", json!(false));
     symmetric.0.tensors.retain(|name, _| !name.ends_with(".qzeros"));
-    let zeros = Damaged::of("awq").change(&format!("{DOWN}.qzeros"), |tensor| tensor.bytes.fill(0x88));
-    let mut zeros = zeros.0;
+    let mut zeros = Damaged::of("awq").0;
     for (name, tensor) in &mut zeros.tensors {
         if name.ends_with(".qzeros") {
             tensor.bytes.fill(0x88);

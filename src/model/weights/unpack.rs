@@ -235,4 +235,18 @@ mod tests {
         assert_eq!([0, 1, 127, 130].map(power_of_two), [2f32.powi(-127), 2f32.powi(-126), 1.0, 8.0]);
         assert!(power_of_two(255).is_nan());
     }
+
+    /// Against `convert_moe_packed_tensors` of Transformers 5.23: first and last numbers, and a sum that weighs each by its place.
+    #[test]
+    fn mxfp4_is_that_of_transformers() {
+        let blocks: Vec<u8> = (0..2 * 3 * 2 * 16).map(|i| ((i * 37 + 11) % 256) as u8).collect();
+        let scales: Vec<u8> = (0..12).map(|i| 121 + i * 5 % 13).collect();
+        let bytes = widen_mxfp4(&blocks, &scales, 3, 2);
+        let wide = to_f32(&bytes, Dtype::BF16).unwrap();
+        assert_eq!(wide.len(), 2 * 64 * 3);
+        assert_eq!(wide[..6], [-0.0234375, -24.0, -3.0, 0.0, -16.0, 4.0]);
+        assert_eq!(wide[381..], [32.0, 0.0, -0.125]);
+        let weighed: f64 = wide.iter().enumerate().map(|(i, &x)| f64::from(x) * (i + 1) as f64).sum();
+        assert_eq!(weighed, 186_639.296_875);
+    }
 }
