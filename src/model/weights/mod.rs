@@ -136,8 +136,10 @@ impl WeightSource {
         let Store::Safetensors(files, quantised) = &self.store else { return Ok(()) };
         let mut wanted = HashSet::new();
         for (name, shape) in super::tensors::tensors(spec) {
-            if let Found::Quantised(_) = self.find(files, quantised.as_ref(), &name, &shape)? {
-                wanted.extend(Quantised::parts(&name));
+            if let (Found::Quantised(_), Some(quantised)) =
+                (self.find(files, quantised.as_ref(), &name, &shape)?, quantised)
+            {
+                wanted.extend(quantised.parts(&name));
             }
             wanted.insert(name);
         }
@@ -156,9 +158,8 @@ impl WeightSource {
     fn release(&self, name: &str) {
         if let Store::Safetensors(files, quantised) = &self.store {
             files.release(name);
-            if quantised.is_some() {
-                Quantised::parts(name).for_each(|part| files.release(&part));
-            }
+            let parts = quantised.as_ref().map(|quantised| quantised.parts(name));
+            parts.into_iter().flatten().for_each(|part| files.release(&part));
         }
     }
 }
