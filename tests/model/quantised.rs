@@ -101,7 +101,7 @@ impl Damaged {
     /// By the headers already, and again on loading, in the same words.
     fn refused(&self, said: &[&str]) -> ModelError {
         let dir = self.0.write();
-        let error = model::check(dir.path(), WeightsKind::Files).err().expect("it was meant to be refused");
+        let error = model::check(dir.path(), WeightsKind::Files).expect_err("it was meant to be refused");
         assert_says(&error, said);
         assert_eq!(super::refusal(dir.path()).to_string(), error.to_string());
         error

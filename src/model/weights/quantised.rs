@@ -8,7 +8,7 @@ use candle_core::DType;
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::Stored;
+use super::Elements;
 use super::safetensors::{Entry, SafetensorsFiles};
 use super::unpack::{self, Codes, Grid, Order, Packed};
 use crate::model::ModelError;
@@ -205,16 +205,22 @@ enum Zero<'a> {
 }
 
 impl Plan<'_> {
-    /// Widens the tensor.
+    /// Widens the tensor, or one entry of its first dimension.
     ///
     /// # Errors
     /// [`ModelError`] if a column's group is none, or a part's type is not supported.
-    pub fn read<'b>(&self, files: &SafetensorsFiles) -> Result<Stored<'b>, ModelError> {
+    pub fn read<'b>(&self, files: &SafetensorsFiles, entry: Option<usize>) -> Result<Elements<'b>, ModelError> {
         match self {
-            Self::Matrix(plan) => Ok(Stored { bytes: Cow::Owned(plan.read(files)?), format: DType::F32.into() }),
+            Self::Matrix(plan) => Ok(Elements { bytes: Cow::Owned(plan.read(files)?), format: DType::F32.into() }),
             Self::Mxfp4 { blocks, scales, out, groups } => {
-                let wide = unpack::widen_mxfp4(files.bytes(blocks), files.bytes(scales), *out, *groups);
-                Ok(Stored { bytes: Cow::Owned(wide), format: DType::BF16.into() })
+                let (mut blocks, mut scales) = (files.bytes(blocks), files.bytes(scales));
+                if let Some(entry) = entry {
+                    let num_scales = out * groups;
+                    scales = &scales[entry * num_scales..][..num_scales];
+                    blocks = &blocks[entry * num_scales * 16..][..num_scales * 16];
+                }
+                let wide = unpack::widen_mxfp4(blocks, scales, *out, *groups);
+                Ok(Elements { bytes: Cow::Owned(wide), format: DType::BF16.into() })
             }
         }
     }
