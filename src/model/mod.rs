@@ -16,10 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub use config::HfConfig;
 pub use decoder::Decoder;
-pub use spec::DecoderSpec;
+pub use spec::{DecoderSpec, Head};
 
 use crate::ops::Compute;
-use spec::Head;
 use weights::WeightSource;
 
 /// Why a model cannot be loaded or run.
