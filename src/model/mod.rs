@@ -112,6 +112,14 @@ pub enum ModelError {
         /// In the file.
         dtype: String,
     },
+    /// A part of a quantised matrix does not fit the method that config.json names.
+    #[error("tensor `{name}`: {what}\nhint: config.json and the weights are of different models, or of a newer format")]
+    Quantised {
+        /// The part.
+        name: String,
+        /// Got and expected.
+        what: String,
+    },
     /// The files hold tensors that the configuration has no use for.
     #[error(
         "{count} tensors are in the weights but not in the model, for example `{first}`\nhint: config.json and the weights are of different models"
@@ -162,6 +170,17 @@ pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError
     Ok(spec)
 }
 
+/// What rounding the matrices of the model in `dir` as `compute` says cannot do as asked, in words; `None` if all fit.
+///
+/// # Errors
+/// [`ModelError`] if the configuration cannot be read.
+pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, ModelError> {
+    match compute.quantize {
+        None => Ok(None),
+        Some(_) => Ok(weights::quantize_note(&arch::spec(&HfConfig::read(dir)?)?, compute)),
+    }
+}
+
 /// Loads the model of directory `dir`.
 ///
 /// # Errors
@@ -173,10 +192,11 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
 }
 
 fn open(dir: &Path, weights: WeightsKind) -> Result<(DecoderSpec, WeightSource), ModelError> {
-    let mut spec = arch::spec(&HfConfig::read(dir)?)?;
+    let config = HfConfig::read(dir)?;
+    let mut spec = arch::spec(&config)?;
     let source = match weights {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
-        WeightsKind::Files => WeightSource::open(dir)?,
+        WeightsKind::Files => WeightSource::open(dir, &config)?,
     };
     // A larger model's configuration does not tell reliably whether its text part has a head of its own.
     if spec.head == Head::Tied && source.is_part() && source.has_head() {

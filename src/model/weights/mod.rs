@@ -5,7 +5,10 @@
 
 mod dummy;
 mod loader;
+mod quantised;
+mod rounding;
 mod safetensors;
+mod unpack;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -13,11 +16,14 @@ use std::path::Path;
 
 use candle_core::DType;
 
-use super::ModelError;
 use super::spec::{DecoderSpec, Head};
 use super::tensors::Stored;
+use super::{HfConfig, ModelError};
+use crate::ops::linear::StoredFormat;
 pub use loader::Loader;
-use safetensors::SafetensorsFiles;
+use quantised::{Plan, Quantised};
+pub use rounding::quantize_note;
+use safetensors::{Entry, SafetensorsFiles};
 
 /// Tensors by Hugging Face's names.
 pub struct WeightSource {
@@ -61,16 +67,24 @@ impl Trunk {
 }
 
 enum Store {
-    Safetensors(SafetensorsFiles),
+    Safetensors(SafetensorsFiles, Option<Quantised>),
     Dummy { seed: u64 },
 }
 
-/// A tensor's elements, row-major and little-endian.
+/// Where a tensor lies in safetensors files.
+enum Found<'a> {
+    /// Its elements as they are.
+    Dense(&'a Entry, DType),
+    /// Codes to be widened.
+    Quantised(Plan<'a>),
+}
+
+/// A tensor's elements, row-major.
 pub struct Elements<'a> {
     /// Not necessarily aligned.
     pub bytes: Cow<'a, [u8]>,
-    /// Element type.
-    pub dtype: DType,
+    /// Dense elements, or blocks of a matrix's rows.
+    pub format: StoredFormat,
 }
 
 impl WeightSource {
@@ -79,14 +93,16 @@ impl WeightSource {
         Self { store: Store::Dummy { seed }, trunk: Trunk::find(std::iter::empty()) }
     }
 
-    /// Maps the weights files of a model directory and reads their headers.
+    /// Maps the weights files of a model directory and reads their headers. `config` says whether and how they are quantised.
     ///
     /// # Errors
-    /// [`ModelError`] if there are none, one is missing or damaged, or the directory holds only pickle files.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+    /// [`ModelError`] if there are none, one is missing or damaged, the directory holds only pickle files, or the quantisation is
+    /// none that can be read.
+    pub fn open(dir: &Path, config: &HfConfig) -> Result<Self, ModelError> {
+        let quantised = Quantised::of(config)?;
         let files = SafetensorsFiles::open(dir)?;
         let trunk = Trunk::find(files.names());
-        Ok(Self { store: Store::Safetensors(files), trunk })
+        Ok(Self { store: Store::Safetensors(files, quantised), trunk })
     }
 
     /// Whether the decoder is a part of a larger model.
@@ -102,35 +118,50 @@ impl WeightSource {
 
     /// A stored tensor, or the entry of it that is meant.
     fn read(&self, stored: &Stored) -> Result<Elements<'_>, ModelError> {
-        let Elements { bytes, dtype } = self.tensor(&stored.name, &stored.shape)?;
-        let Some(entry) = stored.entry else { return Ok(Elements { bytes, dtype }) };
-        let size = bytes.len() / stored.shape.first().copied().unwrap_or(1).max(1);
+        let Stored { name, shape, entry, .. } = stored;
+        let Elements { bytes, format } = match &self.store {
+            Store::Dummy { seed } => {
+                Elements { bytes: Cow::Owned(dummy::bytes(*seed, name, shape)), format: DType::BF16.into() }
+            }
+            Store::Safetensors(files, quantised) => match self.find(files, quantised.as_ref(), name, shape)? {
+                Found::Dense(entry, dtype) => {
+                    Elements { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() }
+                }
+                Found::Quantised(plan) => return plan.read(files, *entry),
+            },
+        };
+        let Some(entry) = entry else { return Ok(Elements { bytes, format }) };
+        let size = bytes.len() / shape.first().copied().unwrap_or(1).max(1);
         let range = entry * size..(entry + 1) * size;
         let bytes = match bytes {
             Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
             Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
         };
-        Ok(Elements { bytes, dtype })
+        Ok(Elements { bytes, format })
     }
 
-    /// Tensor `name`, which must have `shape`.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Elements<'_>, ModelError> {
-        let files = match &self.store {
-            Store::Dummy { seed } => {
-                let bytes = Cow::Owned(dummy::bytes(*seed, name, shape));
-                return Ok(Elements { bytes, dtype: DType::BF16 });
-            }
-            Store::Safetensors(files) => files,
-        };
+    /// Where tensor `name`, which must have `shape`, lies: by the headers alone.
+    fn find<'a>(
+        &self,
+        files: &'a SafetensorsFiles,
+        quantised: Option<&Quantised>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Found<'a>, ModelError> {
         let stored_name = self.trunk.stored_name(name);
         let name = stored_name.as_str();
+        if let Some(quantised) = quantised
+            && let Some(plan) = quantised.plan(files, name, shape)?
+        {
+            return Ok(Found::Quantised(plan));
+        }
         let Some(entry) = files.entry(name) else { return Err(self.missing(name, shape)) };
         if entry.shape != shape {
             let (got, want) = (entry.shape.clone(), shape.to_vec());
             return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
         }
         match entry.dense() {
-            Some(dtype) => Ok(Elements { bytes: Cow::Borrowed(files.bytes(entry)), dtype }),
+            Some(dtype) => Ok(Found::Dense(entry, dtype)),
             None => Err(ModelError::WrongType { name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }),
         }
     }
@@ -153,7 +184,7 @@ impl WeightSource {
     /// Every name in the files; none for random weights.
     fn names(&self) -> Vec<&str> {
         match &self.store {
-            Store::Safetensors(files) => files.names().collect(),
+            Store::Safetensors(files, _) => files.names().collect(),
             Store::Dummy { .. } => Vec::new(),
         }
     }
@@ -164,21 +195,24 @@ impl WeightSource {
     /// # Errors
     /// [`ModelError`] naming the tensor that is missing, extra, wrongly shaped or of an unsupported type.
     pub fn check(&self, spec: &DecoderSpec) -> Result<(), ModelError> {
-        if matches!(self.store, Store::Dummy { .. }) {
-            return Ok(());
+        let Store::Safetensors(files, quantised) = &self.store else { return Ok(()) };
+        let quantised = quantised.as_ref();
+        let mut wanted = HashSet::new();
+        for (name, shape) in super::tensors::tensors(spec) {
+            let stored_name = self.trunk.stored_name(&name);
+            if let (Found::Quantised(_), Some(quantised)) = (self.find(files, quantised, &name, &shape)?, quantised) {
+                wanted.extend(quantised.parts(&stored_name));
+            }
+            wanted.insert(stored_name);
         }
-        let wanted = super::tensors::tensors(spec);
-        for (name, shape) in &wanted {
-            self.tensor(name, shape)?;
-        }
-        let wanted: HashSet<String> = wanted.iter().map(|(name, _)| self.trunk.stored_name(name)).collect();
         let other_head = match spec.head {
             Head::Own => None,
-            Head::Tied | Head::Scores(_) => Some(self.trunk.stored_name("lm_head.weight")),
+            Head::Tied | Head::Scores(_) => Some(self.trunk.stored_name("lm_head.")),
         };
         let harmless = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
-                || other_head.as_deref() == Some(name)
+                || other_head.as_deref().is_some_and(|head| name.starts_with(head))
+                || quantised.is_some_and(|quantised| quantised.is_unused(name))
                 || !self.trunk.owns(name)
                 || is_unused_key(spec, name.strip_prefix(&self.trunk.prefix).unwrap_or_default())
         };
@@ -192,9 +226,12 @@ impl WeightSource {
 
     /// Tells the system that a tensor's pages, or those of the entry that is meant, are not needed any more.
     fn release(&self, stored: &Stored) {
-        if let Store::Safetensors(files) = &self.store {
+        if let Store::Safetensors(files, quantised) = &self.store {
             let part = stored.entry.map(|entry| (entry, stored.shape.first().copied().unwrap_or(1)));
-            files.release(&self.trunk.stored_name(&stored.name), part);
+            let name = self.trunk.stored_name(&stored.name);
+            files.release(&name, part);
+            let parts = quantised.as_ref().map(|quantised| quantised.parts(&name));
+            parts.into_iter().flatten().for_each(|name| files.release(&name, part));
         }
     }
 }
