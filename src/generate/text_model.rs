@@ -101,7 +101,7 @@ impl TextModel {
             files: hashes(dir, options.weights == WeightsKind::Files)?,
             template_sha256: tokenizer.template_sha256().map(str::to_owned),
             license: card_license(dir),
-            dtype: options.compute.weight_dtype.as_str().to_owned(),
+            dtype: options.compute.weight_format(),
             weights,
         })
     }

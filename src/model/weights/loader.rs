@@ -7,6 +7,9 @@ use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, MatrixView};
 use crate::ops::rms_norm::RmsNorm;
 
+/// How the names of matrices end that choose experts.
+pub(super) const ROUTERS: [&str; 3] = [".mlp.gate", ".mlp.router", ".block_sparse_moe.gate"];
+
 /// Builds layers out of a source.
 pub struct Loader<'a> {
     source: &'a WeightSource,
@@ -36,7 +39,7 @@ impl<'a> Loader<'a> {
         }
         let views: Vec<MatrixView<'_>> = data
             .iter()
-            .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, dtype: stored.dtype, rows: *rows, columns })
+            .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, format: stored.format, rows: *rows, columns })
             .collect();
         let mut biases = bias.then(Vec::new);
         if let Some(all) = &mut biases {
@@ -44,7 +47,12 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(&format!("{name}.bias"), *rows)?);
             }
         }
-        let linear = Linear::new(self.compute, &views, biases)?;
+        // A router is a few rows whose order decides which experts run: rounding it saves nothing and costs the most.
+        let is_router = |(name, _): &(String, usize)| ROUTERS.iter().any(|router| name.ends_with(router));
+        let linear = match parts.iter().any(is_router) {
+            true => Linear::new(&self.compute.unquantized(), &views, biases)?,
+            false => Linear::new(self.compute, &views, biases)?,
+        };
         self.done(&names);
         Ok(linear)
     }
@@ -55,8 +63,8 @@ impl<'a> Loader<'a> {
     /// [`ModelError`] naming the tensor.
     pub fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, ModelError> {
         let name = format!("{name}.weight");
-        let Stored { bytes, dtype } = self.source.tensor(&name, &[rows, columns])?;
-        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, dtype, rows, columns })?;
+        let Stored { bytes, format } = self.source.tensor(&name, &[rows, columns])?;
+        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, format, rows, columns })?;
         self.done(&[name]);
         Ok(embedding)
     }
@@ -71,9 +79,8 @@ impl<'a> Loader<'a> {
 
     /// A vector of full tensor name `name` [width], widened to f32.
     fn vector(&mut self, name: &str, width: usize) -> Result<Vec<f32>, ModelError> {
-        let Stored { bytes, dtype } = self.source.tensor(name, &[width])?;
-        let tensor = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[width], &candle_core::Device::Cpu)?;
-        let values = crate::ops::to_host(&tensor)?;
+        let Stored { bytes, format } = self.source.tensor(name, &[width])?;
+        let values = MatrixView { bytes: &bytes, format, rows: 1, columns: width }.to_f32()?;
         self.done(&[name.to_owned()]);
         Ok(values)
     }

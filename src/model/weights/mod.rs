@@ -15,6 +15,7 @@ use candle_core::DType;
 
 use super::ModelError;
 use super::spec::DecoderSpec;
+use crate::ops::linear::StoredFormat;
 pub use loader::Loader;
 use safetensors::SafetensorsFiles;
 
@@ -28,12 +29,12 @@ enum Store {
     Dummy { seed: u64 },
 }
 
-/// A tensor's elements, row-major and little-endian.
+/// A tensor's elements, row-major.
 pub struct Stored<'a> {
     /// Not necessarily aligned.
     pub bytes: Cow<'a, [u8]>,
-    /// Element type.
-    pub dtype: DType,
+    /// Dense elements, or blocks of a matrix's rows.
+    pub format: StoredFormat,
 }
 
 impl WeightSource {
@@ -55,7 +56,7 @@ impl WeightSource {
         let files = match &self.store {
             Store::Dummy { seed } => {
                 let bytes = Cow::Owned(dummy::bytes(*seed, name, shape));
-                return Ok(Stored { bytes, dtype: DType::BF16 });
+                return Ok(Stored { bytes, format: DType::BF16.into() });
             }
             Store::Safetensors(files) => files,
         };
@@ -65,7 +66,7 @@ impl WeightSource {
             return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
         }
         match entry.dense() {
-            Some(dtype) => Ok(Stored { bytes: Cow::Borrowed(files.bytes(entry)), dtype }),
+            Some(dtype) => Ok(Stored { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() }),
             None => Err(ModelError::WrongType { name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }),
         }
     }
