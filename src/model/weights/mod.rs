@@ -4,6 +4,7 @@
 //! file and packed form never lie in memory together.
 
 mod dummy;
+mod gguf;
 mod loader;
 mod safetensors;
 
@@ -15,6 +16,7 @@ use candle_core::DType;
 
 use super::ModelError;
 use super::spec::DecoderSpec;
+use gguf::GgufFiles;
 use crate::ops::linear::StoredFormat;
 pub use loader::Loader;
 use safetensors::SafetensorsFiles;
@@ -26,6 +28,7 @@ pub struct WeightSource {
 
 enum Store {
     Safetensors(SafetensorsFiles),
+    Gguf(GgufFiles),
     Dummy { seed: u64 },
 }
 
@@ -43,11 +46,14 @@ impl WeightSource {
         Self { store: Store::Dummy { seed } }
     }
 
-    /// Maps the weights files of a model directory and reads their headers.
+    /// Maps the weights files of a model directory, or the GGUF file that `dir` means, and reads their headers.
     ///
     /// # Errors
     /// [`ModelError`] if there are none, one is missing or damaged, or the directory holds only pickle files.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        if let Some(files) = crate::gguf::locate(dir)? {
+            return Ok(Self { store: Store::Gguf(GgufFiles::open(&files)?) });
+        }
         Ok(Self { store: Store::Safetensors(SafetensorsFiles::open(dir)?) })
     }
 
@@ -57,6 +63,14 @@ impl WeightSource {
             Store::Dummy { seed } => {
                 let bytes = Cow::Owned(dummy::bytes(*seed, name, shape));
                 return Ok(Stored { bytes, format: DType::BF16.into() });
+            }
+            Store::Gguf(files) => {
+                let Some(piece) = files.piece(name) else { return Err(self.missing(name, shape)) };
+                if piece.shape != shape {
+                    let (got, want) = (piece.shape.clone(), shape.to_vec());
+                    return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
+                }
+                return files.stored(piece);
             }
             Store::Safetensors(files) => files,
         };
@@ -90,6 +104,7 @@ impl WeightSource {
     fn names(&self) -> Vec<&str> {
         match &self.store {
             Store::Safetensors(files) => files.names().collect(),
+            Store::Gguf(files) => files.names().collect(),
             Store::Dummy { .. } => Vec::new(),
         }
     }
@@ -120,8 +135,10 @@ impl WeightSource {
 
     /// Tells the system that a tensor's pages are not needed any more.
     fn release(&self, name: &str) {
-        if let Store::Safetensors(files) = &self.store {
-            files.release(name);
+        match &self.store {
+            Store::Safetensors(files) => files.release(name),
+            Store::Gguf(files) => files.release(name),
+            Store::Dummy { .. } => {}
         }
     }
 }
