@@ -88,3 +88,71 @@ fn files_of_llama_cpps_converter_agree_with_their_safetensors() {
     let off: Vec<_> = compared.iter().filter(|(_, off)| *off > 1e-4).collect();
     assert!(off.is_empty() && !compared.is_empty(), "{off:?}");
 }
+
+/// Files of the `gguf` package against Transformers with the same rounded weights.
+#[test]
+fn quantised_files_agree_with_transformers() {
+    let expected = super::expected();
+    let models = expected["models"].as_object().unwrap();
+    assert_eq!(models.len(), 2);
+    for model in models.values() {
+        let name = model["file"].as_str().unwrap();
+        let decoder = load(&super::fixture(name));
+        let vocab = decoder.spec().vocab_size;
+        let prompts: Vec<Vec<u32>> = serde_json::from_value(model["prompts"].clone()).unwrap();
+        let wanted: Vec<Vec<f32>> = serde_json::from_value(model["last_logits"].clone()).unwrap();
+        for (ids, want) in prompts.iter().zip(&wanted) {
+            let logits = logits(&decoder, ids);
+            let scale = want.iter().fold(0f32, |best, value| best.max(value.abs()));
+            for (got, want) in logits[logits.len() - vocab..].iter().zip(want) {
+                assert!((got - want).abs() < 1e-4 * scale, "{name}: {got}, want {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_joined_projection_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    for family in ["llama", "qwen2"] {
+        let mut joined = writer::of_safetensors(&fixture(family));
+        for layer in 0..3 {
+            for suffix in ["weight", "bias"] {
+                let part = |name: &str| format!("blk.{layer}.{name}.{suffix}");
+                let parts: Vec<writer::Tensor> = ["attn_q", "attn_k", "attn_v"]
+                    .iter()
+                    .filter_map(|name| joined.tensors.iter().find(|tensor| tensor.name == part(name)).cloned())
+                    .collect();
+                let Some(first) = parts.first() else { continue };
+                let mut dims = first.dims.clone();
+                let last = dims.len() - 1;
+                dims[last] = parts.iter().map(|tensor| tensor.dims[last]).sum();
+                let data = parts.iter().flat_map(|tensor| tensor.data.clone()).collect();
+                joined.tensors.retain(|tensor| !parts.iter().any(|part| part.name == tensor.name));
+                joined.tensors.push(writer::Tensor { name: part("attn_qkv"), dims, kind: 0, data });
+            }
+        }
+        let path = dir.path().join(format!("{family}.gguf"));
+        std::fs::write(&path, joined.bytes()).unwrap();
+        let (from_gguf, from_safetensors) = (load(&path), load(&fixture(family)));
+        let ids = &prompt(from_gguf.spec().vocab_size);
+        assert_eq!(logits(&from_gguf, ids), logits(&from_safetensors, ids), "{family}");
+    }
+}
+
+/// Rows in another order are another model, for families whose rows are put back and for those whose are not.
+#[test]
+fn rows_in_another_order_are_another_model() {
+    let dir = tempfile::tempdir().unwrap();
+    for family in ["llama", "qwen3"] {
+        let mut changed = writer::of_safetensors(&fixture(family));
+        let tensor = changed.tensors.iter_mut().find(|tensor| tensor.name == "blk.0.attn_q.weight").unwrap();
+        let values: Vec<f32> = tensor.data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        tensor.data = writer::pairs(&values, 4).iter().flat_map(|value| value.to_le_bytes()).collect();
+        let path = dir.path().join(format!("{family}.gguf"));
+        std::fs::write(&path, changed.bytes()).unwrap();
+        let (from_gguf, from_safetensors) = (load(&path), load(&fixture(family)));
+        let ids = &prompt(from_gguf.spec().vocab_size);
+        assert_ne!(logits(&from_gguf, ids), logits(&from_safetensors, ids), "{family}");
+    }
+}
