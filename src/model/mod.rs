@@ -27,7 +27,7 @@ use weights::WeightSource;
 pub enum ModelError {
     /// The path is no model directory.
     #[error(
-        "{path} is not a model: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file"
+        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file"
     )]
     NotAModel {
         /// What was given.
