@@ -91,7 +91,9 @@ impl TextModel {
         let gguf_files = gguf::locate(dir).map_err(ModelError::from)?.unwrap_or_default();
         let name = match gguf_files.first() {
             Some(file) => gguf::model_name(file),
-            None => canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned()),
+            None => {
+                canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+            }
         };
         let (name, weights) = match (&options.label, options.weights) {
             (Some(label), _) => (label.clone(), provenance::WeightsKind::EmbeddedDemo),
@@ -178,7 +180,11 @@ fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Resu
 
 /// SHA-256 of the files that decide what the model computes; `weights`: the safetensors too. Of a GGUF model its files, and what
 /// lies beside them and wins over what they say.
-fn hashes(dir: &Path, gguf_files: &[PathBuf], weights: bool) -> Result<std::collections::BTreeMap<String, String>, TextModelError> {
+fn hashes(
+    dir: &Path,
+    gguf_files: &[PathBuf],
+    weights: bool,
+) -> Result<std::collections::BTreeMap<String, String>, TextModelError> {
     use rayon::prelude::*;
     const SMALL: [&str; 6] = [
         "config.json",
@@ -199,10 +205,8 @@ fn hashes(dir: &Path, gguf_files: &[PathBuf], weights: bool) -> Result<std::coll
         }
     };
     let entries = std::fs::read_dir(dir).map_err(|source| ModelError::Io { path: dir.to_owned(), source })?;
-    let names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| is_read(name))
-        .collect();
+    let names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_read(name)).collect();
     let hash = |name: String| {
         let hash = provenance::sha256_file(&dir.join(&name))?;
         Ok((name, hash))

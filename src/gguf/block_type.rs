@@ -91,7 +91,10 @@ impl BlockType {
                     None => format!("tensor `{tensor}` has the unknown element type {id}"),
                 };
                 let what = format!("{what}, want F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1 or Q2_K to Q8_K");
-                return Err(Fault { what, hint: "use a file of the same model in another quantisation, for example Q4_K_M or Q8_0" });
+                return Err(Fault {
+                    what,
+                    hint: "use a file of the same model in another quantisation, for example Q4_K_M or Q8_0",
+                });
             }
         };
         Ok(kind)

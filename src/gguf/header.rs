@@ -1,7 +1,7 @@
 //! The header of one GGUF file: magic, version, metadata, and where each tensor lies.
 //! Layout as ggml's `gguf.md` specifies it, versions 2 and 3. Knows one file; knows nothing of split sets or of meanings.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::block_type::BlockType;
@@ -47,7 +47,8 @@ pub(super) fn parse(bytes: &[u8], file: usize) -> Result<Header, Fault> {
     check_start(bytes, &mut reader)?;
     let num_tensors = reader.count(MIN_TENSOR, "tensors")?;
     let num_entries = reader.count(MIN_ENTRY, "metadata entries")?;
-    let mut metadata = HashMap::with_capacity(num_entries);
+    // Both grow with what is really there: a count that fits the file may still be a lie.
+    let mut metadata = HashMap::new();
     for _ in 0..num_entries {
         let key = reader.name(MAX_KEY, "a metadata key")?;
         let value = Value::read(&mut reader, key)?;
@@ -56,9 +57,8 @@ pub(super) fn parse(bytes: &[u8], file: usize) -> Result<Header, Fault> {
         }
     }
     let alignment = alignment(&metadata)?;
-    // Counted again: the metadata may have eaten the room.
     let mut tensors: Vec<TensorInfo> = Vec::new();
-    let mut names = std::collections::HashSet::new();
+    let mut names = HashSet::new();
     for _ in 0..num_tensors {
         let tensor = read_tensor(&mut reader, file, alignment)?;
         if !names.insert(tensor.name.clone()) {

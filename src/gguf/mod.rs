@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, UncheckedAdvice};
 
 pub use block_type::BlockType;
-pub use error::GgufError;
 use error::Fault;
+pub use error::GgufError;
 pub use header::TensorInfo;
 pub use locate::{locate, model_name};
 use value::Value;
@@ -127,7 +127,11 @@ fn check_part(metadata: &HashMap<String, Value>, index: usize, count: usize) -> 
         return Ok(());
     }
     Err(Fault {
-        what: format!("it says that it is part {} of {parts}, and its name makes it part {} of {count}", part + 1, index + 1),
+        what: format!(
+            "it says that it is part {} of {parts}, and its name makes it part {} of {count}",
+            part + 1,
+            index + 1
+        ),
         hint: "keep the names that the parts were published with, NAME-00001-of-0000N.gguf, and all parts in one folder",
     })
 }

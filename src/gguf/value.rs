@@ -101,7 +101,9 @@ impl Value {
                 let (start, len) = reader.string_range(&what)?;
                 Self::String { start, len }
             }
-            Kind::Array => return Err(Fault::damaged(format!("metadata `{key}` is an array of arrays, want a flat one"))),
+            Kind::Array => {
+                return Err(Fault::damaged(format!("metadata `{key}` is an array of arrays, want a flat one")));
+            }
         })
     }
 

@@ -1,4 +1,4 @@
-//! Decoder-only language models: a Hugging Face directory or a bare shape in, hidden states and logits out.
+//! Decoder-only language models: a Hugging Face directory, a GGUF file or a bare shape in, hidden states and logits out.
 //! Knows configurations, weights and operations; knows nothing of sequences, sampling, text or languages.
 
 pub mod arch;

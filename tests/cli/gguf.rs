@@ -35,7 +35,11 @@ fn a_run_names_its_gguf_files_and_their_hashes() {
         assert_eq!(files.len(), 1, "{files:?}");
         assert_eq!(files[path.file_name().unwrap().to_str().unwrap()], sha256(path));
         let template = fixture_model("llama").join("chat_template.jinja");
-        assert_eq!(record["template_sha256"], sha256(&template), "the template of the file is the one it was made from");
+        assert_eq!(
+            record["template_sha256"],
+            sha256(&template),
+            "the template of the file is the one it was made from"
+        );
     }
     let journal = std::fs::read_to_string(workshop.path("out/journal/candidates.jsonl")).unwrap();
     assert_eq!(journal.lines().count(), 4, "a header and three answers");

@@ -170,11 +170,19 @@ fn llama() -> Writer {
 fn a_configuration_that_cannot_be_is_named_by_its_key() {
     assert!(config_of(&llama()).is_ok());
     for (key, value, says) in [
-        ("general.architecture", Some(Meta::Text("rwkv7".to_owned())), "`general.architecture` is `rwkv7`, want one of llama"),
+        (
+            "general.architecture",
+            Some(Meta::Text("rwkv7".to_owned())),
+            "`general.architecture` is `rwkv7`, want one of llama",
+        ),
         ("general.architecture", None, "`general.architecture` is missing"),
         ("llama.block_count", None, "`llama.block_count` is missing"),
         ("llama.block_count", Some(Meta::U64(1 << 40)), "`llama.block_count` is 1099511627776, want 1 to"),
-        ("llama.block_count", Some(Meta::Text("3".to_owned())), "`llama.block_count` is a string of 1 bytes, want a whole"),
+        (
+            "llama.block_count",
+            Some(Meta::Text("3".to_owned())),
+            "`llama.block_count` is a string of 1 bytes, want a whole",
+        ),
         ("llama.attention.head_count", Some(Meta::U32(0)), "`llama.attention.head_count` is 0"),
         ("llama.attention.head_count", Some(Meta::I32s(vec![4, 2, 4])), "differs from layer to layer"),
         ("llama.attention.value_length", Some(Meta::U32(8)), "`llama.attention.value_length` is 8, want 16"),
@@ -203,7 +211,9 @@ fn tensors_that_do_not_fit_the_configuration_are_named() {
     };
     assert!(check(&|_| ()).is_ok());
     let missing = check(&|writer| writer.tensors.retain(|tensor| tensor.name != "blk.1.attn_k.weight"));
-    assert!(matches!(missing, Err(ModelError::MissingTensor { ref name, .. }) if name == "model.layers.1.self_attn.k_proj.weight"));
+    assert!(
+        matches!(missing, Err(ModelError::MissingTensor { ref name, .. }) if name == "model.layers.1.self_attn.k_proj.weight")
+    );
     let extra = check(&|writer| writer.f32("blk.0.ssm_in.weight", &[4], &[0.0; 4]));
     assert!(matches!(extra, Err(ModelError::ExtraTensors { ref first, .. }) if first == "blk.0.ssm_in.weight"));
     let wrong = check(&|writer| writer.set("llama.feed_forward_length", Meta::U32(97)));

@@ -71,7 +71,10 @@ fn a_models_file_encodes_and_renders_as_its_tokenizer_json() {
         let ends = [published.eos_ids(), &[published.token_id("<|end|>").unwrap()]].concat();
         assert_eq!(tokenizer.eos_ids(), ends);
         for id in 0..published.vocab_size() as u32 {
-            assert_eq!((tokenizer.is_special(id), tokenizer.is_control(id)), (published.is_special(id), published.is_control(id)));
+            assert_eq!(
+                (tokenizer.is_special(id), tokenizer.is_control(id)),
+                (published.is_special(id), published.is_control(id))
+            );
         }
     }
 }

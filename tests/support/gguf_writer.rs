@@ -161,7 +161,8 @@ pub fn of_safetensors(dir: &Path) -> Writer {
     let size = |field: &str| config[field].as_u64().unwrap() as u32;
     let mut writer = Writer::default();
     writer.set("general.architecture", Meta::Text(arch.to_owned()));
-    let head_dim = config["head_dim"].as_u64().map_or(size("hidden_size") / size("num_attention_heads"), |dim| dim as u32);
+    let head_dim =
+        config["head_dim"].as_u64().map_or(size("hidden_size") / size("num_attention_heads"), |dim| dim as u32);
     for (name, value) in [
         ("block_count", size("num_hidden_layers")),
         ("context_length", size("max_position_embeddings")),

@@ -84,10 +84,7 @@ pub(super) const FAMILIES: [Family; 23] = [
     Family { norm_plus_one: true, ..plain("gemma", "gemma") },
     Family { norm_plus_one: true, layer: SANDWICH, ..plain("gemma2", "gemma2") },
     Family { norm_plus_one: true, layer: SANDWICH, ..plain("gemma3", "gemma3_text") },
-    Family {
-        layer: &[("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")],
-        ..plain("phi3", "phi3")
-    },
+    Family { layer: &[("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")], ..plain("phi3", "phi3") },
     plain("command-r", "cohere"),
     plain("cohere2", "cohere2"),
     Family { interleaved: true, only: Only::Experts(false), ..plain("granite", "granite") },

@@ -8,8 +8,8 @@ mod names;
 mod rope;
 
 use crate::gguf::{Gguf, GgufError};
-use family::Only;
 pub(super) use config::fields;
+use family::Only;
 pub(super) use names::{Piece, Source, pieces};
 
 /// The architectures whose families `families` has, for messages.

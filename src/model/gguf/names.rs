@@ -136,7 +136,8 @@ fn in_layer(
     if stem == "attn_qkv" && own.is_none() {
         let widths = [heads.queries, heads.keys, heads.keys].map(|count| count * heads.head_dim);
         if shape.first() != Some(&widths.iter().sum()) {
-            let what = format!("tensor `{}` has shape {shape:?}, want {} rows", tensor.name, widths.iter().sum::<usize>());
+            let what =
+                format!("tensor `{}` has shape {shape:?}, want {} rows", tensor.name, widths.iter().sum::<usize>());
             return Err(gguf.damaged(what));
         }
         let mut first_row = 0;
@@ -159,9 +160,9 @@ fn in_layer(
     };
     // StableLM's norms per head are one tensor here and one each there.
     if let ([count, width], true) = (&shape[..], hf.ends_with("_layernorm") && stem.ends_with("_norm")) {
-        pieces.extend((0..*count).map(|head| {
-            rows(format!("{prefix}.{hf}.norms.{head}.{suffix}"), head, vec![*width], None)
-        }));
+        pieces.extend(
+            (0..*count).map(|head| rows(format!("{prefix}.{hf}.norms.{head}.{suffix}"), head, vec![*width], None)),
+        );
         return Ok(());
     }
     let interleaved = match stem {

@@ -72,7 +72,8 @@ impl GgufFiles {
         let bytes = match heads {
             None => Cow::Borrowed(bytes),
             Some(heads) => Cow::Owned(halves(bytes, rows, row_bytes, heads).ok_or_else(|| {
-                self.gguf.damaged(format!("`{}` has {rows} rows, want an even number for each of {heads} heads", piece.name))
+                self.gguf
+                    .damaged(format!("`{}` has {rows} rows, want an even number for each of {heads} heads", piece.name))
             })?),
         };
         if !plus_one {

@@ -16,8 +16,8 @@ use candle_core::DType;
 
 use super::ModelError;
 use super::spec::DecoderSpec;
-use gguf::GgufFiles;
 use crate::ops::linear::StoredFormat;
+use gguf::GgufFiles;
 pub use loader::Loader;
 use safetensors::SafetensorsFiles;
 

@@ -5,6 +5,8 @@
 mod pieces;
 mod pre;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value as Json, json};
 
 use super::PromptError;
@@ -98,7 +100,7 @@ fn tokens(gguf: &Gguf) -> Result<Vec<Token>, GgufError> {
     };
     let kinds = list("tokenizer.ggml.token_type")?;
     let scores = list("tokenizer.ggml.scores")?;
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let mut tokens = Vec::with_capacity(texts.len());
     for (id, text) in texts.iter().enumerate() {
         if !seen.insert(*text) {
@@ -154,7 +156,9 @@ fn byte_level(gguf: &Gguf, tokens: &[Token]) -> Result<Parts, GgufError> {
         let first = merge.chars().next().map_or(0, char::len_utf8);
         let at = merge.char_indices().find(|(at, c)| *at >= first && *c == ' ').map(|(at, _)| at);
         let Some((left, right)) = at.and_then(|at| Some((merge.get(..at)?, merge.get(at + 1..)?))) else {
-            return Err(gguf.damaged(format!("metadata `{MERGES}` holds {merge:?}, want two tokens and a space between")));
+            return Err(
+                gguf.damaged(format!("metadata `{MERGES}` holds {merge:?}, want two tokens and a space between"))
+            );
         };
         merges.push([left, right]);
     }

@@ -90,9 +90,7 @@ impl Pre {
     }
 
     pub(super) fn pre_tokenizer(&self) -> Json {
-        let cut = |expression: &&str| {
-            json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false})
-        };
+        let cut = |expression: &&str| json!({"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": false});
         let mut steps: Vec<Json> = self.splits.iter().map(cut).collect();
         steps.push(
             json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": self.gpt2}),
