@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::arguments::EngineArgs;
+use super::settings;
 use crate::bench::engine::{self, Workload};
 use crate::generate::Ending;
 use crate::model::LoadOptions;
@@ -50,6 +51,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<Ending> {
         weights: args.engine.weights(args.seed),
         max_len: args.engine.max_len(),
     };
+    if let Some(line) = settings::quantize_note(&args.model, &load.compute)? {
+        writeln!(std::io::stderr(), "{line}")?;
+    }
     let workload = Workload {
         sequences: args.sequences,
         prompt_len: args.prompt_len,

@@ -50,6 +50,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
     let template = args.chat_template.as_deref();
     let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, date, template)?;
+    model.say_note(&args.output);
     model.require_template()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     loaded.lock.judge = Some(model.record.clone());

@@ -133,9 +133,13 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
     let seed = args.sampling.seed;
-    let find =
-        |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.dialogue.chat_template.as_deref());
+    let template = args.dialogue.chat_template.as_deref();
+    let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, template);
     let (generator, judge) = (find(generator)?, find(judge)?);
+    generator.say_note(&args.output);
+    if judge.dir != generator.dir {
+        judge.say_note(&args.output);
+    }
     generator.require_template()?;
     judge.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;

@@ -111,6 +111,14 @@ pub enum ModelError {
         /// In the file.
         dtype: String,
     },
+    /// A part of a quantised matrix does not fit the method that config.json names.
+    #[error("tensor `{name}`: {what}\nhint: config.json and the weights are of different models, or of a newer format")]
+    Quantised {
+        /// The part.
+        name: String,
+        /// Got and expected.
+        what: String,
+    },
     /// The files hold tensors that the configuration has no use for.
     #[error(
         "{count} tensors are in the weights but not in the model, for example `{first}`\nhint: config.json and the weights are of different models"
@@ -159,11 +167,23 @@ pub struct LoadOptions {
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
 pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError> {
-    let spec = arch::spec(&HfConfig::read(dir)?)?;
+    let config = HfConfig::read(dir)?;
+    let spec = arch::spec(&config)?;
     if weights == WeightsKind::Files {
-        WeightSource::open(dir)?.check(&spec)?;
+        WeightSource::open(dir, &config)?.check(&spec)?;
     }
     Ok(spec)
+}
+
+/// What rounding the matrices of the model in `dir` as `compute` says cannot do as asked, in words; `None` if all fit.
+///
+/// # Errors
+/// [`ModelError`] if the configuration cannot be read.
+pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, ModelError> {
+    match compute.quantize {
+        None => Ok(None),
+        Some(_) => Ok(weights::quantize_note(&arch::spec(&HfConfig::read(dir)?)?, compute)),
+    }
 }
 
 /// Loads the model of directory or GGUF file `dir`.
@@ -175,7 +195,7 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
     let spec = arch::spec(&config)?;
     let source = match options.weights {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
-        WeightsKind::Files => WeightSource::open(dir)?,
+        WeightsKind::Files => WeightSource::open(dir, &config)?,
     };
     let max_len = spec.max_len(options.max_len);
     Decoder::new(&options.compute, spec, max_len, &source)

@@ -14,24 +14,27 @@ use tempfile::TempDir;
 use super::{assert_says, fixture, load, logits, refusal};
 
 #[derive(Clone)]
-struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub(super) struct Stored {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
 }
 
 type Tensors = BTreeMap<String, Stored>;
 
 /// A model in memory, to change before it is written.
 #[derive(Clone)]
-struct Model {
-    config: Value,
-    tensors: Tensors,
+pub(super) struct Model {
+    pub(super) config: Value,
+    pub(super) tensors: Tensors,
 }
 
 impl Model {
-    fn read(family: &str) -> Self {
-        let dir = fixture(family);
+    pub(super) fn read(family: &str) -> Self {
+        Self::read_dir(&fixture(family))
+    }
+
+    pub(super) fn read_dir(dir: &Path) -> Self {
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter();
         let stored = |view: &TensorView<'_>| Stored {
@@ -43,7 +46,27 @@ impl Model {
         Self { config, tensors: tensors.map(|(name, view)| (name, stored(&view))).collect() }
     }
 
-    fn write(&self) -> TempDir {
+    /// Without tensors.
+    pub(super) fn new(config: Value) -> Self {
+        Self { config, tensors: Tensors::new() }
+    }
+
+    /// Adds a tensor of f32.
+    pub(super) fn insert(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.tensors.insert(name.to_owned(), Stored { dtype: Dtype::F32, shape: shape.to_vec(), bytes });
+    }
+
+    /// Every tensor's elements, changed with name and shape at hand.
+    pub(super) fn change(&mut self, to_values: impl Fn(&str, &[usize], Vec<f32>) -> Vec<f32>) {
+        for (name, tensor) in &mut self.tensors {
+            let values = tensor.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let values = to_values(name, &tensor.shape, values);
+            tensor.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        }
+    }
+
+    pub(super) fn write(&self) -> TempDir {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("config.json"), self.config.to_string()).unwrap();
         fs::write(temp.path().join("model.safetensors"), serialise(self.tensors.iter())).unwrap();

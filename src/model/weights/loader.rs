@@ -1,14 +1,16 @@
 //! Builds layers out of a weight source.
 //! Knows how matrices are stacked and which vectors belong to them; knows nothing of files or of a layer's place in a model.
 
-use super::{ModelError, Stored, WeightSource};
-use crate::ops::Compute;
-use crate::ops::embedding::Embedding;
-use crate::ops::linear::{Linear, MatrixView};
-use crate::ops::rms_norm::RmsNorm;
+use candle_core::quantized::GgmlDType;
 
-/// How the names of matrices end that choose experts.
-pub(super) const ROUTERS: [&str; 3] = [".mlp.gate", ".mlp.router", ".block_sparse_moe.gate"];
+use super::{ModelError, Stored, WeightSource};
+use crate::model::spec::DecoderSpec;
+use crate::model::tensors::tensors;
+use crate::ops::Compute;
+use crate::ops::blocks::fitting;
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::{Linear, MatrixView, StoredFormat};
+use crate::ops::rms_norm::RmsNorm;
 
 /// Builds layers out of a source.
 pub struct Loader<'a> {
@@ -47,9 +49,7 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(&format!("{name}.bias"), *rows)?);
             }
         }
-        // A router is a few rows whose order decides which experts run: rounding it saves nothing and costs the most.
-        let is_router = |(name, _): &(String, usize)| ROUTERS.iter().any(|router| name.ends_with(router));
-        let linear = match parts.iter().any(is_router) {
+        let linear = match parts.iter().any(|(name, _)| is_router(name)) {
             true => Linear::new(&self.compute.unquantized(), &views, biases)?,
             false => Linear::new(self.compute, &views, biases)?,
         };
@@ -88,4 +88,35 @@ impl<'a> Loader<'a> {
     fn done(&self, names: &[String]) {
         names.iter().for_each(|name| self.source.release(name));
     }
+}
+
+/// Which matrices of `spec` do not take the blocks that `compute` rounds to, in words; `None` if all do.
+pub fn quantize_note(spec: &DecoderSpec, compute: &Compute) -> Option<String> {
+    let asked = compute.quantize?;
+    let tensors = tensors(spec);
+    let matrices =
+        tensors.iter().filter(|(name, shape)| shape.len() > 1 && !is_router(name.trim_end_matches(".weight")));
+    let row_lengths: Vec<usize> = matrices.filter_map(|(_, shape)| shape.last().copied()).collect();
+    let kept = |format: Option<GgmlDType>| {
+        row_lengths.iter().copied().filter(|&columns| fitting(asked, columns) == format).collect::<Vec<_>>()
+    };
+    let (name, total) = (StoredFormat::from(asked).name(), row_lengths.len());
+    let mut parts = Vec::new();
+    let mut say = |rows: Vec<usize>, format: String| {
+        if let Some(&example) = rows.first() {
+            parts.push(format!("{} of {total} matrices stay in {format} (rows of {example})", rows.len()));
+        }
+    };
+    if asked != GgmlDType::Q8_0 {
+        say(kept(Some(GgmlDType::Q8_0)), StoredFormat::from(GgmlDType::Q8_0).name());
+    }
+    say(kept(None), compute.unquantized().weight_format());
+    let block = asked.block_size();
+    (!parts.is_empty()).then(|| format!("{name} takes rows of whole blocks of {block}: {}", parts.join(", ")))
+}
+
+/// Whether the matrix of this name chooses experts. Its few rows decide which weights are used at all: rounding it saves nothing
+/// and costs the most.
+fn is_router(name: &str) -> bool {
+    ["mlp.gate", "mlp.router", "block_sparse_moe.gate"].iter().any(|router| name.ends_with(router))
 }

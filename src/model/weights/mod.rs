@@ -6,7 +6,9 @@
 mod dummy;
 mod gguf;
 mod loader;
+mod quantised;
 mod safetensors;
+mod unpack;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -14,12 +16,14 @@ use std::path::Path;
 
 use candle_core::DType;
 
-use super::ModelError;
 use super::spec::DecoderSpec;
+use super::{HfConfig, ModelError};
+use crate::model::gguf::Piece;
 use crate::ops::linear::StoredFormat;
 use gguf::GgufFiles;
-pub use loader::Loader;
-use safetensors::SafetensorsFiles;
+pub use loader::{Loader, quantize_note};
+use quantised::{Plan, Quantised};
+use safetensors::{Entry, SafetensorsFiles};
 
 /// Tensors by Hugging Face's names.
 pub struct WeightSource {
@@ -27,9 +31,17 @@ pub struct WeightSource {
 }
 
 enum Store {
-    Safetensors(SafetensorsFiles),
+    Safetensors(SafetensorsFiles, Option<Quantised>),
     Gguf(GgufFiles),
     Dummy { seed: u64 },
+}
+
+/// Where a tensor lies in safetensors files.
+enum Found<'a> {
+    /// Its elements as they are.
+    Dense(&'a Entry, DType),
+    /// Codes to be widened.
+    Quantised(Plan<'a>),
 }
 
 /// A tensor's elements, row-major.
@@ -46,41 +58,68 @@ impl WeightSource {
         Self { store: Store::Dummy { seed } }
     }
 
-    /// Maps the weights files of a model directory, or the GGUF file that `dir` means, and reads their headers.
+    /// Maps the weights files of a model directory, or the GGUF file that `dir` means, and reads their headers. `config` says whether and how they are quantised.
     ///
     /// # Errors
-    /// [`ModelError`] if there are none, one is missing or damaged, or the directory holds only pickle files.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+    /// [`ModelError`] if there are none, one is missing or damaged, the directory holds only pickle files, or the quantisation is
+    /// none that can be read.
+    pub fn open(dir: &Path, config: &HfConfig) -> Result<Self, ModelError> {
         if let Some(files) = crate::gguf::locate(dir)? {
             return Ok(Self { store: Store::Gguf(GgufFiles::open(&files)?) });
         }
-        Ok(Self { store: Store::Safetensors(SafetensorsFiles::open(dir)?) })
+        let quantised = Quantised::of(config)?;
+        Ok(Self { store: Store::Safetensors(SafetensorsFiles::open(dir)?, quantised) })
     }
 
     /// Tensor `name`, which must have `shape`.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>, ModelError> {
-        let files = match &self.store {
+        match &self.store {
             Store::Dummy { seed } => {
                 let bytes = Cow::Owned(dummy::bytes(*seed, name, shape));
-                return Ok(Stored { bytes, format: DType::BF16.into() });
+                Ok(Stored { bytes, format: DType::BF16.into() })
             }
-            Store::Gguf(files) => {
-                let Some(piece) = files.piece(name) else { return Err(self.missing(name, shape)) };
-                if piece.shape != shape {
-                    let (got, want) = (piece.shape.clone(), shape.to_vec());
-                    return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
+            Store::Gguf(files) => files.stored(self.find_piece(files, name, shape)?),
+            Store::Safetensors(files, quantised) => match self.find(files, quantised.as_ref(), name, shape)? {
+                Found::Dense(entry, dtype) => {
+                    Ok(Stored { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() })
                 }
-                return files.stored(piece);
+                Found::Quantised(plan) => plan.read(files),
+            },
+        }
+    }
+
+    /// Tensor `name` of a GGUF file, by the header alone.
+    fn find_piece<'a>(&self, files: &'a GgufFiles, name: &str, shape: &[usize]) -> Result<&'a Piece, ModelError> {
+        let Some(piece) = files.piece(name) else { return Err(self.missing(name, shape)) };
+        match piece.shape == shape {
+            true => Ok(piece),
+            false => {
+                let (got, want) = (piece.shape.clone(), shape.to_vec());
+                Err(ModelError::WrongShape { name: name.to_owned(), got, want })
             }
-            Store::Safetensors(files) => files,
-        };
+        }
+    }
+
+    /// Where tensor `name` lies in safetensors files, by the headers alone.
+    fn find<'a>(
+        &self,
+        files: &'a SafetensorsFiles,
+        quantised: Option<&Quantised>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Found<'a>, ModelError> {
+        if let Some(quantised) = quantised
+            && let Some(plan) = quantised.plan(files, name, shape)?
+        {
+            return Ok(Found::Quantised(plan));
+        }
         let Some(entry) = files.entry(name) else { return Err(self.missing(name, shape)) };
         if entry.shape != shape {
             let (got, want) = (entry.shape.clone(), shape.to_vec());
             return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
         }
         match entry.dense() {
-            Some(dtype) => Ok(Stored { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() }),
+            Some(dtype) => Ok(Found::Dense(entry, dtype)),
             None => Err(ModelError::WrongType { name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }),
         }
     }
@@ -103,7 +142,7 @@ impl WeightSource {
     /// Every name in the files; none for random weights.
     fn names(&self) -> Vec<&str> {
         match &self.store {
-            Store::Safetensors(files) => files.names().collect(),
+            Store::Safetensors(files, _) => files.names().collect(),
             Store::Gguf(files) => files.names().collect(),
             Store::Dummy { .. } => Vec::new(),
         }
@@ -115,18 +154,30 @@ impl WeightSource {
     /// # Errors
     /// [`ModelError`] naming the tensor that is missing, extra, wrongly shaped or of an unsupported type.
     pub fn check(&self, spec: &DecoderSpec) -> Result<(), ModelError> {
-        if matches!(self.store, Store::Dummy { .. }) {
-            return Ok(());
+        let mut wanted = HashSet::new();
+        for (name, shape) in super::tensors::tensors(spec) {
+            match &self.store {
+                Store::Dummy { .. } => return Ok(()),
+                Store::Gguf(files) => {
+                    self.find_piece(files, &name, &shape)?;
+                }
+                Store::Safetensors(files, quantised) => {
+                    if let Found::Quantised(_) = self.find(files, quantised.as_ref(), &name, &shape)? {
+                        wanted.extend(Quantised::parts(&name));
+                    }
+                }
+            }
+            wanted.insert(name);
         }
-        let wanted = super::tensors::tensors(spec);
-        for (name, shape) in &wanted {
-            self.tensor(name, shape)?;
-        }
-        let wanted: HashSet<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-        let harmless =
-            |name: &str| name.ends_with("rotary_emb.inv_freq") || (spec.tied_head && name == "lm_head.weight");
+        let is_unused = |name: &str| match &self.store {
+            Store::Safetensors(_, Some(quantised)) => quantised.is_unused(name),
+            _ => false,
+        };
+        let harmless = |name: &str| {
+            name.ends_with("rotary_emb.inv_freq") || (spec.tied_head && name.starts_with("lm_head.")) || is_unused(name)
+        };
         let extra: BTreeSet<&str> =
-            self.names().into_iter().filter(|name| !wanted.contains(name) && !harmless(name)).collect();
+            self.names().into_iter().filter(|&name| !wanted.contains(name) && !harmless(name)).collect();
         match extra.first() {
             None => Ok(()),
             Some(first) => Err(ModelError::ExtraTensors { first: (*first).to_owned(), count: extra.len() }),
@@ -136,7 +187,12 @@ impl WeightSource {
     /// Tells the system that a tensor's pages are not needed any more.
     fn release(&self, name: &str) {
         match &self.store {
-            Store::Safetensors(files) => files.release(name),
+            Store::Safetensors(files, quantised) => {
+                files.release(name);
+                if quantised.is_some() {
+                    Quantised::parts(name).for_each(|part| files.release(&part));
+                }
+            }
             Store::Gguf(files) => files.release(name),
             Store::Dummy { .. } => {}
         }
