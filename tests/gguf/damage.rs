@@ -144,7 +144,7 @@ fn bad_tensors_are_named() {
     assert_refused(&small().bytes_with_offsets(&[0, 68]), "`two` is at offset 68, want a multiple of the alignment 32");
     let overlapping = [small().bytes_with_offsets(&[0, 32]), vec![0; 64]].concat();
     assert_refused(&overlapping, "tensors `one` and `two` overlap");
-    assert_refused(&small().bytes_with_offsets(&[0, u64::MAX - 31]), "which no file reaches");
+    assert_refused(&small().bytes_with_offsets(&[0, u64::MAX - 31]), "`two` needs a file of more bytes than can be");
     assert_refused(&small().bytes_with_offsets(&[0, 1 << 50]), "cut short: tensor `two`");
 }
 
