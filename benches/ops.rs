@@ -9,13 +9,13 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 use pairwright::bench::machine::{self, MachineCeilings};
-use pairwright::ops::activation::{Activation, GatedActivation};
+use pairwright::ops::activation::{Activation, ActivationRows};
 use pairwright::ops::attention::Attention;
 use pairwright::ops::embedding::Embedding;
 use pairwright::ops::linear::{Linear, MatrixView};
+use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
-use pairwright::ops::rms_norm::RmsNorm;
-use pairwright::ops::rotary::{Rotary, RotaryTable};
+use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
 /// Seconds given to one case.
@@ -195,7 +195,7 @@ struct Layer {
 impl Layer {
     fn new(compute: &Compute, batch: usize, context: usize) -> Result<Self> {
         let speeds: Vec<f32> = (0..32).map(|i| 10_000f32.powf(-f32::from(i as u8) / 32.0)).collect();
-        let rotary = Rotary::new(compute, RotaryTable::new(&speeds, 1.0, context), GEOMETRY, None, None);
+        let rotary = Rotary::new(compute, RotaryTable::new(&speeds, 1.0, context), GEOMETRY, HeadNorms::none());
         let attention = Attention::new(compute, GEOMETRY, 0.125, None);
         let cache = KvLayer::new(compute, GEOMETRY, batch * context.div_ceil(BLOCK), BLOCK)?;
         cache.write(&matrix(batch * context, GEOMETRY.qkv_width())?, &rotary, &paged_batch(batch, context, context))?;
@@ -252,14 +252,14 @@ fn rows(bench: &Bench) -> Outcome {
     let (native, portable) = (Compute::cpu(), Compute::cpu().portable());
     for tokens in [32, 512] {
         let (x, width) = (matrix(tokens, 2048)?, 2048);
-        let norm = |compute: &Compute| RmsNorm::new(compute, numbers(width), 1e-6);
+        let norm = |compute: &Compute| Norm::rms(compute, numbers(width), 1e-6);
         let (one, other) = (norm(&native), norm(&portable));
         let work = Work::Bytes(2 * tokens * width * 4);
         let shape = format!("T={tokens} width={width}");
-        bench.case("rms_norm", &shape, work, 1e-5, &|| one.forward(&x), &|| other.forward(&x))?;
+        bench.case("norm", &shape, work, 1e-5, &|| one.forward(&x), &|| other.forward(&x))?;
 
         let (x, width) = (matrix(tokens, 16384)?, 8192);
-        let gated = |compute: &Compute| GatedActivation::new(compute, Activation::Silu);
+        let gated = |compute: &Compute| ActivationRows::gated(compute, Activation::Silu);
         let (one, other) = (gated(&native), gated(&portable));
         let work = Work::Bytes(3 * tokens * width * 4);
         let shape = format!("T={tokens} width={width}");

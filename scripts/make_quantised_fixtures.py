@@ -1,9 +1,9 @@
-"""Builds tests/fixtures/quantised/: one tiny llama in every published quantised format that Pairwright reads.
+"""Builds tests/fixtures/quantised/: one tiny llama in every published quantised format that Pairwright reads, and a gpt_oss.
 
 Run with a Python that has torch, transformers 5.x, safetensors and compressed-tensors: `python scripts/make_quantised_fixtures.py`.
 Offline. Each folder has config.json, model.safetensors, and logits.json: what Transformers computes with the dequantised
 weights. Who dequantises is somebody else than Pairwright: compressed-tensors for its own formats, for AWQ and for block-wise
-fp8; torch's 8-bit floats for the others. GPTQ is packed here from integers, as AutoGPTQ documents it, and its dequantised weights
+fp8; Transformers for mxfp4; torch's 8-bit floats for the others. GPTQ is packed here from integers, as AutoGPTQ documents it, and its dequantised weights
 are computed from these integers before they are packed.
 """
 
@@ -18,7 +18,8 @@ from compressed_tensors.entrypoints.convert.converters.autoawq import AutoAWQCon
 from compressed_tensors.entrypoints.convert.converters.fp8block_dequantizer import FP8BlockDequantizer
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "quantised"
 CONFIG = {"vocab_size": 64, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 4,
@@ -167,7 +168,6 @@ FORMATS = {
     "fp8": ({"quant_method": "fp8", "activation_scheme": "static"}, fp8(torch.float8_e4m3fn, False, True)),
     "fp8-e5m2": ({"quant_method": "fp8", "activation_scheme": "dynamic"}, fp8(torch.float8_e5m2, True, False)),
     "fp8-blocks": ({"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [40, 40]}, fp8_blocks),
-    "fbgemm": ({"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0}, fp8(torch.float8_e4m3fn, True, False)),
     "awq": ({"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}, awq),
     "gptq": ({"quant_method": "gptq", "bits": 4, "group_size": GROUP, "sym": True, "desc_act": True},
              gptq(4, True, True, 1)),
@@ -182,6 +182,43 @@ FORMATS = {
     "int8": (settings_of("int-quantized", **INT8_ZERO), compressed(NaiveQuantizationCompressor, **INT8_ZERO)),
     "float8": (settings_of("float-quantized", **FLOAT8), compressed(NaiveQuantizationCompressor, **FLOAT8)),
 }
+
+
+def write(folder, config, tensors, model):
+    """One fixture; `model` has the dequantised weights. Returns its size in bytes."""
+    with torch.no_grad():
+        logits = model(torch.tensor([IDS])).logits[0]
+    out = OUT / folder
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    save_file(tensors, out / "model.safetensors")
+    rows = [[float(f"{value:.6g}") for value in row] for row in logits.tolist()]
+    (out / "logits.json").write_text(json.dumps({"ids": IDS, "logits": rows}, separators=(",", ":")) + "\n")
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"{folder}: {size} bytes")
+    return size
+
+
+def mxfp4():
+    """A tiny gpt_oss with random MXFP4 experts, which Transformers dequantises."""
+    config = GptOssConfig(vocab_size=64, hidden_size=64, intermediate_size=32, num_hidden_layers=1, num_attention_heads=4,
+                          num_key_value_heads=2, head_dim=16, num_local_experts=4, num_experts_per_tok=2,
+                          max_position_embeddings=128, sliding_window=16, tie_word_embeddings=False)
+    model = GptOssForCausalLM(config).eval().float()
+    state = {name: (torch.randn_like(weight) * 0.3 + ("norm" in name)).half() for name, weight in model.named_parameters()}
+    tensors = {}
+    for name, weight in state.items():
+        if weight.dim() < 3:
+            tensors[name] = weight
+            continue
+        experts, columns, rows = weight.shape
+        blocks = torch.randint(0, 256, (experts, rows, columns // 32, 16), dtype=torch.uint8)
+        scales = torch.randint(120, 126, (experts, rows, columns // 32), dtype=torch.uint8)
+        tensors.update({f"{name}_blocks": blocks, f"{name}_scales": scales})
+        state[name] = convert_moe_packed_tensors(blocks, scales)
+    model.load_state_dict({name: weight.float() for name, weight in state.items()})
+    settings = {**json.loads(config.to_json_string(use_diff=False)), "quantization_config": {"quant_method": "mxfp4"}}
+    return write("mxfp4", settings, tensors, model)
 
 
 def main():
@@ -205,18 +242,8 @@ def main():
             error = (dense[name] - original[name]).norm() / original[name].norm()
             assert 0 < error < 0.2, (folder, name, error)
         model.load_state_dict(dense, strict=False)
-        with torch.no_grad():
-            logits = model(torch.tensor([IDS])).logits[0]
-        out = OUT / folder
-        out.mkdir(parents=True, exist_ok=True)
-        text = {"model_type": "llama", **CONFIG, "quantization_config": settings}
-        (out / "config.json").write_text(json.dumps(text, indent=1) + "\n")
-        save_file(tensors, out / "model.safetensors")
-        rows = [[float(f"{value:.6g}") for value in row] for row in logits.tolist()]
-        (out / "logits.json").write_text(json.dumps({"ids": IDS, "logits": rows}, separators=(",", ":")) + "\n")
-        size = sum(path.stat().st_size for path in out.iterdir())
-        total += size
-        print(f"{folder}: {size} bytes, error {error:.4f}")
+        total += write(folder, {"model_type": "llama", **CONFIG, "quantization_config": settings}, tensors, model)
+    total += mxfp4()
     print(f"{total} bytes in all")
 
 

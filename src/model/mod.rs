@@ -6,6 +6,7 @@ pub mod attention;
 pub mod config;
 pub mod decoder;
 mod gguf;
+mod layer;
 pub mod mlp;
 pub mod rope;
 pub mod spec;
@@ -20,6 +21,7 @@ pub use spec::DecoderSpec;
 
 use crate::gguf::GgufError;
 use crate::ops::Compute;
+use spec::Head;
 use weights::WeightSource;
 
 /// Why a model cannot be loaded or run.
@@ -52,8 +54,10 @@ pub enum ModelError {
         what: String,
     },
     /// The family is not one of ours.
-    #[error("config.json: model_type `{model_type}` is not supported{closest}\nhint: supported families: {supported}")]
+    #[error("config.json: {field} `{model_type}` is not supported{closest}\nhint: supported families: {supported}")]
     UnknownFamily {
+        /// The field that decided.
+        field: &'static str,
         /// What the file says.
         model_type: String,
         /// " (did you mean …?)" or nothing.
@@ -167,11 +171,8 @@ pub struct LoadOptions {
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
 pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError> {
-    let config = HfConfig::read(dir)?;
-    let spec = arch::spec(&config)?;
-    if weights == WeightsKind::Files {
-        WeightSource::open(dir, &config)?.check(&spec)?;
-    }
+    let (spec, source) = open(dir, weights)?;
+    source.check(&spec)?;
     Ok(spec)
 }
 
@@ -191,12 +192,21 @@ pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, Mo
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
 pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
+    let (spec, source) = open(dir, options.weights)?;
+    let max_len = spec.max_len(options.max_len);
+    Decoder::new(&options.compute, spec, max_len, &source)
+}
+
+fn open(dir: &Path, weights: WeightsKind) -> Result<(DecoderSpec, WeightSource), ModelError> {
     let config = HfConfig::read(dir)?;
-    let spec = arch::spec(&config)?;
-    let source = match options.weights {
+    let mut spec = arch::spec(&config)?;
+    let source = match weights {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
         WeightsKind::Files => WeightSource::open(dir, &config)?,
     };
-    let max_len = spec.max_len(options.max_len);
-    Decoder::new(&options.compute, spec, max_len, &source)
+    // A larger model's configuration does not tell reliably whether its text part has a head of its own.
+    if spec.head == Head::Tied && source.is_part() && source.has_head() {
+        spec.head = Head::Own;
+    }
+    Ok((spec, source))
 }

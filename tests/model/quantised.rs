@@ -16,7 +16,7 @@ const FORMATS: [&str; 13] = [
     "fp8",
     "fp8-e5m2",
     "fp8-blocks",
-    "fbgemm",
+    "mxfp4",
     "awq",
     "gptq",
     "gptq-v2",
@@ -73,6 +73,10 @@ fn logits_are_those_of_the_dequantised_weights() {
         let error = distance(&logits(&dir, &rounded, &ids), &want);
         assert!(error < 0.05, "{format} in q8_0: {error}");
     }
+    // Facebook's form of fp8 has one scale per row under another name of the method.
+    let dir = Damaged::of("fp8-e5m2").setting("quant_method", json!("fbgemm_fp8")).0.write();
+    let (ids, want) = expected("fp8-e5m2");
+    assert!(distance(&logits(dir.path(), &Compute::cpu(), &ids), &want) < 1e-4);
 }
 
 /// A fixture to spoil.
@@ -101,7 +105,7 @@ impl Damaged {
     /// By the headers already, and again on loading, in the same words.
     fn refused(&self, said: &[&str]) -> ModelError {
         let dir = self.0.write();
-        let error = model::check(dir.path(), WeightsKind::Files).err().expect("it was meant to be refused");
+        let error = model::check(dir.path(), WeightsKind::Files).expect_err("it was meant to be refused");
         assert_says(&error, said);
         assert_eq!(super::refusal(dir.path()).to_string(), error.to_string());
         error
@@ -187,9 +191,13 @@ fn parts_that_do_not_fit_are_named() {
     reshape("gptq", "qweight", &[0, 64], &["0 bits per element"]);
     reshape("gptq", "g_idx", &[95], &["[95], want [96]"]);
     reshape("pack-int4", "weight_packed", &[64, 13], &["13 words for a row of 96 elements"]);
-    reshape("pack-int4", "weight_packed", &[64, 24], &["weight_packed"]);
     reshape("pack-int4", "weight_zero_point", &[7, 3], &["[7, 3], want [8, 3]"]);
     reshape("int8", "weight_scale", &[64, 97], &["[64, 97]"]);
+    let experts = "model.layers.0.mlp.experts.down_proj";
+    Damaged::of("mxfp4").without(&format!("{experts}_scales")).refused(&[experts, "_scales", "is missing"]);
+    Damaged::of("mxfp4").without(&format!("{experts}_blocks")).refused(&[experts, "is missing"]);
+    let spoil = |tensor: &mut super::weights::Stored| tensor.shape = vec![4, 32, 2, 16];
+    Damaged::of("mxfp4").change(&format!("{experts}_blocks"), spoil).refused(&["_blocks", "[4, 32, 2, 16]"]);
 
     let retype = |format: &str, part: &str, dtype: Dtype, said: &str| {
         let name = format!("{DOWN}.{part}");

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 
-use super::Stored;
+use super::Elements;
 use crate::gguf::{BlockType, Gguf};
 use crate::model::ModelError;
 use crate::model::gguf::{Piece, Source, pieces};
@@ -50,11 +50,11 @@ impl GgufFiles {
     ///
     /// # Errors
     /// If the file's shapes contradict each other.
-    pub fn stored(&self, piece: &Piece) -> Result<Stored<'_>, ModelError> {
+    pub fn stored(&self, piece: &Piece) -> Result<Elements<'_>, ModelError> {
         let (index, first_row, heads, plus_one) = match &piece.source {
             Source::Values(values) => {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                return Ok(Stored { bytes: Cow::Owned(bytes), format: DType::F32.into() });
+                return Ok(Elements { bytes: Cow::Owned(bytes), format: DType::F32.into() });
             }
             Source::Rows { tensor, first_row, interleaved_heads, plus_one } => {
                 (*tensor, *first_row, *interleaved_heads, *plus_one)
@@ -77,12 +77,12 @@ impl GgufFiles {
             })?),
         };
         if !plus_one {
-            return Ok(Stored { bytes, format });
+            return Ok(Elements { bytes, format });
         }
         let mut values = MatrixView { bytes: &bytes, format, rows: 1, columns: elements }.to_f32()?;
         values.iter_mut().for_each(|value| *value -= 1.0);
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Ok(Stored { bytes: Cow::Owned(bytes), format: DType::F32.into() })
+        Ok(Elements { bytes: Cow::Owned(bytes), format: DType::F32.into() })
     }
 
     /// Tells the system that a tensor's pages are not needed any more.

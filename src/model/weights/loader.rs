@@ -1,16 +1,16 @@
 //! Builds layers out of a weight source.
-//! Knows how matrices are stacked and which vectors belong to them; knows nothing of files or of a layer's place in a model.
+//! Knows how stored matrices are cut, turned and stacked; knows nothing of files or of a layer's place in a model.
 
-use candle_core::quantized::GgmlDType;
+use std::borrow::Cow;
 
-use super::{ModelError, Stored, WeightSource};
-use crate::model::spec::DecoderSpec;
-use crate::model::tensors::tensors;
+use super::rounding::stays_dense;
+use super::{Elements, ModelError, WeightSource};
+use crate::model::spec::NormSpec;
+use crate::model::tensors::{self, Matrix, Pairs, Stored};
 use crate::ops::Compute;
-use crate::ops::blocks::fitting;
 use crate::ops::embedding::Embedding;
-use crate::ops::linear::{Linear, MatrixView, StoredFormat};
-use crate::ops::rms_norm::RmsNorm;
+use crate::ops::linear::{Linear, MatrixView};
+use crate::ops::norm::{Norm, NormKind};
 
 /// Builds layers out of a source.
 pub struct Loader<'a> {
@@ -29,94 +29,116 @@ impl<'a> Loader<'a> {
         self.compute
     }
 
-    /// The matrices `{name}.weight` [rows, columns] stacked by rows, with their biases if `bias`.
+    /// A matrix of a layer.
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
-    pub fn linear(&mut self, parts: &[(String, usize)], columns: usize, bias: bool) -> Result<Linear, ModelError> {
-        let names: Vec<String> = parts.iter().map(|(name, _)| format!("{name}.weight")).collect();
-        let mut data = Vec::with_capacity(parts.len());
-        for (name, (_, rows)) in names.iter().zip(parts) {
-            data.push((self.source.tensor(name, &[*rows, columns])?, *rows));
+    pub fn linear(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
+        let mut data = Vec::with_capacity(matrix.parts.len());
+        for (part, rows) in &matrix.parts {
+            data.push((self.rows(part, *rows, matrix.columns)?, *rows));
         }
+        let columns = matrix.columns;
         let views: Vec<MatrixView<'_>> = data
             .iter()
             .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, format: stored.format, rows: *rows, columns })
             .collect();
-        let mut biases = bias.then(Vec::new);
+        let mut biases = (!matrix.biases.is_empty()).then(Vec::new);
         if let Some(all) = &mut biases {
-            for (name, rows) in parts {
-                all.extend(self.vector(&format!("{name}.bias"), *rows)?);
+            for bias in &matrix.biases {
+                all.extend(self.vector(bias)?);
             }
         }
-        let linear = match parts.iter().any(|(name, _)| is_router(name)) {
+        let linear = match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
             true => Linear::new(&self.compute.unquantized(), &views, biases)?,
             false => Linear::new(self.compute, &views, biases)?,
         };
-        self.done(&names);
+        matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
         Ok(linear)
     }
 
-    /// The embedding table `{name}.weight` [rows, columns].
+    /// A stored matrix as [rows, columns], rows in the order that is wanted.
+    fn rows(&self, stored: &Stored, rows: usize, columns: usize) -> Result<Elements<'a>, ModelError> {
+        let mut elements = self.source.read(stored)?;
+        if stored.transposed {
+            elements.bytes = Cow::Owned(transposed(&elements.bytes, columns, rows));
+        }
+        if let Some(pairs) = stored.pairs {
+            elements.bytes = Cow::Owned(reordered(&elements.bytes, rows, pairs));
+        }
+        Ok(elements)
+    }
+
+    /// An embedding's table of shape [rows, columns].
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
-    pub fn embedding(&mut self, name: &str, rows: usize, columns: usize) -> Result<Embedding, ModelError> {
-        let name = format!("{name}.weight");
-        let Stored { bytes, format } = self.source.tensor(&name, &[rows, columns])?;
+    pub fn embedding(&mut self, stored: &Stored) -> Result<Embedding, ModelError> {
+        let Elements { bytes, format } = self.source.read(stored)?;
+        let (rows, columns) = (stored.shape.first().copied().unwrap_or(1), stored.shape.last().copied().unwrap_or(1));
         let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, format, rows, columns })?;
-        self.done(&[name]);
+        self.source.release(stored);
         Ok(embedding)
     }
 
-    /// The norm `{name}.weight`, of shape `[width]`.
+    /// A norm of full name `name` and this width.
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
-    pub fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> Result<RmsNorm, ModelError> {
-        Ok(RmsNorm::new(self.compute, self.vector(&format!("{name}.weight"), width)?, eps))
+    pub fn norm(&mut self, spec: &NormSpec, name: &str, width: usize) -> Result<Norm, ModelError> {
+        let vectors = tensors::norm(spec, name, width);
+        let bias = vectors.get(1).map(|bias| self.vector(bias)).transpose()?;
+        self.norm_of(spec, &vectors[..1], bias)
     }
 
-    /// A vector of full tensor name `name` [width], widened to f32.
-    fn vector(&mut self, name: &str, width: usize) -> Result<Vec<f32>, ModelError> {
-        let Stored { bytes, format } = self.source.tensor(name, &[width])?;
-        let values = MatrixView { bytes: &bytes, format, rows: 1, columns: width }.to_f32()?;
-        self.done(&[name.to_owned()]);
+    /// A norm whose weight is the concatenation of stored vectors.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn norm_of(&mut self, spec: &NormSpec, weights: &[Stored], bias: Option<Vec<f32>>) -> Result<Norm, ModelError> {
+        let mut weight = Vec::new();
+        for part in weights {
+            weight.extend(self.vector(part)?);
+        }
+        if spec.plus_one {
+            weight.iter_mut().for_each(|value| *value += 1.0);
+        }
+        match spec.kind {
+            NormKind::RootMeanSquare => Ok(Norm::rms(self.compute, weight, spec.eps)),
+            NormKind::Layer => Ok(Norm::layer(self.compute, weight, bias, spec.eps)?),
+        }
+    }
+
+    /// A stored tensor's elements, widened to f32.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn vector(&mut self, stored: &Stored) -> Result<Vec<f32>, ModelError> {
+        let Elements { bytes, format } = self.source.read(stored)?;
+        let len = stored.shape.iter().skip(usize::from(stored.entry.is_some())).product();
+        let mut values = MatrixView { bytes: &bytes, format, rows: 1, columns: len }.to_f32()?;
+        if let Some(pairs) = stored.pairs {
+            values = (0..len).map(|row| values[pairs.source(row)]).collect();
+        }
+        self.source.release(stored);
         Ok(values)
     }
-
-    fn done(&self, names: &[String]) {
-        names.iter().for_each(|name| self.source.release(name));
-    }
 }
 
-/// Which matrices of `spec` do not take the blocks that `compute` rounds to, in words; `None` if all do.
-pub fn quantize_note(spec: &DecoderSpec, compute: &Compute) -> Option<String> {
-    let asked = compute.quantize?;
-    let tensors = tensors(spec);
-    let matrices =
-        tensors.iter().filter(|(name, shape)| shape.len() > 1 && !is_router(name.trim_end_matches(".weight")));
-    let row_lengths: Vec<usize> = matrices.filter_map(|(_, shape)| shape.last().copied()).collect();
-    let kept = |format: Option<GgmlDType>| {
-        row_lengths.iter().copied().filter(|&columns| fitting(asked, columns) == format).collect::<Vec<_>>()
-    };
-    let (name, total) = (StoredFormat::from(asked).name(), row_lengths.len());
-    let mut parts = Vec::new();
-    let mut say = |rows: Vec<usize>, format: String| {
-        if let Some(&example) = rows.first() {
-            parts.push(format!("{} of {total} matrices stay in {format} (rows of {example})", rows.len()));
+/// The elements of a [rows, columns] matrix as [columns, rows].
+fn transposed(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    let size = bytes.len() / (rows * columns).max(1);
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * columns + column) * size..][..size]);
         }
-    };
-    if asked != GgmlDType::Q8_0 {
-        say(kept(Some(GgmlDType::Q8_0)), StoredFormat::from(GgmlDType::Q8_0).name());
     }
-    say(kept(None), compute.unquantized().weight_format());
-    let block = asked.block_size();
-    (!parts.is_empty()).then(|| format!("{name} takes rows of whole blocks of {block}: {}", parts.join(", ")))
+    out
 }
 
-/// Whether the matrix of this name chooses experts. Its few rows decide which weights are used at all: rounding it saves nothing
-/// and costs the most.
-fn is_router(name: &str) -> bool {
-    ["mlp.gate", "mlp.router", "block_sparse_moe.gate"].iter().any(|router| name.ends_with(router))
+/// The rows of a matrix in another order.
+fn reordered(bytes: &[u8], rows: usize, pairs: Pairs) -> Vec<u8> {
+    let size = bytes.len() / rows.max(1);
+    (0..rows).flat_map(|row| &bytes[pairs.source(row) * size..][..size]).copied().collect()
 }

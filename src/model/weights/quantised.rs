@@ -8,7 +8,7 @@ use candle_core::DType;
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::Stored;
+use super::Elements;
 use super::safetensors::{Entry, SafetensorsFiles};
 use super::unpack::{self, Codes, Grid, Order, Packed};
 use crate::model::ModelError;
@@ -38,8 +38,8 @@ enum Method {
     Mxfp4,
 }
 
-/// Endings of the tensors that make up `X.weight`.
-const PARTS: [&str; 11] = [
+/// Endings of the tensors that make up `X.weight`: with 8-bit elements and in compressed-tensors, and in AWQ and GPTQ.
+const PARTS_WITH_WEIGHT: [&str; 7] = [
     ".weight",
     ".weight_scale",
     ".weight_scale_inv",
@@ -47,11 +47,8 @@ const PARTS: [&str; 11] = [
     ".weight_packed",
     ".weight_shape",
     ".weight_g_idx",
-    ".qweight",
-    ".qzeros",
-    ".scales",
-    ".g_idx",
 ];
+const PARTS_OF_QWEIGHT: [&str; 4] = [".qweight", ".qzeros", ".scales", ".g_idx"];
 /// Endings of tensors about activations or caches, which are not quantised here, and of those that say nothing new.
 const UNUSED: [&str; 12] = [
     ".input_scale",
@@ -117,10 +114,14 @@ impl Quantised {
     }
 
     /// Names of the tensors that tensor `name` may be made up of.
-    pub fn parts(name: &str) -> impl Iterator<Item = String> {
-        let stem = name.strip_suffix(".weight").map(str::to_owned);
-        let of_matrix = stem.into_iter().flat_map(|stem| PARTS.map(|ending| format!("{stem}{ending}")));
-        of_matrix.chain(["_blocks", "_scales"].map(|ending| format!("{name}{ending}")))
+    pub fn parts(&self, name: &str) -> Vec<String> {
+        let (stem, endings): (_, &[&str]) = match (&self.method, name.strip_suffix(".weight")) {
+            (Method::Mxfp4, _) => (name, &["_blocks", "_scales"]),
+            (_, None) => return Vec::new(),
+            (Method::Scaled | Method::CompressedTensors, Some(stem)) => (stem, &PARTS_WITH_WEIGHT),
+            (Method::Awq { .. } | Method::Gptq { .. }, Some(stem)) => (stem, &PARTS_OF_QWEIGHT),
+        };
+        endings.iter().map(|ending| format!("{stem}{ending}")).collect()
     }
 
     /// How tensor `name` of `shape` is made up, by the headers alone; `None` if the files have no quantised form of it.
@@ -204,16 +205,22 @@ enum Zero<'a> {
 }
 
 impl Plan<'_> {
-    /// Widens the tensor.
+    /// Widens the tensor, or one entry of its first dimension.
     ///
     /// # Errors
     /// [`ModelError`] if a column's group is none, or a part's type is not supported.
-    pub fn read<'b>(&self, files: &SafetensorsFiles) -> Result<Stored<'b>, ModelError> {
+    pub fn read<'b>(&self, files: &SafetensorsFiles, entry: Option<usize>) -> Result<Elements<'b>, ModelError> {
         match self {
-            Self::Matrix(plan) => Ok(Stored { bytes: Cow::Owned(plan.read(files)?), format: DType::F32.into() }),
+            Self::Matrix(plan) => Ok(Elements { bytes: Cow::Owned(plan.read(files)?), format: DType::F32.into() }),
             Self::Mxfp4 { blocks, scales, out, groups } => {
-                let wide = unpack::widen_mxfp4(files.bytes(blocks), files.bytes(scales), *out, *groups);
-                Ok(Stored { bytes: Cow::Owned(wide), format: DType::BF16.into() })
+                let (mut blocks, mut scales) = (files.bytes(blocks), files.bytes(scales));
+                if let Some(entry) = entry {
+                    let num_scales = out * groups;
+                    scales = &scales[entry * num_scales..][..num_scales];
+                    blocks = &blocks[entry * num_scales * 16..][..num_scales * 16];
+                }
+                let wide = unpack::widen_mxfp4(blocks, scales, *out, *groups);
+                Ok(Elements { bytes: Cow::Owned(wide), format: DType::BF16.into() })
             }
         }
     }

@@ -86,19 +86,16 @@ impl SafetensorsFiles {
         &self.maps[entry.map][entry.range.clone()]
     }
 
-    /// Tells the system that a tensor's pages are not needed any more.
-    pub fn release(&self, name: &str) {
-        if let Some(entry) = self.tensors.get(name) {
-            // SAFETY: the mapping is read-only and file-backed: dropped pages are read again if ever touched. Failure only
-            // leaves pages in memory, so the result does not matter.
-            let _ = unsafe {
-                self.maps[entry.map].unchecked_advise_range(
-                    UncheckedAdvice::DontNeed,
-                    entry.range.start,
-                    entry.range.len(),
-                )
-            };
-        }
+    /// Tells the system that a tensor's pages are not needed any more, or those of one of `parts` equal pieces: (index, parts).
+    pub fn release(&self, name: &str, part: Option<(usize, usize)>) {
+        let Some(entry) = self.tensors.get(name) else { return };
+        let (index, parts) = part.unwrap_or((0, 1));
+        let len = entry.range.len() / parts.max(1);
+        // SAFETY: the mapping is read-only and file-backed: dropped pages are read again if ever touched. Failure only
+        // leaves pages in memory, so the result does not matter.
+        let _ = unsafe {
+            self.maps[entry.map].unchecked_advise_range(UncheckedAdvice::DontNeed, entry.range.start + index * len, len)
+        };
     }
 }
 
