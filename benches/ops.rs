@@ -12,6 +12,7 @@ use pairwright::bench::machine::{self, MachineCeilings};
 use pairwright::ops::activation::{Activation, ActivationRows};
 use pairwright::ops::attention::Attention;
 use pairwright::ops::embedding::Embedding;
+use pairwright::ops::experts::Router;
 use pairwright::ops::linear::{Linear, MatrixView};
 use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
@@ -286,6 +287,21 @@ fn embedding(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+/// Routing 8 of 128 experts and putting weighted rows together, without the products between.
+fn experts(bench: &Bench) -> Outcome {
+    let (num_experts, num_chosen, width) = (128, 8, 2048);
+    let router = Router { num_chosen, normalised: true, expert_scale: None };
+    let (native, portable) = (Compute::cpu(), Compute::cpu().portable());
+    for tokens in [32, 512] {
+        let (scores, rows) = (matrix(tokens, num_experts)?, matrix(tokens * num_chosen, width)?);
+        let work = Work::Bytes((num_chosen + 1) * tokens * width * 4);
+        let run = |compute: &Compute| router.route(&scores)?.combine(compute, &rows);
+        let shape = format!("T={tokens} {num_chosen} of {num_experts} width={width}");
+        bench.case("experts", &shape, work, 1e-4, &|| run(&native), &|| run(&portable))?;
+    }
+    Ok(())
+}
+
 fn main() -> Outcome {
     let bench = Bench { ceilings: machine::ceilings()?, best_gflop_s: Cell::new(0.0) };
     println!("{} on {} threads", Compute::cpu().describe(), rayon::current_num_threads());
@@ -296,6 +312,7 @@ fn main() -> Outcome {
     rotary_and_paged(&bench)?;
     rows(&bench)?;
     embedding(&bench)?;
+    experts(&bench)?;
     let (before, after) = (bench.ceilings, machine::ceilings()?);
     println!("{}", serde_json::json!({"ceilings_after": after}));
     let moved = |before: f64, after: f64| (after / before - 1.0).abs() > 0.1;

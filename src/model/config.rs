@@ -43,7 +43,7 @@ impl HfConfig {
 
     /// From a GGUF file's metadata; generation_config.json beside it wins over what the metadata recommend.
     fn of_gguf(gguf: &crate::gguf::Gguf) -> Result<Self, ModelError> {
-        let (fields, mut generation) = super::gguf::fields(gguf)?;
+        let super::gguf::Fields { config: fields, mut generation } = super::gguf::fields(gguf)?;
         let beside = gguf.path().with_file_name("generation_config.json");
         if beside.exists() {
             generation.extend(read_object(&beside)?);

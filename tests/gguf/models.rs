@@ -50,7 +50,7 @@ fn an_f32_file_has_the_bits_of_its_safetensors() {
         let path = dir.path().join(format!("{family}.gguf"));
         std::fs::write(&path, writer::of_safetensors(&fixture(family)).bytes()).unwrap();
         let (from_gguf, from_safetensors) = (load(&path), load(&fixture(family)));
-        assert_eq!(from_gguf.spec().rope, from_safetensors.spec().rope, "{family}");
+        assert_eq!(from_gguf.spec().ropes, from_safetensors.spec().ropes, "{family}");
         // Mistral's window is the one thing that its GGUF files do not say.
         let len = if family == "mistral" { 24 } else { 70 };
         let ids = &prompt(from_gguf.spec().vocab_size)[..len];

@@ -6,11 +6,19 @@ use serde_json::{Map, Value, json};
 use super::{family_of, rope};
 use crate::gguf::{Gguf, GgufError};
 
-/// The fields of config.json, and those of generation_config.json.
+/// What a file's metadata are in Transformers' words.
+pub struct Fields {
+    /// Of config.json.
+    pub config: Map<String, Value>,
+    /// Of generation_config.json.
+    pub generation: Map<String, Value>,
+}
+
+/// The fields that a file's metadata give.
 ///
 /// # Errors
 /// [`GgufError`] naming the key that is missing, unusable or unknown.
-pub fn fields(gguf: &Gguf) -> Result<(Map<String, Value>, Map<String, Value>), GgufError> {
+pub fn fields(gguf: &Gguf) -> Result<Fields, GgufError> {
     let family = family_of(gguf)?;
     let mut config = Config { gguf, arch: family.arch, fields: Map::new() };
     config.set("model_type", family.model_type);
@@ -32,7 +40,7 @@ pub fn fields(gguf: &Gguf) -> Result<(Map<String, Value>, Map<String, Value>), G
             generation.insert(field.to_owned(), number.into());
         }
     }
-    Ok((config.fields, generation))
+    Ok(Fields { config: config.fields, generation })
 }
 
 /// A configuration that is being filled.

@@ -8,7 +8,7 @@ mod names;
 mod rope;
 
 use crate::gguf::{Gguf, GgufError};
-pub(super) use config::fields;
+pub(super) use config::{Fields, fields};
 use family::Only;
 pub(super) use names::{Piece, Source, pieces};
 

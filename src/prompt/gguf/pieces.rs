@@ -14,6 +14,16 @@ pub(super) fn spelling(token: &Token) -> String {
     }
 }
 
+/// Two pieces that make a third.
+struct Merge {
+    /// Of the third piece.
+    score: f64,
+    /// Characters of the left and of the right piece, longer ones first.
+    lengths: (Reverse<usize>, Reverse<usize>),
+    left: usize,
+    right: usize,
+}
+
 /// The merges, first the ones that come first.
 ///
 /// SentencePiece joins the two neighbours whose joint piece has the highest score; a merge list says the same if each way to
@@ -23,7 +33,7 @@ pub(super) fn spelling(token: &Token) -> String {
 pub(super) fn merges(tokens: &[Token]) -> Vec<[String; 2]> {
     let spelled: Vec<String> = tokens.iter().map(spelling).collect();
     let ids: HashMap<&str, usize> = spelled.iter().enumerate().map(|(id, text)| (text.as_str(), id)).collect();
-    let mut found: Vec<(f64, Reverse<usize>, Reverse<usize>, usize, usize)> = Vec::new();
+    let mut found = Vec::new();
     for (token, text) in tokens.iter().zip(&spelled) {
         let score = match token.kind {
             Kind::Normal => token.score,
@@ -36,13 +46,15 @@ pub(super) fn merges(tokens: &[Token]) -> Vec<[String; 2]> {
             left_chars += 1;
             let Some((left, right)) = text.split_at_checked(at) else { continue };
             if let (Some(left), Some(right)) = (ids.get(left), ids.get(right)) {
-                found.push((score, Reverse(left_chars), Reverse(num_chars - left_chars), *left, *right));
+                let lengths = (Reverse(left_chars), Reverse(num_chars - left_chars));
+                found.push(Merge { score, lengths, left: *left, right: *right });
             }
         }
     }
     found.sort_by(|a, b| {
-        b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))).then_with(|| (a.3, a.4).cmp(&(b.3, b.4)))
+        let rest = |merge: &Merge| (merge.lengths, merge.left, merge.right);
+        b.score.total_cmp(&a.score).then_with(|| rest(a).cmp(&rest(b)))
     });
     let text = |id: usize| spelled.get(id).cloned().unwrap_or_default();
-    found.into_iter().map(|(.., left, right)| [text(left), text(right)]).collect()
+    found.into_iter().map(|merge| [text(merge.left), text(merge.right)]).collect()
 }
