@@ -17,6 +17,8 @@ mod gguf_writer;
 mod program;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/score.rs"]
+mod score;
 #[path = "cli/streams.rs"]
 mod streams;
 #[path = "support/workshop.rs"]

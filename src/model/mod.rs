@@ -17,11 +17,10 @@ use std::path::{Path, PathBuf};
 
 pub use config::HfConfig;
 pub use decoder::Decoder;
-pub use spec::DecoderSpec;
+pub use spec::{DecoderSpec, Head};
 
 use crate::gguf::GgufError;
 use crate::ops::Compute;
-use spec::Head;
 use weights::WeightSource;
 
 /// Why a model cannot be loaded or run.
