@@ -9,6 +9,10 @@ mod bad_input;
 mod bad_models;
 #[path = "cli/damage.rs"]
 mod damage;
+#[path = "cli/gguf.rs"]
+mod gguf;
+#[path = "support/gguf_writer.rs"]
+mod gguf_writer;
 #[path = "support/program.rs"]
 mod program;
 #[path = "cli/runs.rs"]

@@ -20,8 +20,8 @@ pub(super) enum Command {
 /// Arguments of `bench engine`.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineBench {
-    /// Model directory; with --weights dummy only its config.json is read
-    #[arg(long, value_name = "DIR")]
+    /// Model directory or GGUF file; with --weights dummy only its configuration is read
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Sequences, all queued before the clock starts
     #[arg(long, default_value_t = 32)]

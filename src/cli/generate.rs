@@ -17,8 +17,8 @@ use crate::run::{self, RunDir};
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model that answers: a Hugging Face model directory
-    #[arg(long, visible_alias = "generator", value_name = "DIR")]
+    /// Model that answers: a Hugging Face model directory or a GGUF file
+    #[arg(long, visible_alias = "generator", value_name = "MODEL")]
     model: PathBuf,
     /// FILE.jsonl: one line per answer, in the order of the input. Any other name: the folder of a run
     #[arg(long, value_name = "FILE.jsonl|DIR")]

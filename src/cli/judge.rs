@@ -17,8 +17,8 @@ pub(super) struct Args {
     /// The run's folder, as `generate` or `make` left it
     #[arg(required_unless_present = "show_rubric")]
     run: Option<PathBuf>,
-    /// Model that rates the answers: a Hugging Face model directory
-    #[arg(long, value_name = "DIR", required_unless_present = "show_rubric")]
+    /// Model that rates the answers: a Hugging Face model directory or a GGUF file
+    #[arg(long, value_name = "MODEL", required_unless_present = "show_rubric")]
     judge: Option<PathBuf>,
     /// Questions in place of the built-in ones
     #[arg(long, value_name = "FILE")]

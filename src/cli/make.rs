@@ -18,11 +18,11 @@ pub(super) struct Args {
     /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
     #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
     demo: bool,
-    /// Model that writes the second answer: a Hugging Face model directory
-    #[arg(long, value_name = "DIR")]
+    /// Model that writes the second answer: a Hugging Face model directory or a GGUF file
+    #[arg(long, value_name = "MODEL")]
     generator: Option<PathBuf>,
     /// Model that rates the answers; another family than the generator's is better
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     judge: Option<PathBuf>,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]

@@ -1,10 +1,11 @@
-//! Decoder-only language models: a Hugging Face directory or a bare shape in, hidden states and logits out.
+//! Decoder-only language models: a Hugging Face directory, a GGUF file or a bare shape in, hidden states and logits out.
 //! Knows configurations, weights and operations; knows nothing of sequences, sampling, text or languages.
 
 pub mod arch;
 pub mod attention;
 pub mod config;
 pub mod decoder;
+mod gguf;
 mod layer;
 pub mod mlp;
 pub mod rope;
@@ -18,6 +19,7 @@ pub use config::HfConfig;
 pub use decoder::Decoder;
 pub use spec::{DecoderSpec, Head};
 
+use crate::gguf::GgufError;
 use crate::ops::Compute;
 use weights::WeightSource;
 
@@ -26,7 +28,7 @@ use weights::WeightSource;
 pub enum ModelError {
     /// The path is no model directory.
     #[error(
-        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json"
+        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file"
     )]
     NotAModel {
         /// What was given.
@@ -130,6 +132,9 @@ pub enum ModelError {
         /// How many.
         count: usize,
     },
+    /// A GGUF file is damaged, or of a kind that we do not run.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -138,7 +143,7 @@ pub enum ModelError {
 /// Where weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightsKind {
-    /// The directory's safetensors.
+    /// The directory's safetensors, or a GGUF file.
     Files,
     /// Random numbers of this seed, for benchmarks and tests; always labelled as such.
     Dummy {
@@ -159,7 +164,7 @@ pub struct LoadOptions {
     pub max_len: Option<usize>,
 }
 
-/// Reads the configuration of directory `dir` and checks, by the headers of its weights, that the two belong together: all that
+/// Reads the configuration of directory or GGUF file `dir` and checks, by the headers of its weights, that the two belong together: all that
 /// [`load`] can find wrong, without reading a weight.
 ///
 /// # Errors
@@ -181,7 +186,7 @@ pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, Mo
     }
 }
 
-/// Loads the model of directory `dir`.
+/// Loads the model of directory or GGUF file `dir`.
 ///
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.

@@ -4,6 +4,7 @@
 //! file and packed form never lie in memory together.
 
 mod dummy;
+mod gguf;
 mod loader;
 mod quantised;
 mod rounding;
@@ -19,7 +20,9 @@ use candle_core::DType;
 use super::spec::{DecoderSpec, Head};
 use super::tensors::Stored;
 use super::{HfConfig, ModelError};
+use crate::model::gguf::Piece;
 use crate::ops::linear::StoredFormat;
+use gguf::GgufFiles;
 pub use loader::Loader;
 use quantised::{Plan, Quantised};
 pub use rounding::quantize_note;
@@ -68,6 +71,7 @@ impl Trunk {
 
 enum Store {
     Safetensors(SafetensorsFiles, Option<Quantised>),
+    Gguf(GgufFiles),
     Dummy { seed: u64 },
 }
 
@@ -93,12 +97,17 @@ impl WeightSource {
         Self { store: Store::Dummy { seed }, trunk: Trunk::find(std::iter::empty()) }
     }
 
-    /// Maps the weights files of a model directory and reads their headers. `config` says whether and how they are quantised.
+    /// Maps the weights files of a model directory, or the GGUF file that `dir` means, and reads their headers. `config`
+    /// says whether and how safetensors are quantised.
     ///
     /// # Errors
     /// [`ModelError`] if there are none, one is missing or damaged, the directory holds only pickle files, or the quantisation is
     /// none that can be read.
     pub fn open(dir: &Path, config: &HfConfig) -> Result<Self, ModelError> {
+        if let Some(files) = crate::gguf::locate(dir)? {
+            let trunk = Trunk::find(std::iter::empty());
+            return Ok(Self { store: Store::Gguf(GgufFiles::open(&files)?), trunk });
+        }
         let quantised = Quantised::of(config)?;
         let files = SafetensorsFiles::open(dir)?;
         let trunk = Trunk::find(files.names());
@@ -123,6 +132,7 @@ impl WeightSource {
             Store::Dummy { seed } => {
                 Elements { bytes: Cow::Owned(dummy::bytes(*seed, name, shape)), format: DType::BF16.into() }
             }
+            Store::Gguf(files) => files.stored(self.find_piece(files, name, shape)?)?,
             Store::Safetensors(files, quantised) => match self.find(files, quantised.as_ref(), name, shape)? {
                 Found::Dense(entry, dtype) => {
                     Elements { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() }
@@ -140,7 +150,19 @@ impl WeightSource {
         Ok(Elements { bytes, format })
     }
 
-    /// Where tensor `name`, which must have `shape`, lies: by the headers alone.
+    /// Tensor `name` of a GGUF file, which must have `shape`: by the header alone.
+    fn find_piece<'a>(&self, files: &'a GgufFiles, name: &str, shape: &[usize]) -> Result<&'a Piece, ModelError> {
+        let Some(piece) = files.piece(name) else { return Err(self.missing(name, shape)) };
+        match piece.shape == shape {
+            true => Ok(piece),
+            false => {
+                let (got, want) = (piece.shape.clone(), shape.to_vec());
+                Err(ModelError::WrongShape { name: name.to_owned(), got, want })
+            }
+        }
+    }
+
+    /// Where tensor `name`, which must have `shape`, lies in safetensors files: by the headers alone.
     fn find<'a>(
         &self,
         files: &'a SafetensorsFiles,
@@ -185,6 +207,7 @@ impl WeightSource {
     fn names(&self) -> Vec<&str> {
         match &self.store {
             Store::Safetensors(files, _) => files.names().collect(),
+            Store::Gguf(files) => files.names().collect(),
             Store::Dummy { .. } => Vec::new(),
         }
     }
@@ -195,13 +218,25 @@ impl WeightSource {
     /// # Errors
     /// [`ModelError`] naming the tensor that is missing, extra, wrongly shaped or of an unsupported type.
     pub fn check(&self, spec: &DecoderSpec) -> Result<(), ModelError> {
-        let Store::Safetensors(files, quantised) = &self.store else { return Ok(()) };
-        let quantised = quantised.as_ref();
+        let quantised = match &self.store {
+            Store::Dummy { .. } => return Ok(()),
+            Store::Safetensors(_, quantised) => quantised.as_ref(),
+            Store::Gguf(_) => None,
+        };
         let mut wanted = HashSet::new();
         for (name, shape) in super::tensors::tensors(spec) {
             let stored_name = self.trunk.stored_name(&name);
-            if let (Found::Quantised(_), Some(quantised)) = (self.find(files, quantised, &name, &shape)?, quantised) {
-                wanted.extend(quantised.parts(&stored_name));
+            match &self.store {
+                Store::Dummy { .. } => {}
+                Store::Gguf(files) => {
+                    self.find_piece(files, &name, &shape)?;
+                }
+                Store::Safetensors(files, _) => {
+                    let found = self.find(files, quantised, &name, &shape)?;
+                    if let (Found::Quantised(_), Some(quantised)) = (found, quantised) {
+                        wanted.extend(quantised.parts(&stored_name));
+                    }
+                }
             }
             wanted.insert(stored_name);
         }
@@ -226,12 +261,16 @@ impl WeightSource {
 
     /// Tells the system that a tensor's pages, or those of the entry that is meant, are not needed any more.
     fn release(&self, stored: &Stored) {
-        if let Store::Safetensors(files, quantised) = &self.store {
-            let part = stored.entry.map(|entry| (entry, stored.shape.first().copied().unwrap_or(1)));
-            let name = self.trunk.stored_name(&stored.name);
-            files.release(&name, part);
-            let parts = quantised.as_ref().map(|quantised| quantised.parts(&name));
-            parts.into_iter().flatten().for_each(|name| files.release(&name, part));
+        match &self.store {
+            Store::Safetensors(files, quantised) => {
+                let part = stored.entry.map(|entry| (entry, stored.shape.first().copied().unwrap_or(1)));
+                let name = self.trunk.stored_name(&stored.name);
+                files.release(&name, part);
+                let parts = quantised.as_ref().map(|quantised| quantised.parts(&name));
+                parts.into_iter().flatten().for_each(|name| files.release(&name, part));
+            }
+            Store::Gguf(files) => files.release(&stored.name),
+            Store::Dummy { .. } => {}
         }
     }
 }
