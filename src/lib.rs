@@ -13,6 +13,7 @@ pub mod dataset;
 pub mod demo;
 pub mod engine;
 pub mod generate;
+pub mod gguf;
 pub mod journal;
 pub mod judge;
 pub mod model;

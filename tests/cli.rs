@@ -11,12 +11,18 @@ mod bad_input;
 mod bad_models;
 #[path = "cli/damage.rs"]
 mod damage;
+#[path = "cli/gguf.rs"]
+mod gguf;
+#[path = "support/gguf_writer.rs"]
+mod gguf_writer;
 #[path = "cli/models.rs"]
 mod models;
 #[path = "support/program.rs"]
 mod program;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/score.rs"]
+mod score;
 #[path = "cli/streams.rs"]
 mod streams;
 #[path = "support/workshop.rs"]

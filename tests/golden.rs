@@ -1,7 +1,7 @@
 //! The engine against what Transformers computes: tokens, logits and log-likelihoods of small random models, alone, in a
 //! ragged batch, under preemption, with chunked prefill and with prefix-cache hits.
 //!
-//! `tests/fixtures/models/` holds five families. `PAIRWRIGHT_REFERENCE_DIR` names a folder with more of them, in the same layout.
+//! `tests/fixtures/models/` holds every family (scripts/make_reference_models.py makes them). `PAIRWRIGHT_REFERENCE_DIR` names a folder with more of them, in the same layout.
 
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,11 @@ struct Expected {
 const MAX_LEN: usize = 256;
 
 fn families() -> Vec<PathBuf> {
+    models(false)
+}
+
+/// The reward models, or all others.
+fn models(rewards: bool) -> Vec<PathBuf> {
     let mut roots = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")];
     roots.extend(std::env::var_os("PAIRWRIGHT_REFERENCE_DIR").map(PathBuf::from));
     let supported: Vec<&str> = model::arch::families().collect();
@@ -38,12 +43,14 @@ fn families() -> Vec<PathBuf> {
             let config: serde_json::Value = serde_json::from_str(&config).unwrap();
             let family = [&config["model_type"], &config["text_config"]["model_type"]];
             let is_reward = config["architectures"][0].as_str().unwrap().ends_with("ForSequenceClassification");
-            if !is_reward && family.iter().any(|family| family.as_str().is_some_and(|name| supported.contains(&name))) {
+            if is_reward == rewards
+                && family.iter().any(|family| family.as_str().is_some_and(|name| supported.contains(&name)))
+            {
                 dirs.push(dir);
             }
         }
     }
-    assert!(dirs.len() >= 5, "fixtures are missing");
+    assert!(dirs.len() >= if rewards { 3 } else { 38 }, "fixtures are missing: {dirs:?}");
     dirs.sort();
     dirs
 }
@@ -234,4 +241,42 @@ fn prompt_logprobs_survive_preemption() {
     let mut tight = Engine::new(decoder(dir, &Compute::cpu()), &small).unwrap();
     assert_eq!(run(&mut roomy, requests()), run(&mut tight, requests()));
     assert!(tight.stats().num_preemptions > 0);
+}
+
+#[derive(Deserialize)]
+struct ExpectedScores {
+    prompts: Vec<Vec<u32>>,
+    scores: Vec<Vec<f32>>,
+}
+
+#[test]
+fn reward_models_give_the_scores_of_transformers() {
+    for dir in models(true) {
+        let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+        let expected: ExpectedScores = serde_json::from_str(&text).unwrap();
+        let requests = || -> Vec<Request> {
+            let classify = |prompt: &Vec<u32>| Request { prompt: prompt.clone(), task: Task::Classify, key: 0 };
+            expected.prompts.iter().map(classify).collect()
+        };
+        let mut first: Option<Vec<SequenceOutput>> = None;
+        for (mode, options) in modes() {
+            let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options).unwrap();
+            let outputs = run(&mut engine, requests());
+            assert_eq!(*first.get_or_insert_with(|| outputs.clone()), outputs, "{} {mode}", dir.display());
+            assert_eq!(run(&mut engine, requests()), outputs, "{} {mode}: prefix hits", dir.display());
+        }
+        let mut engine = Engine::new(decoder(&dir, &Compute::cpu().portable()), &options()).unwrap();
+        for outputs in [first.unwrap(), run(&mut engine, requests())] {
+            for (output, want) in outputs.iter().zip(&expected.scores) {
+                assert_eq!(output.head_scores.len(), want.len());
+                for (got, want) in output.head_scores.iter().zip(want) {
+                    assert!((got - want).abs() < 1e-4 * want.abs().max(1.0), "{}: {got}, want {want}", dir.display());
+                }
+            }
+        }
+        assert!(engine.add(greedy(&[7, 8], 3)).unwrap_err().to_string().contains("pairwright score"));
+    }
+    let mut engine = Engine::new(decoder(&families()[0], &Compute::cpu()), &options()).unwrap();
+    let classify = Request { prompt: vec![7], task: Task::Classify, key: 0 };
+    assert!(engine.add(classify).unwrap_err().to_string().contains("has no score head"));
 }

@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use pairwright::model::HfConfig;
 use pairwright::model::weights::WeightSource;
 use tempfile::TempDir;
 
@@ -28,7 +29,8 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
 fuzz_target!(|json: &[u8]| {
     let inner = FOLDER.path().join("m");
     std::fs::write(inner.join("model.safetensors.index.json"), json).expect("write the index");
-    if let Ok(source) = WeightSource::open(&inner) {
+    let config = HfConfig::parse("{}").expect("an empty configuration");
+    if let Ok(source) = WeightSource::open(&inner, &config) {
         assert!(source.inventory().num_bytes <= 2, "the third file was read");
     }
 });

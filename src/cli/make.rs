@@ -18,11 +18,11 @@ pub(super) struct Args {
     /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
     #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
     demo: bool,
-    /// Model that writes the second answer: a Hugging Face model directory
-    #[arg(long, value_name = "DIR")]
+    /// Model that writes the second answer: a Hugging Face model directory or a GGUF file
+    #[arg(long, value_name = "MODEL")]
     generator: Option<PathBuf>,
     /// Model that rates the answers; another family than the generator's is better
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     judge: Option<PathBuf>,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
@@ -133,9 +133,13 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
     let seed = args.sampling.seed;
-    let find =
-        |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, args.dialogue.chat_template.as_deref());
+    let template = args.dialogue.chat_template.as_deref();
+    let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, template);
     let (generator, judge) = (find(generator)?, find(judge)?);
+    generator.say_note(&args.output);
+    if judge.dir != generator.dir {
+        judge.say_note(&args.output);
+    }
     generator.require_template()?;
     judge.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;

@@ -18,7 +18,7 @@ use crate::engine::{
 use crate::prompt::{ChatTokenizer, Detokenizer, Message, PromptError, StopMatcher};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
 pub use lines::{LineError, LineWriter};
-pub use requests::{PromptInput, PromptRequest, RequestError, read_requests};
+pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};
 pub use verify::{Verified, VerifiedModel, verify};

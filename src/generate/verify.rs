@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::text_model::{TextModelError, card_license, check_vocabulary};
+use super::text_model::{TextModelError, check_vocabulary, license};
+use crate::gguf;
 use crate::model::spec::Head;
 use crate::model::weights::{Inventory, NonFinite, WeightSource};
-use crate::model::{self, HfConfig, WeightsKind};
+use crate::model::{self, HfConfig, ModelError, WeightsKind};
 use crate::prompt::{ChatTokenizer, TemplateOptions};
 
 /// What a directory holds, all of which fits together.
@@ -45,7 +46,7 @@ pub struct VerifiedModel {
     source: WeightSource,
 }
 
-/// Checks directory `dir`: everything that loading and the first dialogue would find wrong, without reading a weight.
+/// Checks directory (or GGUF file) `dir`: everything that loading and the first dialogue would find wrong, without reading a weight.
 ///
 /// # Errors
 /// [`TextModelError`], naming the file, field or tensor at fault. A missing chat template is none.
@@ -76,7 +77,7 @@ pub fn verify(dir: &Path, template: &TemplateOptions) -> Result<VerifiedModel, T
         eos_ids,
         chat_template,
         system_turn: chat_template.then(|| tokenizer.supports_system()).transpose()?,
-        license: card_license(dir),
+        license: license(dir, &gguf::locate(dir).map_err(ModelError::from)?.unwrap_or_default())?,
         weights: source.inventory(),
     };
     Ok(VerifiedModel { verified, source })

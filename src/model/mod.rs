@@ -1,10 +1,11 @@
-//! Decoder-only language models: a Hugging Face directory or a bare shape in, hidden states and logits out.
+//! Decoder-only language models: a Hugging Face directory, a GGUF file or a bare shape in, hidden states and logits out.
 //! Knows configurations, weights and operations; knows nothing of sequences, sampling, text or languages.
 
 pub mod arch;
 pub mod attention;
 pub mod config;
 pub mod decoder;
+mod gguf;
 mod layer;
 pub mod mlp;
 pub mod rope;
@@ -16,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 pub use config::HfConfig;
 pub use decoder::Decoder;
-pub use spec::DecoderSpec;
+pub use spec::{DecoderSpec, Head};
 
+use crate::gguf::GgufError;
 use crate::ops::Compute;
-use spec::Head;
 use weights::WeightSource;
 
 /// Why a model cannot be loaded or run.
@@ -27,7 +28,7 @@ use weights::WeightSource;
 pub enum ModelError {
     /// The path is no model directory.
     #[error(
-        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json"
+        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file"
     )]
     NotAModel {
         /// What was given.
@@ -158,6 +159,14 @@ pub enum ModelError {
         /// In the file.
         dtype: String,
     },
+    /// A part of a quantised matrix does not fit the method that config.json names.
+    #[error("tensor `{name}`: {what}\nhint: config.json and the weights are of different models, or of a newer format")]
+    Quantised {
+        /// The part.
+        name: String,
+        /// Got and expected.
+        what: String,
+    },
     /// The files hold tensors that the configuration has no use for.
     #[error(
         "{count} tensors are in the weights but not in the model, for example `{first}`\nhint: config.json and the weights are of different models"
@@ -168,6 +177,9 @@ pub enum ModelError {
         /// How many.
         count: usize,
     },
+    /// A GGUF file is damaged, or of a kind that we do not run.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}\nhint: this is a fault of the program or of the device; please report it")]
     Tensor(#[from] candle_core::Error),
@@ -190,7 +202,7 @@ fn convert(path: &Path) -> String {
 /// Where weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightsKind {
-    /// The directory's safetensors.
+    /// The directory's safetensors, or a GGUF file.
     Files,
     /// Random numbers of this seed, for benchmarks and tests; always labelled as such.
     Dummy {
@@ -211,7 +223,7 @@ pub struct LoadOptions {
     pub max_len: Option<usize>,
 }
 
-/// Reads the configuration of directory `dir` and checks, by the headers of its weights, that the two belong together: all that
+/// Reads the configuration of directory or GGUF file `dir` and checks, by the headers of its weights, that the two belong together: all that
 /// [`load`] can find wrong, without reading a weight.
 ///
 /// # Errors
@@ -222,7 +234,18 @@ pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError
     Ok(spec)
 }
 
-/// Loads the model of directory `dir`.
+/// What rounding the matrices of the model in `dir` as `compute` says cannot do as asked, in words; `None` if all fit.
+///
+/// # Errors
+/// [`ModelError`] if the configuration cannot be read.
+pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, ModelError> {
+    match compute.quantize {
+        None => Ok(None),
+        Some(_) => Ok(weights::quantize_note(&arch::spec(&HfConfig::read(dir)?)?, compute)),
+    }
+}
+
+/// Loads the model of directory or GGUF file `dir`.
 ///
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
@@ -237,10 +260,11 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
 /// # Errors
 /// [`ModelError`], naming the file or field at fault.
 pub fn open(dir: &Path, weights: WeightsKind) -> Result<(DecoderSpec, WeightSource), ModelError> {
-    let mut spec = arch::spec(&HfConfig::read(dir)?)?;
+    let config = HfConfig::read(dir)?;
+    let mut spec = arch::spec(&config)?;
     let source = match weights {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
-        WeightsKind::Files => WeightSource::open(dir)?,
+        WeightsKind::Files => WeightSource::open(dir, &config)?,
     };
     // A larger model's configuration does not tell reliably whether its text part has a head of its own.
     if spec.head == Head::Tied && source.is_part() && source.has_head() {

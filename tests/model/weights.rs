@@ -6,7 +6,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use pairwright::model::weights::WeightSource;
-use pairwright::model::{ModelError, WeightsKind};
+use pairwright::model::{HfConfig, ModelError, WeightsKind};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -15,24 +15,27 @@ use tempfile::TempDir;
 use super::{assert_says, fixture, load, logits, refusal};
 
 #[derive(Clone)]
-struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub(super) struct Stored {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
 }
 
 type Tensors = BTreeMap<String, Stored>;
 
 /// A model in memory, to change before it is written.
 #[derive(Clone)]
-struct Model {
-    config: Value,
-    tensors: Tensors,
+pub(super) struct Model {
+    pub(super) config: Value,
+    pub(super) tensors: Tensors,
 }
 
 impl Model {
-    fn read(family: &str) -> Self {
-        let dir = fixture(family);
+    pub(super) fn read(family: &str) -> Self {
+        Self::read_dir(&fixture(family))
+    }
+
+    pub(super) fn read_dir(dir: &Path) -> Self {
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter();
         let stored = |view: &TensorView<'_>| Stored {
@@ -44,7 +47,27 @@ impl Model {
         Self { config, tensors: tensors.map(|(name, view)| (name, stored(&view))).collect() }
     }
 
-    fn write(&self) -> TempDir {
+    /// Without tensors.
+    pub(super) fn new(config: Value) -> Self {
+        Self { config, tensors: Tensors::new() }
+    }
+
+    /// Adds a tensor of f32.
+    pub(super) fn insert(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.tensors.insert(name.to_owned(), Stored { dtype: Dtype::F32, shape: shape.to_vec(), bytes });
+    }
+
+    /// Every tensor's elements, changed with name and shape at hand.
+    pub(super) fn change(&mut self, to_values: impl Fn(&str, &[usize], Vec<f32>) -> Vec<f32>) {
+        for (name, tensor) in &mut self.tensors {
+            let values = tensor.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let values = to_values(name, &tensor.shape, values);
+            tensor.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        }
+    }
+
+    pub(super) fn write(&self) -> TempDir {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("config.json"), self.config.to_string()).unwrap();
         fs::write(temp.path().join("model.safetensors"), serialise(self.tensors.iter())).unwrap();
@@ -131,7 +154,7 @@ fn values_that_are_no_numbers_are_counted_across_the_parts_that_a_tensor_is_read
         file.seek(SeekFrom::Start(start + at)).unwrap();
         file.write_all(&value.to_le_bytes()).unwrap();
     }
-    let source = WeightSource::open(temp.path()).unwrap();
+    let source = WeightSource::open(temp.path(), &HfConfig::parse("{}").unwrap()).unwrap();
     let mut parts = Vec::new();
     let found = source.non_finite(|read| parts.push(read));
     assert_eq!(found.len(), 1, "{found:?}");
@@ -161,6 +184,14 @@ fn a_tensor_that_two_files_hold_is_refused() {
     let error = refusal(temp.path());
     assert!(matches!(error, ModelError::StoredTwice { .. }), "{error:?}");
     assert_says(&error, &["model.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
+}
+
+#[test]
+fn another_format_beside_the_single_file_is_left_alone() {
+    let temp = Model::read("llama").write();
+    fs::write(temp.path().join("consolidated.safetensors"), "not a model").unwrap();
+    fs::write(temp.path().join("adapter_model.safetensors"), "not a model").unwrap();
+    assert_eq!(bits(temp.path()), bits(&fixture("llama")));
 }
 
 #[test]

@@ -126,7 +126,8 @@ impl SafetensorsFiles {
     }
 }
 
-/// The files to read: those of the index, or else every *.safetensors in the directory.
+/// The files to read: those of the index, or else model.safetensors, or else every *.safetensors in the directory. (Some
+/// publishers lay the same weights beside them in a format of their own.)
 fn files_of(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -152,6 +153,10 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
             return Err(ModelError::MissingShards { path: dir.to_owned(), first, count, total });
         }
         return Ok(names.into_iter().map(|name| dir.join(name)).collect());
+    }
+    let single = dir.join("model.safetensors");
+    if single.exists() {
+        return Ok(vec![single]);
     }
     let mut files = Vec::new();
     let mut pickles = Vec::new();
