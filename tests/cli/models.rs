@@ -84,6 +84,20 @@ fn one_model_is_shown_with_every_fact_its_sources_and_the_way_to_it() {
 }
 
 #[test]
+fn a_whole_model_is_verified_with_what_it_is_and_runs_as() {
+    let verified = |path: &str, said: &[&str]| {
+        let path = format!("{}/tests/fixtures/{path}", env!("CARGO_MANIFEST_DIR"));
+        let stdout = done(&["models", "verify", &path, "--deep", "--quiet"]);
+        for word in said.iter().chain(&[": whole", "every one is a finite number"]) {
+            assert!(stdout.contains(word), "want {word:?} in\n{stdout}");
+        }
+    };
+    verified("models/llama", &["llama, 3 layers", "F32 (30 tensors)", "512 tokens", "as generator and as judge"]);
+    verified("models/qwen3_reward", &["qwen3", "as reward model: 3 scores per answer"]);
+    verified("gguf/llama_q8_0.gguf", &["llama, 3 layers", "Q8_0 (", "as generator and as judge"]);
+}
+
+#[test]
 fn another_list_takes_the_place_of_the_built_in_one() {
     let workshop = Workshop::new();
     let own = workshop.write(

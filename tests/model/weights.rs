@@ -180,10 +180,12 @@ fn an_index_that_leads_out_of_its_folder_is_refused() {
 #[test]
 fn a_tensor_that_two_files_hold_is_refused() {
     let temp = Model::read("llama").write();
-    fs::copy(temp.path().join("model.safetensors"), temp.path().join("model.fp16.safetensors")).unwrap();
+    // One of them alone would be taken if it were called model.safetensors.
+    fs::rename(temp.path().join("model.safetensors"), temp.path().join("model.bf16.safetensors")).unwrap();
+    fs::copy(temp.path().join("model.bf16.safetensors"), temp.path().join("model.fp16.safetensors")).unwrap();
     let error = refusal(temp.path());
     assert!(matches!(error, ModelError::StoredTwice { .. }), "{error:?}");
-    assert_says(&error, &["model.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
+    assert_says(&error, &["model.bf16.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
 }
 
 #[test]
