@@ -11,8 +11,6 @@ mod bad_models;
 mod damage;
 #[path = "cli/gguf.rs"]
 mod gguf;
-#[path = "support/gguf_writer.rs"]
-mod gguf_writer;
 #[path = "support/program.rs"]
 mod program;
 #[path = "cli/runs.rs"]
