@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::engine::{
     Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, SequenceOutput, Task,
 };
-use crate::prompt::{ChatTokenizer, Detokenizer, Message, PromptError, StopMatcher};
+use crate::prompt::{ChatTokenizer, Detokenizer, DialogueEnd, Message, PromptError, StopMatcher};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
 pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_requests};
@@ -184,7 +184,7 @@ fn admit<'t>(
 fn encode(tokenizer: &ChatTokenizer, input: &PromptInput) -> Result<Vec<u32>, PromptError> {
     match input {
         PromptInput::TokenIds(ids) => Ok(ids.clone()),
-        PromptInput::Messages(messages) => tokenizer.encode_chat(messages, true),
+        PromptInput::Messages(messages) => tokenizer.encode_chat(messages, DialogueEnd::GenerationPrompt),
         PromptInput::Raw(text) => {
             let mut ids: Vec<u32> = tokenizer.bos_id().into_iter().collect();
             ids.extend(tokenizer.encode_text(text)?);

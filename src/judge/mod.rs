@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::engine::{EngineError, Event, Request, SequenceId, Task};
 use crate::generate::{Candidate, Ending, GenerateError, Observer, TextModel, dialogue};
-use crate::prompt::{ChatTokenizer, PromptError};
+use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
 pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, Verdict};
@@ -145,7 +145,7 @@ fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) 
 }
 
 fn encode(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PromptError> {
-    tokenizer.encode_chat(&dialogue(None, text), true)
+    tokenizer.encode_chat(&dialogue(None, text), DialogueEnd::GenerationPrompt)
 }
 
 impl InFlight {

@@ -4,7 +4,7 @@
 use super::controls::{ControlVocabulary, free_marker};
 use super::detokenize::{self, DecodingKind, Detokenizer};
 use super::files::{TokenizerFiles, parse_tokenizer, unknown_id};
-use super::template::{ChatTemplate, TemplateOptions, fold_system, sha256_hex};
+use super::template::{ChatTemplate, DialogueEnd, TemplateOptions, fold_system, sha256_hex};
 use super::{Message, PromptError};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
@@ -103,12 +103,12 @@ impl ChatTokenizer {
     /// ([`fold_system`]).
     ///
     /// # Errors
-    /// [`PromptError::NoTemplate`], [`PromptError::Template`].
-    pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, PromptError> {
+    /// [`PromptError::NoTemplate`], [`PromptError::Template`], [`PromptError::NotContinuable`].
+    pub fn render_chat(&self, messages: &[Message], end: DialogueEnd) -> Result<String, PromptError> {
         let template = self.template()?;
-        match template.render(messages, add_generation_prompt) {
+        match template.render(messages, end) {
             Err(PromptError::Template { raised: true, .. }) if messages.iter().any(|turn| turn.role == "system") => {
-                template.render(&fold_system(messages), add_generation_prompt)
+                template.render(&fold_system(messages), end)
             }
             result => result,
         }
@@ -122,8 +122,9 @@ impl ChatTokenizer {
     /// text that someone wrote.
     ///
     /// # Errors
-    /// [`PromptError::NoTemplate`], [`PromptError::Template`], [`PromptError::Encode`], [`PromptError::ControlText`].
-    pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>, PromptError> {
+    /// [`PromptError::NoTemplate`], [`PromptError::Template`], [`PromptError::NotContinuable`],
+    /// [`PromptError::Encode`], [`PromptError::ControlText`].
+    pub fn encode_chat(&self, messages: &[Message], end: DialogueEnd) -> Result<Vec<u32>, PromptError> {
         let template = self.template()?;
         let contains = |c: char| messages.iter().any(|turn| turn.content.contains(c) || turn.role.contains(c));
         let marker = free_marker(|c| !contains(c) && !template.mentions(c))?;
@@ -136,7 +137,7 @@ impl ChatTokenizer {
                 })
             })
             .collect::<Result<Vec<_>, PromptError>>()?;
-        let ids = self.encode_parts(&self.render_chat(&broken, add_generation_prompt)?, marker)?;
+        let ids = self.encode_parts(&self.render_chat(&broken, end)?, marker)?;
         // A content can still make a control text together with what stands beside it. If the dialogue with every such
         // chance broken has other control tokens than this one, that has happened, and the broken one is right.
         let hardened: Vec<Option<String>> =
@@ -149,7 +150,7 @@ impl ChatTokenizer {
             .zip(hardened)
             .map(|(turn, content)| Message { content: content.unwrap_or(turn.content), role: turn.role })
             .collect();
-        let safe_ids = self.encode_parts(&self.render_chat(&hardened, add_generation_prompt)?, marker)?;
+        let safe_ids = self.encode_parts(&self.render_chat(&hardened, end)?, marker)?;
         Ok(if self.controls.sequence(&ids) == self.controls.sequence(&safe_ids) { ids } else { safe_ids })
     }
 
@@ -296,10 +297,10 @@ impl ChatTokenizer {
     /// [`PromptError::NoTemplate`], or [`PromptError::Template`] where it fails on a plain dialogue too.
     pub fn supports_system(&self) -> Result<bool, PromptError> {
         let turn = |role: &str| Message { role: role.to_owned(), content: "x".to_owned() };
-        match self.template()?.render(&[turn("system"), turn("user")], true) {
+        match self.template()?.render(&[turn("system"), turn("user")], DialogueEnd::GenerationPrompt) {
             Ok(_) => Ok(true),
             Err(PromptError::Template { raised: true, .. }) => {
-                self.template()?.render(&[turn("user")], true).map(|_| false)
+                self.template()?.render(&[turn("user")], DialogueEnd::GenerationPrompt).map(|_| false)
             }
             Err(other) => Err(other),
         }

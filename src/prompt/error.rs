@@ -54,6 +54,15 @@ pub enum PromptError {
         /// The template called `raise_exception`.
         raised: bool,
     },
+    /// A dialogue whose last turn is to be continued does not end in that turn's text.
+    #[error(
+        "the last turn cannot be continued: {reason}\nhint: put the dialogue to the model without its last turn, or \
+         override the template"
+    )]
+    NotContinuable {
+        /// Continues the sentence.
+        reason: String,
+    },
     /// The tokenizer failed to encode a text.
     #[error("cannot encode text of {num_bytes} bytes: {reason}")]
     Encode {

@@ -19,7 +19,7 @@ pub use chat::ChatTokenizer;
 pub use detokenize::Detokenizer;
 pub use error::PromptError;
 pub use stop::{StopMatch, StopMatcher};
-pub use template::{TemplateOptions, fold_system};
+pub use template::{DialogueEnd, TemplateOptions, fold_system};
 
 use serde::{Deserialize, Serialize};
 

@@ -169,6 +169,21 @@ pub(super) fn strftime(moment: DateTime, format: &str) -> Result<String, Error> 
         .map_err(|err| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {err}")))
 }
 
+/// What `str.strip()` takes off: whitespace in Python's sense, which counts four control characters more than Unicode does.
+fn is_space(c: char) -> bool {
+    c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
+}
+
+/// `str.strip()`.
+pub(super) fn strip(text: &str) -> &str {
+    text.trim_matches(is_space)
+}
+
+/// `str.rstrip()`.
+pub(super) fn strip_end(text: &str) -> &str {
+    text.trim_end_matches(is_space)
+}
+
 /// Methods of Python values: minijinja's own set, plus string methods that templates use and it lacks.
 pub(super) fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let Some(text) = value.as_str() else {

@@ -31,6 +31,21 @@ impl TemplateOptions {
     }
 }
 
+/// How a rendered dialogue ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialogueEnd {
+    /// With its last turn, closed as the template closes a turn.
+    Whole,
+    /// With what opens the model's turn (`add_generation_prompt`): the model answers.
+    GenerationPrompt,
+    /// With the text of its last turn, left open (`continue_final_message`): the model goes on in it.
+    ContinueFinal,
+}
+
+/// Put behind the text of the turn to be continued, to find its end in the rendered text. The space at its end tells a
+/// template that trims its turns, as in Transformers' `render_jinja_template`, whose rule this follows.
+const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+
 /// An error that the template raised itself, kept apart from errors of the renderer.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -78,8 +93,38 @@ impl ChatTemplate {
     /// Renders a dialogue.
     ///
     /// # Errors
-    /// [`PromptError::Template`], with `raised` where the template called `raise_exception`.
-    pub(super) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, PromptError> {
+    /// [`PromptError::Template`], with `raised` where the template called `raise_exception`;
+    /// [`PromptError::NotContinuable`] where the last turn's text does not stand in the result.
+    pub(super) fn render(&self, messages: &[Message], end: DialogueEnd) -> Result<String, PromptError> {
+        match end {
+            DialogueEnd::Whole => self.render_whole(messages, false),
+            DialogueEnd::GenerationPrompt => self.render_whole(messages, true),
+            DialogueEnd::ContinueFinal => self.render_open(messages),
+        }
+    }
+
+    /// Renders a dialogue up to the end of its last turn's text.
+    fn render_open(&self, messages: &[Message]) -> Result<String, PromptError> {
+        let not = |reason: &str| PromptError::NotContinuable { reason: reason.to_owned() };
+        let mut tagged = messages.to_vec();
+        let Some(last) = tagged.last_mut() else { return Err(not("there is no turn")) };
+        if !self.source.contains("content") {
+            return Err(not("the template shows no contents"));
+        }
+        let content = last.content.clone();
+        last.content.push_str(TAG);
+        let mut text = self.render_whole(&tagged, false)?;
+        let found = text.rfind(TAG.trim_end()).filter(|_| text.contains(python::strip(&content)));
+        let at = found.ok_or_else(|| not("the template leaves its text out or changes it"))?;
+        let keeps_spaces = text.get(at..).is_some_and(|rest| rest.starts_with(TAG));
+        text.truncate(at);
+        if !keeps_spaces {
+            text.truncate(python::strip_end(&text).len());
+        }
+        Ok(text)
+    }
+
+    fn render_whole(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, PromptError> {
         let mut context = Map::new();
         context.insert("tools".to_owned(), Json::Null);
         context.insert("documents".to_owned(), Json::Null);
