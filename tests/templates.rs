@@ -1,4 +1,4 @@
-//! Chat templates against what Transformers renders, byte for byte: the templates of `tests/fixtures/templates` (our own,
+//! Chat templates against what Transformers renders, byte for byte: the templates of `tests/fixtures/prompt/templates` (our own,
 //! covering what published templates use), and every further folder named by `PAIRWRIGHT_TEMPLATES_DIR`, once
 //! `tests/support/compare_templates.py` has left its `expected.jsonl` there. Where Transformers raises, we must refuse.
 
@@ -38,7 +38,7 @@ struct Rendered {
 }
 
 fn folders() -> Vec<PathBuf> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/templates");
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/prompt/templates");
     std::iter::once(own).chain(std::env::var_os("PAIRWRIGHT_TEMPLATES_DIR").map(PathBuf::from)).collect()
 }
 

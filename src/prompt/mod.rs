@@ -12,6 +12,7 @@ mod detokenize;
 mod error;
 mod files;
 mod python;
+mod rewrite;
 mod stop;
 mod template;
 

@@ -6,6 +6,7 @@
 //! `{% generation %}` block. Jinja2's defaults hold for the rest: one trailing newline of the source is dropped, `\r\n` in
 //! the source counts as `\n`, an undefined variable prints as nothing and refuses attribute access.
 
+use super::rewrite::rewrite;
 use super::{Message, PromptError, python};
 use jiff::civil::{Date, DateTime};
 use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
@@ -69,8 +70,7 @@ impl ChatTemplate {
     /// [`PromptError::Template`] where the source is not valid Jinja.
     pub(super) fn compile(source: String, variables: Map<String, Json>, date: Date) -> Result<Self, PromptError> {
         let mut environment = environment(date)?;
-        let normalised = rewrite_generation_tags(&source.replace("\r\n", "\n").replace('\r', "\n"));
-        environment.add_template_owned(NAME, normalised).map_err(template_error)?;
+        environment.add_template_owned(NAME, rewrite(&source)).map_err(template_error)?;
         let sha256 = sha256_hex(source.as_bytes());
         Ok(Self { environment, source, sha256, variables })
     }
@@ -142,8 +142,7 @@ fn environment(date: Date) -> Result<Environment<'static>, PromptError> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(python::method);
-    environment.add_filter("tojson", python::tojson);
+    python::install(&mut environment);
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
         let message = message.to_string();
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
@@ -162,39 +161,6 @@ fn template_error(error: Error) -> PromptError {
         source = inner.source();
     }
     PromptError::Template { message: error.to_string(), raised: false }
-}
-
-/// Turns `{% generation %}` … `{% endgeneration %}` (a mask for training, which renders as its body) into a `with` block,
-/// which has the same scope; `-` and `+` markers stay.
-fn rewrite_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(open) = rest.find("{%") {
-        let (before, tag) = rest.split_at(open);
-        out.push_str(before);
-        let Some(length) = tag.find("%}").map(|at| at + 2) else { break };
-        let (whole, after) = tag.split_at(length);
-        let inner = whole.trim_start_matches("{%").trim_end_matches("%}");
-        let word = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        let replacement = match word {
-            "generation" => Some("with"),
-            "endgeneration" => Some("endwith"),
-            _ => None,
-        };
-        match replacement {
-            Some(replacement) => {
-                out.push_str(&whole.replacen(word, replacement, 1));
-                rest = after;
-            }
-            // Only the opening is passed over: another tag may start inside what looked like this one.
-            None => {
-                out.push_str("{%");
-                rest = tag.get(2..).unwrap_or_default();
-            }
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 /// Merges every system turn into the user turn that follows it, a blank line between them, for models whose template has

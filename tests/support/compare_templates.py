@@ -4,7 +4,7 @@ with the conversations below and leaves FOLDER/expected.jsonl. Then
     PAIRWRIGHT_TEMPLATES_DIR=FOLDER cargo test --release --test templates -- --nocapture
 
 renders the same with Pairwright, compares byte for byte and says how many templates are equal. Needs transformers 5.x, offline.
-`tests/fixtures/templates` is such a folder, of templates of our own.
+`tests/fixtures/prompt/templates` is such a folder, of templates of our own.
 """
 
 import datetime
@@ -83,14 +83,13 @@ def cases(tokenizer, template):
                 yield case
 
 
-def main():
+def main(folder):
     class PinnedDatetime(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
             return DATE
 
     chat_template_utils.datetime = PinnedDatetime
-    folder = Path(sys.argv[1])
     words = {token: index for index, token in enumerate(TOKENS.values())}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")), **TOKENS)
     compact = dict(ensure_ascii=False, separators=(",", ":"))
@@ -104,4 +103,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))
