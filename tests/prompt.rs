@@ -1,7 +1,7 @@
 //! The prompt layer against what Transformers made of the same dialogues (fixtures by `scripts/make_prompt_fixtures.py`),
 //! and its loading, its labels, its detokeniser and its stop strings. That texts never steer: `tests/prompt_safety.rs`.
 
-use pairwright::prompt::{ChatTokenizer, DialogueEnd, Message, PromptError, StopMatch, StopMatcher, TemplateOptions, fold_system};
+use pairwright::prompt::{ChatTokenizer, DialogueEnd, Message, PromptError, StopMatch, StopMatcher, TemplateOptions, TemplateSource, fold_system};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ fn dialogues_render_and_encode_as_transformers() {
             Some(message) if messages.iter().all(|turn| turn.role != "system") => {
                 let error = tokenizer.encode_chat(&messages, prompt).expect_err(&label);
                 assert!(
-                    matches!(&error, PromptError::Template { message: m, raised: true } if m == message),
+                    matches!(&error, PromptError::Template { message: m, raised: true, .. } if m == message),
                     "{label}: {error}"
                 );
             }
@@ -127,6 +127,15 @@ fn the_template_is_taken_from_the_file_that_wins() {
     .to_string();
     let in_json = r#"{"chat_template": "J"}"#;
     let mut files = vec![("tokenizer.json", json.as_str()), ("tokenizer_config.json", &config)];
+    let beside = tempfile::tempdir().expect("temporary folder");
+    std::fs::create_dir(beside.path().join("additional_chat_templates")).expect("creates");
+    std::fs::write(beside.path().join("tokenizer.json"), &json).expect("writes");
+    let of = |name: &str| {
+        std::fs::write(beside.path().join("additional_chat_templates").join(name), "B").expect("writes");
+        ChatTokenizer::load(beside.path(), &options()).expect("loads").render_chat(&[user("a")], DialogueEnd::Whole)
+    };
+    assert!(of("tool_use.jinja").expect_err("not ours").to_string().contains("named `default`, only: tool_use"));
+    assert_eq!(of("default.jinja").expect("renders"), "B");
     for (extra, expected) in
         [(None, "C<|im_end|>"), (Some(("chat_template.json", in_json)), "J"), (Some(("chat_template.jinja", "X")), "X")]
     {
@@ -134,7 +143,7 @@ fn the_template_is_taken_from_the_file_that_wins() {
         let (_keep, dir) = model_dir(&files);
         let tokenizer = ChatTokenizer::load(&dir, &options()).expect("loads");
         assert_eq!(tokenizer.render_chat(&[user("a")], DialogueEnd::GenerationPrompt).expect("renders"), expected);
-        let options = TemplateOptions { chat_template_override: Some("O".to_owned()), ..options() };
+        let options = TemplateOptions { chat_template_override: Some(TemplateSource { source: "O".to_owned(), origin: "o.jinja".to_owned() }), ..options() };
         let overridden = ChatTokenizer::load(&dir, &options).expect("loads");
         assert_eq!(overridden.template_source(), Some("O"));
     }

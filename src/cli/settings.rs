@@ -13,7 +13,7 @@ use crate::demo;
 use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions};
 use crate::judge::Rubric;
 use crate::ops::Compute;
-use crate::prompt::TemplateOptions;
+use crate::prompt::{TemplateOptions, TemplateSource};
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
 use crate::run::GenerateStage;
 
@@ -75,7 +75,7 @@ pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::R
                 "--chat-template {path} cannot be read: {error}\nhint: give a file with a Jinja template"
             ))
         })?;
-        options.chat_template_override = Some(text);
+        options.chat_template_override = Some(TemplateSource { source: text, origin: path.display().to_string() });
     }
     Ok(options)
 }

@@ -68,7 +68,7 @@ impl ChatTokenizer {
             named.iter().map(|(key, text)| (key.clone(), text.as_str().into())).collect();
         variables.extend(options.extra.clone());
         let template = match options.chat_template_override.clone().map_or(files.template, Ok) {
-            Ok(source) => Ok(ChatTemplate::compile(source, variables, options.date)?),
+            Ok(found) => Ok(ChatTemplate::compile(found, variables, options.date)?),
             Err(detail) => Err(detail),
         };
         let unknown = unknown_id(&tokenizer, &files.tokenizer_json);

@@ -20,7 +20,7 @@ pub use chat::ChatTokenizer;
 pub use detokenize::Detokenizer;
 pub use error::PromptError;
 pub use stop::{StopMatch, StopMatcher};
-pub use template::{DialogueEnd, TemplateOptions, fold_system};
+pub use template::{DialogueEnd, TemplateOptions, TemplateSource, fold_system};
 
 use serde::{Deserialize, Serialize};
 

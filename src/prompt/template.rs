@@ -12,7 +12,6 @@ use jiff::civil::{Date, DateTime};
 use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
-use std::error::Error as _;
 
 /// What a run fixes about its templates.
 #[derive(Debug, Clone)]
@@ -21,8 +20,8 @@ pub struct TemplateOptions {
     pub date: Date,
     /// Template variables, e.g. `enable_thinking: false`. They win over the tokenizer's own (`bos_token`, …).
     pub extra: Map<String, Json>,
-    /// Jinja source to use instead of the model's own template.
-    pub chat_template_override: Option<String>,
+    /// The template to use instead of the model's own.
+    pub chat_template_override: Option<TemplateSource>,
 }
 
 impl TemplateOptions {
@@ -30,6 +29,15 @@ impl TemplateOptions {
     pub fn new(date: Date) -> Self {
         Self { date, extra: Map::new(), chat_template_override: None }
     }
+}
+
+/// A chat template as it was found.
+#[derive(Debug, Clone)]
+pub struct TemplateSource {
+    /// Jinja.
+    pub source: String,
+    /// The file it came from, for messages.
+    pub origin: String,
 }
 
 /// How a rendered dialogue ends.
@@ -56,23 +64,51 @@ struct Raised(String);
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
+    /// The file it came from, for messages.
+    origin: String,
     source: String,
     sha256: String,
     variables: Map<String, Json>,
 }
 
-const NAME: &str = "chat_template";
+/// Work that one rendering may cost, in minijinja's measure: an instruction is 1, and so are 64 bytes of text made. Published
+/// templates spend some hundreds per turn; this much takes under a second and at most 128 MiB.
+const FUEL: u64 = 1 << 21;
+
+/// Stack for compiling and rendering, touched only as far as it is used: a template can nest lists, or a chain of attributes,
+/// as deep as its fuel and its length allow, and both are walked and dropped recursively.
+const STACK_BYTES: usize = 1 << 29;
+
+/// Runs `work` on a stack of its own; about 50 µs.
+fn on_deep_stack<T: Send>(origin: &str, work: impl FnOnce() -> T + Send) -> Result<T, PromptError> {
+    let failed = |what: String| PromptError::Template { origin: origin.to_owned(), message: what, raised: false };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| failed(format!("no thread to render in: {error}")))?;
+        thread.join().map_err(|_| failed("the renderer broke off".to_owned()))
+    })
+}
+
+/// Macros inside macros; each takes stack.
+const MAX_RECURSION: usize = 100;
 
 impl ChatTemplate {
-    /// Compiles `source`; `variables` are what every rendering sees besides the messages.
+    /// Compiles a template; `variables` are what every rendering sees besides the messages.
     ///
     /// # Errors
-    /// [`PromptError::Template`] where the source is not valid Jinja.
-    pub(super) fn compile(source: String, variables: Map<String, Json>, date: Date) -> Result<Self, PromptError> {
-        let mut environment = environment(date)?;
-        environment.add_template_owned(NAME, rewrite(&source)).map_err(template_error)?;
+    /// [`PromptError::Template`] where the source is not valid Jinja, naming its file and line.
+    pub(super) fn compile(
+        template: TemplateSource,
+        variables: Map<String, Json>,
+        date: Date,
+    ) -> Result<Self, PromptError> {
+        let TemplateSource { source, origin } = template;
+        let error = |error| template_error(error, &origin);
+        let mut environment = environment(date).map_err(error)?;
+        let compiled = on_deep_stack(&origin, || environment.add_template_owned(origin.clone(), rewrite(&source)))?;
+        compiled.map_err(error)?;
         let sha256 = sha256_hex(source.as_bytes());
-        Ok(Self { environment, source, sha256, variables })
+        Ok(Self { environment, origin, source, sha256, variables })
     }
 
     /// The source as it was found.
@@ -132,14 +168,18 @@ impl ChatTemplate {
         let turns = messages.iter().map(|turn| serde_json::json!({"role": turn.role, "content": turn.content}));
         context.insert("messages".to_owned(), turns.collect());
         context.insert("add_generation_prompt".to_owned(), Json::Bool(add_generation_prompt));
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
-        template.render(Value::from(minijinja::value::Serde(&context))).map_err(template_error)
+        let error = |error| template_error(error, &self.origin);
+        let template = self.environment.get_template(&self.origin).map_err(error)?;
+        let render = || template.render(Value::from(minijinja::value::Serde(&context)));
+        on_deep_stack(&self.origin, render)?.map_err(error)
     }
 }
 
-fn environment(date: Date) -> Result<Environment<'static>, PromptError> {
+fn environment(date: Date) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(MAX_RECURSION);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     python::install(&mut environment);
@@ -152,15 +192,26 @@ fn environment(date: Date) -> Result<Environment<'static>, PromptError> {
     Ok(environment)
 }
 
-fn template_error(error: Error) -> PromptError {
-    let mut source = error.source();
+fn template_error(error: Error, origin: &str) -> PromptError {
+    let origin = match error.line() {
+        Some(line) => format!("{origin}, line {line}"),
+        None => origin.to_owned(),
+    };
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    let mut out_of_fuel = false;
     while let Some(inner) = source {
         if let Some(Raised(message)) = inner.downcast_ref::<Raised>() {
-            return PromptError::Template { message: message.clone(), raised: true };
+            return PromptError::Template { origin, message: message.clone(), raised: true };
         }
+        out_of_fuel |= inner.downcast_ref::<Error>().is_some_and(|inner| inner.kind() == ErrorKind::OutOfFuel);
         source = inner.source();
     }
-    PromptError::Template { message: error.to_string(), raised: false }
+    let message = match (out_of_fuel, error.detail()) {
+        (true, _) => "it does not come to an end: too many steps, or too much text, for one dialogue".to_owned(),
+        (false, Some(detail)) => format!("{}: {detail}", error.kind()),
+        (false, None) => error.kind().to_string(),
+    };
+    PromptError::Template { origin, message, raised: false }
 }
 
 /// Merges every system turn into the user turn that follows it, a blank line between them, for models whose template has

@@ -10,7 +10,7 @@ const MAX_DEPTH: usize = 200;
 
 /// Bytes that one value may be written out to: a list that holds another twice, that one a third twice and so on is small in
 /// memory and endless in print.
-const MAX_BYTES: usize = 1 << 26;
+const MAX_BYTES: usize = 1 << 23;
 
 /// `str(value)`; nothing for an undefined value.
 ///
