@@ -60,7 +60,7 @@ fn templates_that_grow_without_bound_are_refused() {
         format!("{shared}{{{{ ns.x | string }}}}"),
         format!("{nested}{{{{ ns.x }}}}"),
         format!("{nested}{{{{ ns.x | tojson(indent=2) }}}}"),
-        format!("{nested}{{{{ ns.x ~ 'a' }}}}"),
+        format!("{nested}{{{{ ns.x ~ 'a' }}}}{{{{ raise_exception('end') }}}}"),
         format!("{nested}{{{{ ns.x == [ns.x] }}}}{{{{ raise_exception('end') }}}}"),
         long.to_owned(),
         "{{ 'a'.center(9999999999) }}".to_owned(),

@@ -5,6 +5,7 @@ use super::controls::{ControlVocabulary, free_marker};
 use super::detokenize::{self, DecodingKind, Detokenizer};
 use super::files::{TokenizerFiles, parse_tokenizer, unknown_id};
 use super::template::{ChatTemplate, DialogueEnd, TemplateOptions, fold_system, sha256_hex};
+use super::thinking::{ThinkingMarkers, known_markers, left_open};
 use super::{Message, PromptError};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
@@ -24,6 +25,7 @@ pub struct ChatTokenizer {
     eos_ids: Vec<u32>,
     vocab_size: usize,
     tokenizer_sha256: String,
+    thinking: Vec<ThinkingMarkers>,
 }
 
 impl ChatTokenizer {
@@ -73,6 +75,8 @@ impl ChatTokenizer {
         };
         let unknown = unknown_id(&tokenizer, &files.tokenizer_json);
         let controls = ControlVocabulary::new(&tokenizer, unknown, template.as_ref().map_or("", ChatTemplate::source));
+        let source = template.as_ref().map_or("", ChatTemplate::source);
+        let thinking = known_markers(|token| tokenizer.token_to_id(token).is_some(), source);
         let vocab_size = tokenizer.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
         Ok(Self {
             continuation: without_prefix_space(&tokenizer, &files.origin)?,
@@ -84,6 +88,7 @@ impl ChatTokenizer {
             bos_id,
             eos_ids,
             vocab_size,
+            thinking,
         })
     }
 
@@ -240,9 +245,53 @@ impl ChatTokenizer {
         Detokenizer::new(&self.tokenizer, self.decoding, skip_special)
     }
 
+    /// The markers of thinking that this model may use.
+    pub(super) fn thinking_markers(&self) -> &[ThinkingMarkers] {
+        &self.thinking
+    }
+
+    /// The thinking that the template opens for this dialogue at the end of the generation prompt, so that the answer begins
+    /// inside it. What a turn holds opens none.
+    ///
+    /// # Errors
+    /// As for [`ChatTokenizer::render_chat`].
+    pub fn opened_thinking(&self, messages: &[Message]) -> Result<Option<ThinkingMarkers>, PromptError> {
+        let with = self.render_chat(messages, DialogueEnd::GenerationPrompt)?;
+        if left_open(&with, &self.thinking).is_none() {
+            return Ok(None);
+        }
+        let without = self.render_chat(messages, DialogueEnd::Whole)?;
+        let num_same = with.bytes().zip(without.bytes()).take_while(|(a, b)| a == b).count();
+        let added = (num_same..=with.len()).find_map(|at| with.get(at..)).unwrap_or_default();
+        Ok(left_open(added, &self.thinking))
+    }
+
+    /// The thinking that a prompt given in tokens leaves open, if its last tokens are an opening marker.
+    ///
+    /// # Errors
+    /// As for [`ChatTokenizer::decode`].
+    pub fn opened_thinking_in(&self, ids: &[u32]) -> Result<Option<ThinkingMarkers>, PromptError> {
+        let tail = ids.get(ids.len().saturating_sub(12)..).unwrap_or_default();
+        Ok(left_open(&self.decode(tail, false)?, &self.thinking))
+    }
+
     /// Largest id plus one, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// The smallest id from `first` on that a prompt can hold or that ends an answer, with its token. Left out are control tokens
+    /// that no text reaches and the template does not spell.
+    pub fn reachable_token_from(&self, first: usize) -> Option<(u32, String)> {
+        if self.vocab_size <= first {
+            return None;
+        }
+        let source = self.template.as_ref().map_or("", ChatTemplate::source);
+        let is_reachable = |id: u32, token: &str| {
+            !self.is_control(id) || self.bos_id == Some(id) || self.eos_ids.contains(&id) || source.contains(token)
+        };
+        let beyond = self.tokenizer.get_vocab(true).into_iter().filter(|(_, id)| *id as usize >= first);
+        beyond.filter(|(token, id)| is_reachable(*id, token)).map(|(token, id)| (id, token)).min()
     }
 
     /// Ids that end an answer: `eos_token`, and the `eos_token_id`s of `generation_config.json`. Ascending, may be empty.
