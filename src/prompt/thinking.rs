@@ -79,8 +79,8 @@ enum State<'t> {
     Undecided(Box<Lead<'t>>),
     /// Inside a block, with its text so far.
     Thinking { markers: ThinkingMarkers, text: String },
-    /// All further text is the answer's.
-    Answer,
+    /// All further text is the answer's; `starts` behind a block: white space is left out until there is other text.
+    Answer { starts: bool },
 }
 
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ impl<'t> AnswerReader<'t> {
     pub fn push(&mut self, id: u32) -> Result<Option<String>, PromptError> {
         let piece = self.detokenizer.push(id)?;
         match &mut self.state {
-            State::Answer => return Ok(piece),
+            State::Answer { .. } => return Ok(piece.and_then(|piece| self.answer(piece))),
             State::Undecided(lead) => {
                 lead.tokens.push(id);
                 lead.visible.push_str(piece.as_deref().unwrap_or_default());
@@ -146,7 +146,7 @@ impl<'t> AnswerReader<'t> {
     pub fn finish(mut self) -> Result<AnswerEnd, PromptError> {
         let held_back = self.detokenizer.finish()?.unwrap_or_default();
         let mut rest = match &mut self.state {
-            State::Answer => held_back.clone(),
+            State::Answer { .. } => self.answer(held_back.clone()).unwrap_or_default(),
             State::Undecided(lead) => {
                 lead.visible.push_str(&held_back);
                 String::new()
@@ -156,10 +156,12 @@ impl<'t> AnswerReader<'t> {
                 String::new()
             }
         };
-        if !matches!(self.state, State::Answer) {
+        if !matches!(self.state, State::Answer { .. }) {
             rest.push_str(self.advance(held_back.len(), true)?.as_deref().unwrap_or_default());
-            if matches!(self.state, State::Answer) {
-                rest.push_str(self.detokenizer.finish()?.as_deref().unwrap_or_default());
+            if matches!(self.state, State::Answer { .. })
+                && let Some(last) = self.detokenizer.finish()?
+            {
+                rest.push_str(self.answer(last).as_deref().unwrap_or_default());
             }
         }
         let is_open = matches!(self.state, State::Thinking { .. });
@@ -173,7 +175,7 @@ impl<'t> AnswerReader<'t> {
     fn advance(&mut self, mut num_new: usize, end: bool) -> Result<Option<String>, PromptError> {
         loop {
             match &mut self.state {
-                State::Answer => return Ok(None),
+                State::Answer { .. } => return Ok(None),
                 State::Thinking { markers, text } => {
                     let mut from = text.len().saturating_sub(num_new + markers.close.len());
                     while !text.is_char_boundary(from) {
@@ -203,8 +205,8 @@ impl<'t> AnswerReader<'t> {
                         Beginning::Head(at) => {
                             let text = lead.visible.split_off(at);
                             self.detokenizer.skip_special();
-                            self.state = State::Answer;
-                            return Ok(Some(text).filter(|text| !text.is_empty()));
+                            self.state = State::Answer { starts: true };
+                            return Ok(self.answer(text));
                         }
                         Beginning::Answer => return self.read_again(),
                     }
@@ -215,17 +217,24 @@ impl<'t> AnswerReader<'t> {
 
     /// What was unclear is the answer: its tokens, read with the special ones left out.
     fn read_again(&mut self) -> Result<Option<String>, PromptError> {
-        let State::Undecided(lead) = std::mem::replace(&mut self.state, State::Answer) else { return Ok(None) };
+        let answer = State::Answer { starts: false };
+        let State::Undecided(lead) = std::mem::replace(&mut self.state, answer) else { return Ok(None) };
+        self.state = State::Answer { starts: lead.is_behind };
         self.detokenizer = lead.before;
         self.detokenizer.skip_special();
         let mut text = lead.prefix;
         for id in lead.tokens {
             text.push_str(self.detokenizer.push(id)?.as_deref().unwrap_or_default());
         }
-        if lead.is_behind {
-            text.drain(..text.len() - text.trim_start().len());
-        }
-        Ok(Some(text).filter(|text| !text.is_empty()))
+        Ok(self.answer(text))
+    }
+
+    /// A piece of the answer, without the white space between it and a block before it.
+    fn answer(&mut self, piece: String) -> Option<String> {
+        let State::Answer { starts } = &mut self.state else { return Some(piece) };
+        let piece = if *starts { piece.trim_start().to_owned() } else { piece };
+        *starts &= piece.is_empty();
+        Some(piece).filter(|piece| !piece.is_empty())
     }
 }
 
