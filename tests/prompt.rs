@@ -1,7 +1,10 @@
 //! The prompt layer against what Transformers made of the same dialogues (fixtures by `scripts/make_prompt_fixtures.py`),
 //! and its loading, its labels, its detokeniser and its stop strings. That texts never steer: `tests/prompt_safety.rs`.
 
-use pairwright::prompt::{ChatTokenizer, DialogueEnd, Message, PromptError, StopMatch, StopMatcher, TemplateOptions, TemplateSource, fold_system};
+use pairwright::prompt::{
+    ChatTokenizer, DialogueEnd, Message, PromptError, StopMatch, StopMatcher, TemplateOptions, TemplateSource,
+    fold_system,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use std::path::{Path, PathBuf};
@@ -143,7 +146,10 @@ fn the_template_is_taken_from_the_file_that_wins() {
         let (_keep, dir) = model_dir(&files);
         let tokenizer = ChatTokenizer::load(&dir, &options()).expect("loads");
         assert_eq!(tokenizer.render_chat(&[user("a")], DialogueEnd::GenerationPrompt).expect("renders"), expected);
-        let options = TemplateOptions { chat_template_override: Some(TemplateSource { source: "O".to_owned(), origin: "o.jinja".to_owned() }), ..options() };
+        let options = TemplateOptions {
+            chat_template_override: Some(TemplateSource { source: "O".to_owned(), origin: "o.jinja".to_owned() }),
+            ..options()
+        };
         let overridden = ChatTokenizer::load(&dir, &options).expect("loads");
         assert_eq!(overridden.template_source(), Some("O"));
     }

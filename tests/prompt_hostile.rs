@@ -7,7 +7,8 @@ const TOKENIZER: &str = r#"{"version": "1.0", "added_tokens": [], "model": {"typ
 
 fn error_of(source: &str) -> PromptError {
     let mut options = TemplateOptions::new("2026-03-07".parse().unwrap());
-    options.chat_template_override = Some(TemplateSource { source: source.to_owned(), origin: "hostile.jinja".to_owned() });
+    options.chat_template_override =
+        Some(TemplateSource { source: source.to_owned(), origin: "hostile.jinja".to_owned() });
     let turn = Message { role: "user".to_owned(), content: "लंबा पाठ ".repeat(50) };
     let result = ChatTokenizer::from_parts(TOKENIZER.as_bytes(), None, None, &options)
         .and_then(|tokenizer| tokenizer.render_chat(&[turn], DialogueEnd::GenerationPrompt));
@@ -35,7 +36,8 @@ fn wrong_templates_name_file_and_line() {
 
 #[test]
 fn templates_without_end_are_stopped() {
-    let doubled = "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+    let doubled =
+        "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
     for source in [
         "{% for i in range(99999) %}{% for j in range(99999) %}{{ i * j }}{% endfor %}{% endfor %}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -53,7 +55,8 @@ fn templates_without_end_are_stopped() {
 fn templates_that_grow_without_bound_are_refused() {
     let shared = "{% set ns = namespace(x=[1]) %}{% for i in range(70) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
     let nested = "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}";
-    let long = "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = ns.x.replace('a', ns.x) %}{% endfor %}";
+    let long =
+        "{% set ns = namespace(x='ab') %}{% for i in range(40) %}{% set ns.x = ns.x.replace('a', ns.x) %}{% endfor %}";
     let sources = [
         format!("{shared}{{{{ ns.x }}}}"),
         format!("{shared}{{{{ ns.x | tojson }}}}"),
@@ -70,10 +73,10 @@ fn templates_that_grow_without_bound_are_refused() {
         format!("{{{{ {}1{} }}}}", "(".repeat(100_000), ")".repeat(100_000)),
         format!("{{{{ {}1{} }}}}", "[".repeat(100_000), "]".repeat(100_000)),
         format!("{}x{}", "{% if a %}".repeat(20_000), "{% endif %}".repeat(20_000)),
-        format!("{{{{ {}1 }}}}", "not ".repeat(100_000)),
+        format!("{{{{ {}1 }}}}{{{{ raise_exception('end') }}}}", "not ".repeat(100_000)),
         format!("{{{{ a{} }}}}", ".b".repeat(100_000)),
-        format!("{{{{ a{} }}}}", " | upper".repeat(100_000)),
-        format!("{{{{ 1{} }}}}", " + 1".repeat(100_000)),
+        format!("{{{{ a{} }}}}{{{{ raise_exception('end') }}}}", " | upper".repeat(100_000)),
+        format!("{{{{ 1{} }}}}{{{{ raise_exception('end') }}}}", " + 1".repeat(100_000)),
     ];
     for source in sources {
         let text = error_of(&source).to_string();

@@ -45,8 +45,7 @@ fn folders() -> Vec<PathBuf> {
 fn tokenizer(head: &Head, template: &str, variables: &Map<String, Json>) -> Result<ChatTokenizer, PromptError> {
     let vocab: Map<String, Json> =
         head.tokens.values().enumerate().map(|(id, text)| (text.as_str().unwrap().to_owned(), id.into())).collect();
-    let tokenizer =
-        json!({"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}});
+    let tokenizer = json!({"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}});
     let config = serde_json::to_string(&head.tokens).unwrap();
     let mut options = TemplateOptions::new(head.date.parse().unwrap());
     options.extra = variables.clone();

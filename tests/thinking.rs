@@ -4,14 +4,29 @@
 
 use std::path::Path;
 
-use pairwright::prompt::{AnswerEnd, AnswerReader, ChatTokenizer, DialogueEnd, Message, TemplateOptions, TemplateSource};
+use pairwright::prompt::{
+    AnswerEnd, AnswerReader, ChatTokenizer, DialogueEnd, Message, TemplateOptions, TemplateSource,
+};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 const SPECIAL: [&str; 16] = [
-    "[THINK]", "[/THINK]", "<seed:think>", "</seed:think>", "<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>",
-    "<|END_RESPONSE|>", "<|inner_prefix|>", "<|inner_suffix|>", "<|channel|>", "<|message|>", "<|start|>", "<|end|>",
-    "◁think▷", "◁/think▷",
+    "[THINK]",
+    "[/THINK]",
+    "<seed:think>",
+    "</seed:think>",
+    "<|START_THINKING|>",
+    "<|END_THINKING|>",
+    "<|START_RESPONSE|>",
+    "<|END_RESPONSE|>",
+    "<|inner_prefix|>",
+    "<|inner_suffix|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|start|>",
+    "<|end|>",
+    "◁think▷",
+    "◁/think▷",
 ];
 
 fn fixture(name: &str) -> String {
@@ -34,14 +49,20 @@ fn tokenizer(kind: &str, template: &str, enable: Option<bool>) -> ChatTokenizer 
     let source = fixture(&format!("templates/{template}.jinja"));
     options.chat_template_override = Some(TemplateSource { source, origin: template.to_owned() });
     options.extra.extend(enable.map(|enable| ("enable_thinking".to_owned(), enable.into())));
-    ChatTokenizer::from_parts(json.to_string().as_bytes(), Some(&fixture(&format!("{kind}.config.json"))), None, &options)
-        .unwrap()
+    ChatTokenizer::from_parts(
+        json.to_string().as_bytes(),
+        Some(&fixture(&format!("{kind}.config.json"))),
+        None,
+        &options,
+    )
+    .unwrap()
 }
 
 /// Ids of an answer: markers that are tokens become their token, everything else is encoded as text.
 fn ids(tokenizer: &ChatTokenizer, answer: &str) -> Vec<u32> {
     let (mut ids, mut rest) = (Vec::new(), answer);
-    let markers = || SPECIAL.iter().chain(&["<think>", "</think>"]).filter(|marker| tokenizer.token_id(marker).is_some());
+    let markers =
+        || SPECIAL.iter().chain(&["<think>", "</think>"]).filter(|marker| tokenizer.token_id(marker).is_some());
     while !rest.is_empty() {
         let next = markers().filter_map(|marker| Some((rest.find(marker)?, *marker))).min();
         let (at, marker) = next.unwrap_or((rest.len(), ""));
@@ -102,7 +123,9 @@ fn a_block_that_opens_an_answer_is_split_off() {
 fn channels_may_repeat_and_the_final_one_may_stand_alone() {
     let tokenizer = tokenizer("bytelevel", "channels", None);
     let (analysis, last) = ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>");
-    let twice = format!("{analysis}a<|end|><|start|>assistant<|channel|>commentary<|message|>b<|end|><|start|>assistant{last}c");
+    let twice = format!(
+        "{analysis}a<|end|><|start|>assistant<|channel|>commentary<|message|>b<|end|><|start|>assistant{last}c"
+    );
     assert_eq!(split(&tokenizer, &twice), ("c".to_owned(), Some("a\nb".to_owned()), false));
     assert_eq!(split(&tokenizer, &format!("{last}ጥሩ")), ("ጥሩ".to_owned(), None, false));
 }

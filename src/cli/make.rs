@@ -137,8 +137,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
     let seed = args.sampling.seed;
-    let find =
-        |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.engine, &compute, seed, template);
+    let find = |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.engine, &compute, seed, template);
     let template = |thinking| settings::template_options(date, args.dialogue.chat_template.as_deref(), thinking);
     let generator = find(generator, &template(args.dialogue.thinking)?)?;
     let judge = find(judge, &template(Some(JUDGE_THINKING))?)?;

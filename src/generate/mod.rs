@@ -184,10 +184,7 @@ fn admit<'t>(
 }
 
 /// Token ids of a request's prompt, and the thinking that it leaves open.
-fn encode(
-    tokenizer: &ChatTokenizer,
-    input: &PromptInput,
-) -> Result<(Vec<u32>, Option<ThinkingMarkers>), PromptError> {
+fn encode(tokenizer: &ChatTokenizer, input: &PromptInput) -> Result<(Vec<u32>, Option<ThinkingMarkers>), PromptError> {
     match input {
         PromptInput::TokenIds(ids) => Ok((ids.clone(), tokenizer.opened_thinking_in(ids)?)),
         PromptInput::Messages(messages) => {

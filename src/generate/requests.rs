@@ -95,8 +95,12 @@ pub fn read_requests(path: &Path, raw: bool) -> Result<Vec<PromptRequest>, Reque
             Some(serde_json::Value::Number(id)) => id.to_string(),
             Some(other) => return Err(wrong(format!("\"id\" is {other}, want a string or a number"))),
         };
-        if line.continue_final_message && line.messages.as_ref().is_none_or(|turns| turns.last().is_none_or(|last| last.role != "assistant")) {
-            return Err(wrong("\"continue_final_message\" needs \"messages\" that end with an assistant's turn".to_owned()));
+        if line.continue_final_message
+            && line.messages.as_ref().is_none_or(|turns| turns.last().is_none_or(|last| last.role != "assistant"))
+        {
+            return Err(wrong(
+                "\"continue_final_message\" needs \"messages\" that end with an assistant's turn".to_owned(),
+            ));
         }
         let input = match (line.prompt, line.messages, line.prompt_token_ids) {
             (Some(prompt), None, None) if raw => PromptInput::Raw(prompt),

@@ -66,7 +66,8 @@ impl TokenizerFiles {
             Some(text) => parse_object(text, "tokenizer_config.json")?,
             None => Map::new(),
         };
-        let given = |source: &str| TemplateSource { source: source.to_owned(), origin: "chat_template.jinja".to_owned() };
+        let given =
+            |source: &str| TemplateSource { source: source.to_owned(), origin: "chat_template.jinja".to_owned() };
         let template = chat_template.map(given).map_or_else(|| template_in(&config, "tokenizer_config.json"), Ok);
         Ok(Self {
             tokenizer_json: tokenizer_json.to_vec(),
@@ -147,9 +148,8 @@ fn beside(model_dir: &Path, remark: String) -> Result<TemplateSource, String> {
         return Ok(TemplateSource { source, origin: default.display().to_string() });
     }
     let entries = std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".jinja")?.to_owned()))
-        .collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".jinja")?.to_owned())).collect();
     names.sort();
     match names.is_empty() || !remark.is_empty() {
         true => Err(remark),

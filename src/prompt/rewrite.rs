@@ -111,9 +111,11 @@ fn tokens(code: &str) -> impl Iterator<Item = (usize, char, bool)> {
 fn inner(tag: &str) -> &str {
     let inner = tag.strip_prefix("{%").unwrap_or(tag);
     let inner = inner.strip_suffix("%}").unwrap_or(inner);
-    inner.strip_prefix(['-', '+']).unwrap_or(inner).strip_suffix(['-', '+']).unwrap_or_else(|| {
-        inner.strip_prefix(['-', '+']).unwrap_or(inner)
-    })
+    inner
+        .strip_prefix(['-', '+'])
+        .unwrap_or(inner)
+        .strip_suffix(['-', '+'])
+        .unwrap_or_else(|| inner.strip_prefix(['-', '+']).unwrap_or(inner))
 }
 
 /// The first word of a block tag.
@@ -190,7 +192,11 @@ fn literals(code: &str) -> String {
                 out.push(long);
                 skip = 8;
             }
-            None if matches!(c, '\\' | '\'' | '"' | 'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | 'x' | 'u' | '0'..='7') => {
+            None if matches!(
+                c,
+                '\\' | '\'' | '"' | 'a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | 'x' | 'u' | '0'..='7'
+            ) =>
+            {
                 out.extend(['\\', c]);
             }
             // Python drops a backslash at the end of a line together with the line's end.
@@ -215,7 +221,10 @@ mod tests {
     fn what_a_loop_goes_over_is_guarded() {
         let guarded = |value: &str| format!("{{% for a in ({value})|__iterate %}}");
         assert_eq!(rewrite("{% for a in b %}"), guarded(" b "));
-        assert_eq!(rewrite("{%- for a, b in c.items() if a in b recursive -%}"), "{%- for a, b in ( c.items() )|__iterate if a in b recursive -%}");
+        assert_eq!(
+            rewrite("{%- for a, b in c.items() if a in b recursive -%}"),
+            "{%- for a, b in ( c.items() )|__iterate if a in b recursive -%}"
+        );
         assert_eq!(rewrite("{% for a in (x if y else z) %}"), guarded(" (x if y else z) "));
         assert_eq!(rewrite("{% for a in 'x if %} y' if a%}"), "{% for a in ( 'x if %} y' )|__iterate if a%}");
         assert_eq!(rewrite("{% for a in b.if_in[in] %}"), guarded(" b.if_in[in] "));

@@ -18,8 +18,22 @@ fn the_switch_reaches_template_and_lock_and_a_thought_alone_is_a_failure() {
     );
     let (model, out) = (fixture_model("llama"), workshop.path("o.jsonl"));
     let base = [
-        "generate", "--model", text(&model), "--prompts", text(&file), "--out", text(&out), "--chat-template", text(&template),
-        "--max-tokens", "6", "--ignore-eos", "--temperature", "0", "-q", "--thinking",
+        "generate",
+        "--model",
+        text(&model),
+        "--prompts",
+        text(&file),
+        "--out",
+        text(&out),
+        "--chat-template",
+        text(&template),
+        "--max-tokens",
+        "6",
+        "--ignore-eos",
+        "--temperature",
+        "0",
+        "-q",
+        "--thinking",
     ];
     let lines = || -> Vec<Json> {
         std::fs::read_to_string(&out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -45,9 +59,24 @@ fn a_run_stores_thinking_and_never_publishes_it() {
     let (model, run_dir) = (fixture_model("llama"), workshop.path("run"));
     let prompts = workshop.prompts("p.jsonl", &super::workshop::ROWS[..3]);
     let outcome = run(&[
-        "make", "--generator", text(&model), "--judge", text(&model), "--prompts", text(&prompts), "--out", text(&run_dir),
-        "--chat-template", text(&template), "--rubric", &workshop.arg("rubric.toml"), "--max-tokens", "6", "-q",
-        "--system-prompt", "Kort.",
+        "make",
+        "--generator",
+        text(&model),
+        "--judge",
+        text(&model),
+        "--prompts",
+        text(&prompts),
+        "--out",
+        text(&run_dir),
+        "--chat-template",
+        text(&template),
+        "--rubric",
+        &workshop.arg("rubric.toml"),
+        "--max-tokens",
+        "6",
+        "-q",
+        "--system-prompt",
+        "Kort.",
     ]);
     assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
     let read = |name: &str| std::fs::read_to_string(run_dir.join(name)).unwrap();
@@ -55,7 +84,10 @@ fn a_run_stores_thinking_and_never_publishes_it() {
     let summary: Json = serde_json::from_str(&read("summary.json")).unwrap();
     assert!(summary.to_string().contains("only_thinking"), "{summary}");
     let lock: Json = serde_json::from_str(&read("run.lock")).unwrap();
-    assert_eq!((&lock["parameters"]["generate"]["thinking"], &lock["parameters"]["judge"]["thinking"]), (&Json::Null, &json!("off")));
+    assert_eq!(
+        (&lock["parameters"]["generate"]["thinking"], &lock["parameters"]["judge"]["thinking"]),
+        (&Json::Null, &json!("off"))
+    );
     assert_eq!(lock["generator"]["merges_system"], true);
     let card = read("dataset/README.md");
     assert!(card.contains("at the head of the user's turn") && card.contains("as its template has it"), "{card}");
@@ -70,12 +102,30 @@ fn a_dialogue_is_continued_in_its_last_turn() {
     ];
     let file = workshop.write("p.jsonl", lines.map(|line| line.to_string()).join("\n"));
     let (model, out) = (fixture_model("llama"), workshop.path("o.jsonl"));
-    let base = ["generate", "--model", text(&model), "--prompts", text(&file), "--out", text(&out), "-q", "--max-tokens", "4", "--temperature", "0", "--prompt-logprobs"];
+    let base = [
+        "generate",
+        "--model",
+        text(&model),
+        "--prompts",
+        text(&file),
+        "--out",
+        text(&out),
+        "-q",
+        "--max-tokens",
+        "4",
+        "--temperature",
+        "0",
+        "--prompt-logprobs",
+    ];
     done(&base);
-    let read: Vec<Json> = std::fs::read_to_string(&out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let read: Vec<Json> =
+        std::fs::read_to_string(&out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let num_prompt = |line: &Json| line["prompt_logprobs"].as_array().unwrap().len();
     assert!(num_prompt(&read[0]) < num_prompt(&read[1]), "neither the turn's end nor a generation prompt: {read:?}");
-    workshop.write("p.jsonl", json!({"continue_final_message": true, "messages": [{"role": "user", "content": "a"}]}).to_string());
+    workshop.write(
+        "p.jsonl",
+        json!({"continue_final_message": true, "messages": [{"role": "user", "content": "a"}]}).to_string(),
+    );
     let refused = run(&[&base[..], &["--fresh"]].concat());
     assert!(refused.code == Some(3) && refused.stderr.contains("line 1"), "{}", refused.stderr);
 }
@@ -105,9 +155,7 @@ fn answer(workshop: &Workshop, model: &Path) -> super::program::Outcome {
 #[test]
 fn tokens_and_rows_need_not_be_the_same_number() {
     let workshop = Workshop::new();
-    let added = |content: &str, special: bool| {
-        json!({"id": 384, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special})
-    };
+    let added = |content: &str, special: bool| json!({"id": 384, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
     let more = |token: Json| move |json: &mut Json| json["added_tokens"].as_array_mut().unwrap().push(token);
     let image = with_tokens(&workshop, "image", more(added("<image_soft_token>", true)));
     let outcome = answer(&workshop, &image);

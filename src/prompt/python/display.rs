@@ -33,7 +33,8 @@ pub(super) fn check_size(depth: usize, num_bytes: usize) -> Result<(), Error> {
     if depth < MAX_DEPTH && num_bytes <= MAX_BYTES {
         return Ok(());
     }
-    let message = format!("a value is nested deeper than {MAX_DEPTH} or longer than {MAX_BYTES} bytes when written out");
+    let message =
+        format!("a value is nested deeper than {MAX_DEPTH} or longer than {MAX_BYTES} bytes when written out");
     Err(Error::new(ErrorKind::InvalidOperation, message))
 }
 
@@ -126,7 +127,14 @@ pub(super) fn is_printable(c: char) -> bool {
 /// Python's `repr(float)`: shortest digits, exponent form below 1e-4 and from 1e16.
 pub(super) fn float_repr(float: f64) -> String {
     if !float.is_finite() {
-        return if float.is_nan() { "nan" } else if float > 0.0 { "inf" } else { "-inf" }.to_owned();
+        return if float.is_nan() {
+            "nan"
+        } else if float > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .to_owned();
     }
     let scientific = format!("{float:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };

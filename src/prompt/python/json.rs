@@ -70,8 +70,10 @@ impl Dumps {
                 self.close(num_items, depth, ']', out);
             }
             ValueKind::Map => {
-                let mut entries =
-                    value.try_iter()?.map(|key| Ok((self.key(&key)?, value.get_item(&key)?))).collect::<Result<Vec<_>, Error>>()?;
+                let mut entries = value
+                    .try_iter()?
+                    .map(|key| Ok((self.key(&key)?, value.get_item(&key)?)))
+                    .collect::<Result<Vec<_>, Error>>()?;
                 if self.sort_keys {
                     entries.sort_by(|a, b| a.0.cmp(&b.0));
                 }

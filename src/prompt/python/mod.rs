@@ -27,7 +27,8 @@ pub(super) fn install(environment: &mut Environment<'static>) {
         false => minijinja::escape_formatter(out, state, value),
     });
     environment.set_unknown_method_callback(strings::method);
-    environment.add_function("cycler", |items: minijinja::value::Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    environment
+        .add_function("cycler", |items: minijinja::value::Rest<Value>| minijinja_contrib::globals::cycler(items.0));
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment.add_filter(super::rewrite::ITERATE, iterate);
     environment.add_filter("tojson", json::tojson);
@@ -149,4 +150,3 @@ pub(super) fn strftime(moment: DateTime, format: &str) -> Result<String, Error> 
     jiff::fmt::strtime::format(&translated, moment)
         .map_err(|err| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {err}")))
 }
-

@@ -137,7 +137,9 @@ fn cutting(text: &str, name: &str, args: &Arguments<'_>) -> Found {
                     return Err(invalid("empty separator"));
                 }
                 match name {
-                    "partition" => triple(text.split_once(&*separator).map_or([text, "", ""], |(a, b)| [a, &separator, b])),
+                    "partition" => {
+                        triple(text.split_once(&*separator).map_or([text, "", ""], |(a, b)| [a, &separator, b]))
+                    }
                     _ => triple(text.rsplit_once(&*separator).map_or(["", "", text], |(a, b)| [a, &separator, b])),
                 }
             }
@@ -153,7 +155,12 @@ fn cutting(text: &str, name: &str, args: &Arguments<'_>) -> Found {
     run().transpose()
 }
 
-fn split<'t>(text: &'t str, separator: Option<&str>, most: Option<usize>, from_end: bool) -> Result<Vec<&'t str>, Error> {
+fn split<'t>(
+    text: &'t str,
+    separator: Option<&str>,
+    most: Option<usize>,
+    from_end: bool,
+) -> Result<Vec<&'t str>, Error> {
     let limit = most.map_or(usize::MAX, |most| most.saturating_add(1));
     let mut parts: Vec<&str> = match (separator, from_end) {
         (Some(""), _) => return Err(invalid("empty separator")),
@@ -185,7 +192,9 @@ fn split<'t>(text: &'t str, separator: Option<&str>, most: Option<usize>, from_e
 }
 
 fn split_lines(text: &str, keep: bool) -> Vec<&str> {
-    let ends = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    let ends = |c: char| {
+        matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    };
     let mut lines = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(ends) {
@@ -217,9 +226,8 @@ fn searching(text: &str, name: &str, args: &Arguments<'_>) -> Found {
         let start = place(args.number(1, "start")?, 0);
         let end = place(args.number(2, "end")?, num_chars).min(num_chars);
         args.end(3)?;
-        let byte = |place: i64| {
-            text.char_indices().nth(usize::try_from(place).unwrap_or(0)).map_or(text.len(), |(at, _)| at)
-        };
+        let byte =
+            |place: i64| text.char_indices().nth(usize::try_from(place).unwrap_or(0)).map_or(text.len(), |(at, _)| at);
         let window = if start > end { None } else { text.get(byte(start)..byte(end)) };
         if matches!(name, "startswith" | "endswith") {
             let affixes = args.get(0, "prefix")?.ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
@@ -272,9 +280,10 @@ fn shaping(text: &str, name: &str, args: &Arguments<'_>) -> Found {
                 args.end(1)?;
                 let mut joined = String::new();
                 for (index, part) in parts.try_iter()?.enumerate() {
-                    let part = part.as_str().filter(|_| part.kind() == ValueKind::String).ok_or_else(|| {
-                        invalid(&format!("join wants strings, item {index} is {}", part.kind()))
-                    })?;
+                    let part = part
+                        .as_str()
+                        .filter(|_| part.kind() == ValueKind::String)
+                        .ok_or_else(|| invalid(&format!("join wants strings, item {index} is {}", part.kind())))?;
                     joined.extend([if index > 0 { text } else { "" }, part]);
                     check_bytes(joined.len())?;
                 }
@@ -295,7 +304,9 @@ fn shaping(text: &str, name: &str, args: &Arguments<'_>) -> Found {
             }
             "swapcase" => {
                 args.end(0)?;
-                let swap = |c: char| if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect::<String>() };
+                let swap = |c: char| {
+                    if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect::<String>() }
+                };
                 text.chars().map(swap).collect()
             }
             // Full case folding differs from lower case in few letters; the German ß is the one that is met.
