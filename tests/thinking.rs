@@ -66,9 +66,9 @@ fn ids(tokenizer: &ChatTokenizer, answer: &str) -> Vec<u32> {
     while !rest.is_empty() {
         let next = markers().filter_map(|marker| Some((rest.find(marker)?, *marker))).min();
         let (at, marker) = next.unwrap_or((rest.len(), ""));
-        ids.extend(tokenizer.encode_text(&rest[..at]).unwrap());
+        ids.extend(tokenizer.encode_text(rest.split_at(at).0).unwrap());
         ids.extend(tokenizer.token_id(marker).filter(|_| !marker.is_empty()));
-        rest = &rest[at + marker.len()..];
+        rest = rest.split_at(at + marker.len()).1;
     }
     ids
 }
