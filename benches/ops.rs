@@ -8,13 +8,14 @@ use std::time::Instant;
 use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 use pairwright::bench::machine::{self, MachineCeilings};
-use pairwright::ops::activation::{Activation, GatedActivation};
+use pairwright::ops::activation::{Activation, ActivationRows};
 use pairwright::ops::attention::Attention;
 use pairwright::ops::embedding::Embedding;
+use pairwright::ops::experts::Router;
 use pairwright::ops::linear::{Linear, MatrixView};
+use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
-use pairwright::ops::rms_norm::RmsNorm;
-use pairwright::ops::rotary::{Rotary, RotaryTable};
+use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
 /// Seconds given to one case.
@@ -173,7 +174,7 @@ struct Layer {
 impl Layer {
     fn new(compute: &Compute, batch: usize, context: usize) -> Result<Self> {
         let speeds: Vec<f32> = (0..32).map(|i| 10_000f32.powf(-f32::from(i as u8) / 32.0)).collect();
-        let rotary = Rotary::new(compute, RotaryTable::new(&speeds, 1.0, context), GEOMETRY, None, None);
+        let rotary = Rotary::new(compute, RotaryTable::new(&speeds, 1.0, context), GEOMETRY, HeadNorms::none());
         let attention = Attention::new(compute, GEOMETRY, 0.125, None);
         let cache = KvLayer::new(compute, GEOMETRY, batch * context.div_ceil(BLOCK), BLOCK)?;
         cache.write(&matrix(batch * context, GEOMETRY.qkv_width())?, &rotary, &paged_batch(batch, context, context))?;
@@ -230,14 +231,14 @@ fn rows(bench: &Bench) -> Outcome {
     let (native, portable) = (Compute::cpu(), Compute::cpu().portable());
     for tokens in [32, 512] {
         let (x, width) = (matrix(tokens, 2048)?, 2048);
-        let norm = |compute: &Compute| RmsNorm::new(compute, numbers(width), 1e-6);
+        let norm = |compute: &Compute| Norm::rms(compute, numbers(width), 1e-6);
         let (one, other) = (norm(&native), norm(&portable));
         let work = Work::Bytes(2 * tokens * width * 4);
         let shape = format!("T={tokens} width={width}");
-        bench.case("rms_norm", &shape, work, 1e-5, &|| one.forward(&x), &|| other.forward(&x))?;
+        bench.case("norm", &shape, work, 1e-5, &|| one.forward(&x), &|| other.forward(&x))?;
 
         let (x, width) = (matrix(tokens, 16384)?, 8192);
-        let gated = |compute: &Compute| GatedActivation::new(compute, Activation::Silu);
+        let gated = |compute: &Compute| ActivationRows::gated(compute, Activation::Silu);
         let (one, other) = (gated(&native), gated(&portable));
         let work = Work::Bytes(3 * tokens * width * 4);
         let shape = format!("T={tokens} width={width}");
@@ -264,6 +265,21 @@ fn embedding(bench: &Bench) -> Outcome {
     Ok(())
 }
 
+/// Routing 8 of 128 experts and putting weighted rows together, without the products between.
+fn experts(bench: &Bench) -> Outcome {
+    let (num_experts, num_chosen, width) = (128, 8, 2048);
+    let router = Router { num_chosen, normalised: true, expert_scale: None };
+    let (native, portable) = (Compute::cpu(), Compute::cpu().portable());
+    for tokens in [32, 512] {
+        let (scores, rows) = (matrix(tokens, num_experts)?, matrix(tokens * num_chosen, width)?);
+        let work = Work::Bytes((num_chosen + 1) * tokens * width * 4);
+        let run = |compute: &Compute| router.route(&scores)?.combine(compute, &rows);
+        let shape = format!("T={tokens} {num_chosen} of {num_experts} width={width}");
+        bench.case("experts", &shape, work, 1e-4, &|| run(&native), &|| run(&portable))?;
+    }
+    Ok(())
+}
+
 fn main() -> Outcome {
     let bench = Bench { ceilings: machine::ceilings()?, best_gflop_s: Cell::new(0.0) };
     println!("{} on {} threads", Compute::cpu().describe(), rayon::current_num_threads());
@@ -273,6 +289,7 @@ fn main() -> Outcome {
     rotary_and_paged(&bench)?;
     rows(&bench)?;
     embedding(&bench)?;
+    experts(&bench)?;
     let (before, after) = (bench.ceilings, machine::ceilings()?);
     println!("{}", serde_json::json!({"ceilings_after": after}));
     let moved = |before: f64, after: f64| (after / before - 1.0).abs() > 0.1;

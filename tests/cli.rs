@@ -13,6 +13,8 @@ mod damage;
 mod program;
 #[path = "cli/runs.rs"]
 mod runs;
+#[path = "cli/score.rs"]
+mod score;
 #[path = "cli/streams.rs"]
 mod streams;
 #[path = "support/workshop.rs"]

@@ -1,7 +1,7 @@
 //! The engine against what Transformers computes: tokens, logits and log-likelihoods of small random models, alone, in a
 //! ragged batch, under preemption, with chunked prefill and with prefix-cache hits.
 //!
-//! `tests/fixtures/models/` holds five families. `PAIRWRIGHT_REFERENCE_DIR` names a folder with more of them, in the same layout.
+//! `tests/fixtures/models/` holds every family (scripts/make_reference_models.py makes them). `PAIRWRIGHT_REFERENCE_DIR` names a folder with more of them, in the same layout.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,16 @@ struct Expected {
     nll: Vec<f64>,
 }
 
+/// The longest sequence of the runs: rotary scalings that depend on the length keep to the short form, as Transformers does for
+/// sequences of these lengths.
+const MAX_LEN: usize = 256;
+
 fn families() -> Vec<PathBuf> {
+    models(false)
+}
+
+/// The reward models, or all others.
+fn models(rewards: bool) -> Vec<PathBuf> {
     let mut roots = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")];
     roots.extend(std::env::var_os("PAIRWRIGHT_REFERENCE_DIR").map(PathBuf::from));
     let supported: Vec<&str> = model::arch::families().collect();
@@ -32,14 +41,25 @@ fn families() -> Vec<PathBuf> {
             let dir = entry.unwrap().path();
             let Ok(config) = std::fs::read_to_string(dir.join("config.json")) else { continue };
             let config: serde_json::Value = serde_json::from_str(&config).unwrap();
-            if supported.contains(&config["model_type"].as_str().unwrap()) {
+            let family = [&config["model_type"], &config["text_config"]["model_type"]];
+            let is_reward = config["architectures"][0].as_str().unwrap().ends_with("ForSequenceClassification");
+            if is_reward == rewards
+                && family.iter().any(|family| family.as_str().is_some_and(|name| supported.contains(&name)))
+            {
                 dirs.push(dir);
             }
         }
     }
-    assert!(dirs.len() >= 5, "fixtures are missing");
+    assert!(dirs.len() >= if rewards { 3 } else { 38 }, "fixtures are missing: {dirs:?}");
     dirs.sort();
     dirs
+}
+
+/// Runs `check` on every model; all that fail are named.
+fn each_family(check: impl Fn(&Path) + std::panic::RefUnwindSafe) {
+    let failed: Vec<PathBuf> =
+        families().into_iter().filter(|dir| std::panic::catch_unwind(|| check(dir)).is_err()).collect();
+    assert!(failed.is_empty(), "{} models fail: {failed:?}", failed.len());
 }
 
 fn expected(dir: &Path) -> Expected {
@@ -47,7 +67,7 @@ fn expected(dir: &Path) -> Expected {
 }
 
 fn decoder(dir: &Path, compute: &Compute) -> model::Decoder {
-    let options = LoadOptions { compute: compute.clone(), weights: WeightsKind::Files, max_len: None };
+    let options = LoadOptions { compute: compute.clone(), weights: WeightsKind::Files, max_len: Some(MAX_LEN) };
     model::load(dir, &options).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
@@ -99,11 +119,11 @@ fn modes() -> Vec<(&'static str, EngineOptions)> {
 
 #[test]
 fn greedy_tokens_equal_transformers_in_every_mode() {
-    for dir in families() {
-        let expected = expected(&dir);
+    each_family(|dir| {
+        let expected = expected(dir);
         let mut first: Option<Vec<SequenceOutput>> = None;
         for (mode, options) in modes() {
-            let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options).unwrap();
+            let mut engine = Engine::new(decoder(dir, &Compute::cpu()), &options).unwrap();
             let requests = expected.prompts.iter().map(|prompt| greedy(prompt, expected.greedy[0].len())).collect();
             let outputs = run(&mut engine, requests);
             for (index, output) in outputs.iter().enumerate() {
@@ -121,21 +141,21 @@ fn greedy_tokens_equal_transformers_in_every_mode() {
                 Some(first) => assert_eq!(*first, outputs, "{} {mode}: not the same bits", dir.display()),
             }
         }
-    }
+    });
 }
 
 #[test]
 fn a_prefix_cache_hit_gives_the_same_bits() {
-    for dir in families() {
-        let expected = expected(&dir);
-        let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options()).unwrap();
+    each_family(|dir| {
+        let expected = expected(dir);
+        let mut engine = Engine::new(decoder(dir, &Compute::cpu()), &options()).unwrap();
         let requests = || expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect::<Vec<_>>();
         let fresh = run(&mut engine, requests());
         assert_eq!(engine.stats().num_reused_tokens, 0);
         let again = run(&mut engine, requests());
         assert!(engine.stats().num_reused_tokens > 300, "{:?}", engine.stats());
         assert_eq!(fresh, again, "{}", dir.display());
-    }
+    });
 }
 
 #[test]
@@ -154,10 +174,10 @@ fn samples_of_one_prompt_share_its_blocks_while_they_run() {
 
 #[test]
 fn logits_and_likelihoods_equal_transformers() {
-    for dir in families() {
-        let expected = expected(&dir);
+    each_family(|dir| {
+        let expected = expected(dir);
         for compute in [Compute::cpu(), Compute::cpu().portable()] {
-            let mut engine = Engine::new(decoder(&dir, &compute), &options()).unwrap();
+            let mut engine = Engine::new(decoder(dir, &compute), &options()).unwrap();
             let vocab = expected.last_logits[0].len() as u32;
             let score = |prompt: &Vec<u32>| Request {
                 prompt: prompt.clone(),
@@ -185,23 +205,23 @@ fn logits_and_likelihoods_equal_transformers() {
                 assert_eq!(output.prompt_logprobs.len(), prompt.len());
                 assert_eq!(output.prompt_logprobs[0], None);
                 let nll = -output.prompt_logprobs.iter().flatten().map(|&x| f64::from(x)).sum::<f64>();
-                assert!((nll - want).abs() < 1e-4 * want, "{}: nll {nll}, want {want}", dir.display());
+                assert!((nll - want).abs() <= 1e-4 * want.abs(), "{}: nll {nll}, want {want}", dir.display());
             }
         }
-    }
+    });
 }
 
 #[test]
 fn the_portable_operations_choose_the_same_tokens() {
-    for dir in families() {
-        let expected = expected(&dir);
-        let mut engine = Engine::new(decoder(&dir, &Compute::cpu().portable()), &options()).unwrap();
+    each_family(|dir| {
+        let expected = expected(dir);
+        let mut engine = Engine::new(decoder(dir, &Compute::cpu().portable()), &options()).unwrap();
         let outputs = run(&mut engine, expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect());
         for (index, output) in outputs.iter().enumerate() {
             let what = format!("{} portable, prompt {index}", dir.display());
             assert_tokens(&tokens(output), &expected.greedy[index], &expected.margins[index], &what);
         }
-    }
+    });
 }
 
 #[test]
@@ -221,4 +241,42 @@ fn prompt_logprobs_survive_preemption() {
     let mut tight = Engine::new(decoder(dir, &Compute::cpu()), &small).unwrap();
     assert_eq!(run(&mut roomy, requests()), run(&mut tight, requests()));
     assert!(tight.stats().num_preemptions > 0);
+}
+
+#[derive(Deserialize)]
+struct ExpectedScores {
+    prompts: Vec<Vec<u32>>,
+    scores: Vec<Vec<f32>>,
+}
+
+#[test]
+fn reward_models_give_the_scores_of_transformers() {
+    for dir in models(true) {
+        let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+        let expected: ExpectedScores = serde_json::from_str(&text).unwrap();
+        let requests = || -> Vec<Request> {
+            let classify = |prompt: &Vec<u32>| Request { prompt: prompt.clone(), task: Task::Classify, key: 0 };
+            expected.prompts.iter().map(classify).collect()
+        };
+        let mut first: Option<Vec<SequenceOutput>> = None;
+        for (mode, options) in modes() {
+            let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options).unwrap();
+            let outputs = run(&mut engine, requests());
+            assert_eq!(*first.get_or_insert_with(|| outputs.clone()), outputs, "{} {mode}", dir.display());
+            assert_eq!(run(&mut engine, requests()), outputs, "{} {mode}: prefix hits", dir.display());
+        }
+        let mut engine = Engine::new(decoder(&dir, &Compute::cpu().portable()), &options()).unwrap();
+        for outputs in [first.unwrap(), run(&mut engine, requests())] {
+            for (output, want) in outputs.iter().zip(&expected.scores) {
+                assert_eq!(output.head_scores.len(), want.len());
+                for (got, want) in output.head_scores.iter().zip(want) {
+                    assert!((got - want).abs() < 1e-4 * want.abs().max(1.0), "{}: {got}, want {want}", dir.display());
+                }
+            }
+        }
+        assert!(engine.add(greedy(&[7, 8], 3)).unwrap_err().to_string().contains("pairwright score"));
+    }
+    let mut engine = Engine::new(decoder(&families()[0], &Compute::cpu()), &options()).unwrap();
+    let classify = Request { prompt: vec![7], task: Task::Classify, key: 0 };
+    assert!(engine.add(classify).unwrap_err().to_string().contains("has no score head"));
 }

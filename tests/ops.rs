@@ -3,12 +3,16 @@
 
 #[path = "ops/attention.rs"]
 mod attention;
+#[path = "ops/experts.rs"]
+mod experts;
 #[path = "ops/linear.rs"]
 mod linear;
 #[path = "ops/paged.rs"]
 mod paged;
 #[path = "ops/rows.rs"]
 mod rows;
+#[path = "ops/variants.rs"]
+mod variants;
 
 use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};

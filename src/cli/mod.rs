@@ -10,6 +10,7 @@ mod languages;
 mod make;
 mod pair;
 mod progress;
+mod score;
 mod settings;
 mod status;
 
@@ -42,6 +43,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Ratings alone: the second stage of a run
     Judge(Box<judge::Args>),
+    /// A reward model's scores of dialogues or pairs: a JSONL file in and out
+    Score(Box<score::Args>),
     /// The dataset alone: the last stage of a run, for example with another margin
     Pair(pair::Args),
     /// The languages of a prompt file: names, codes, rows
@@ -60,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Make(args) => make::run(*args),
         Command::Generate(args) => generate::run(*args),
         Command::Judge(args) => judge::run(*args),
+        Command::Score(args) => score::run(&args),
         Command::Pair(args) => pair::run(&args),
         Command::Languages(args) => languages::run(&args),
         Command::Status(args) => status::run(&args),

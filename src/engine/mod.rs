@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::model::{Decoder, DecoderSpec};
+use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
 use batch::{Purpose, StepBatch};
 use block_manager::BlockManager;
@@ -63,7 +63,7 @@ impl EngineOptions {
         if self.block_size == 0 {
             return Err(EngineError::EmptyBlocks);
         }
-        let per_token = spec.num_layers() * spec.geometry.kv_bytes_per_token(compute.activation_dtype);
+        let per_token = spec.kv_bytes_per_token(compute.activation_dtype);
         let affordable = match self.kv_budget {
             KvBudget::Tokens(tokens) => tokens.div_ceil(self.block_size),
             KvBudget::Bytes(bytes) => bytes / per_token.saturating_mul(self.block_size).max(1),
@@ -116,10 +116,27 @@ pub enum EngineError {
         /// Of the model.
         vocab_size: usize,
     },
+    /// The model's head gives something else than what is asked for.
+    #[error("the model {has}\nhint: {hint}")]
+    WrongHead {
+        /// What it has.
+        has: &'static str,
+        /// What to use instead.
+        hint: &'static str,
+    },
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
 }
+
+const WRONG_FOR_TEXT: EngineError = EngineError::WrongHead {
+    has: "is a reward model: it scores dialogues and cannot write or predict text",
+    hint: "score answers with it (`pairwright score`), or give a model whose architecture ends in ForCausalLM",
+};
+const WRONG_FOR_SCORES: EngineError = EngineError::WrongHead {
+    has: "has no score head: it predicts text",
+    hint: "give a reward model, whose architecture ends in ForSequenceClassification",
+};
 
 /// What happened in a step.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,9 +223,13 @@ impl Engine {
         if num_tokens == 0 {
             return Err(EngineError::EmptyPrompt);
         }
+        let is_reward = matches!(self.decoder().spec().head, Head::Scores(_));
         let (targets, new_tokens) = match &request.task {
+            Task::Classify if !is_reward => return Err(WRONG_FOR_SCORES),
+            Task::Generate(_) | Task::Score { .. } if is_reward => return Err(WRONG_FOR_TEXT),
             Task::Generate(params) => (&[][..], params.max_tokens.max(1)),
             Task::Score { targets } => (&targets[..], 0),
+            Task::Classify => (&[][..], 0),
         };
         if let Some(&token) = request.prompt.iter().chain(targets).find(|&&token| token as usize >= vocab_size) {
             return Err(EngineError::UnknownToken { token, vocab_size });
@@ -245,11 +266,11 @@ impl Engine {
         step.iter().for_each(|&part| self.scheduler.computed(part));
         let mut events = Vec::new();
         let scheduler = &mut self.scheduler;
-        let vocab_size = self.runner.decoder().spec().vocab_size;
+        let width = self.runner.decoder().spec().num_logits();
         self.runner.each_logits(&hidden, &batch, |range, mut logits| {
             let wanted = &batch.logits_rows[range];
             let chosen: Vec<Chosen> = logits
-                .par_chunks_mut(vocab_size)
+                .par_chunks_mut(width)
                 .zip(wanted)
                 .map(|(row, wanted)| choose(row, wanted.purpose, scheduler.sequence(wanted.id)))
                 .collect();
@@ -286,6 +307,7 @@ enum Chosen {
     Nothing,
     Token(TokenLogprobs),
     Targets(Vec<f32>),
+    HeadScores(Vec<f32>),
     PromptToken(f32),
 }
 
@@ -294,6 +316,7 @@ fn choose(logits: &mut [f32], purpose: Purpose, sequence: Option<&Sequence>) -> 
     match (purpose, &sequence.task) {
         (Purpose::PromptToken(token), _) => Chosen::PromptToken(sampler::target_logprobs(logits, &[token])[0]),
         (Purpose::Next, Task::Score { targets }) => Chosen::Targets(sampler::target_logprobs(logits, targets)),
+        (Purpose::Next, Task::Classify) => Chosen::HeadScores(logits.to_vec()),
         (Purpose::Next, Task::Generate(params)) => {
             Chosen::Token(sampler::sample(logits, params, sequence.key, &sequence.tokens, sequence.prompt_len))
         }
@@ -314,6 +337,10 @@ fn record(scheduler: &mut Scheduler, id: SequenceId, chosen: Chosen, events: &mu
         }
         Chosen::Targets(logprobs) => {
             sequence.output.target_logprobs = logprobs;
+            reason = Some(FinishReason::Stop);
+        }
+        Chosen::HeadScores(scores) => {
+            sequence.output.head_scores = scores;
             reason = Some(FinishReason::Stop);
         }
         Chosen::Token(chosen) => {

@@ -44,7 +44,7 @@ impl Runner {
         self.decoder.hidden_states(&batch.token_ids, &batch.paged, &self.cache)
     }
 
-    /// Calls `each(indices into logits_rows, f32 logits [rows * V])` until all wanted rows are served.
+    /// Calls `each(indices into logits_rows, f32 logits [rows * V])` (V: the head's outputs) until all wanted rows are served.
     ///
     /// # Errors
     /// If a tensor operation fails.
@@ -54,7 +54,7 @@ impl Runner {
         batch: &StepBatch,
         mut each: impl FnMut(std::ops::Range<usize>, Vec<f32>),
     ) -> Result<()> {
-        let at_once = (LOGITS_AT_ONCE / self.decoder.spec().vocab_size).max(1);
+        let at_once = (LOGITS_AT_ONCE / self.decoder.spec().num_logits()).max(1);
         for start in (0..batch.logits_rows.len()).step_by(at_once) {
             let range = start..(start + at_once).min(batch.logits_rows.len());
             let rows: Vec<u32> = batch.logits_rows[range.clone()].iter().map(|wanted| wanted.row).collect();

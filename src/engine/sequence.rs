@@ -64,6 +64,8 @@ pub enum Task {
         /// Token ids.
         targets: Vec<u32>,
     },
+    /// What a reward model's head says behind the last token; nothing is decoded.
+    Classify,
 }
 
 /// A request: prompt, task, and the key that makes its random numbers its own.
@@ -106,6 +108,8 @@ pub struct SequenceOutput {
     pub prompt_logprobs: Vec<Option<f32>>,
     /// Log-probability of each target of a [`Task::Score`].
     pub target_logprobs: Vec<f32>,
+    /// The raw outputs of a reward model's head, of a [`Task::Classify`].
+    pub head_scores: Vec<f32>,
 }
 
 /// A request's state.

@@ -139,11 +139,21 @@ impl LineWriter {
     /// # Errors
     /// If the file cannot be written.
     pub fn write(&mut self, answer: Answer) -> Result<(), LineError> {
-        if self.done.contains(&(answer.id.clone(), answer.sample_index)) {
+        let (id, sample_index) = (answer.id.clone(), answer.sample_index);
+        let line = line(answer, self.samples > 1, self.logprobs);
+        self.write_line(&id, sample_index, line)
+    }
+
+    /// Takes a request's line, ended by a line feed and with its `id` in it; it is written when all before it are.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_line(&mut self, id: &str, sample_index: u32, line: String) -> Result<(), LineError> {
+        if self.done.contains(&(id.to_owned(), sample_index)) {
             return Ok(());
         }
-        let Some(first) = self.places.get(&answer.id) else { return Ok(()) };
-        self.waiting.insert(first + answer.sample_index as usize, line(answer, self.samples > 1, self.logprobs));
+        let Some(first) = self.places.get(id) else { return Ok(()) };
+        self.waiting.insert(first + sample_index as usize, line);
         while let Some(place) = self.todo.get(self.next)
             && let Some(line) = self.waiting.remove(place)
         {

@@ -17,7 +17,7 @@ use crate::engine::{
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, StopMatcher, ThinkingMarkers};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
 pub use lines::{LineError, LineWriter};
-pub use requests::{PromptInput, PromptRequest, RequestError, read_requests};
+pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};
 

@@ -1,7 +1,8 @@
-//! Verdicts: what a judge model thinks of an answer, read from its label distribution without decoding.
+//! Verdicts: what a judge model thinks of an answer, read from its label distribution without decoding; and reward models' scores.
 //! Knows prompts, candidates and the engine; knows nothing of pairs or files.
 
 mod labels;
+mod reward;
 mod rubric;
 mod verdict;
 
@@ -11,6 +12,7 @@ use crate::engine::{EngineError, Event, Request, SequenceId, Task};
 use crate::generate::{Candidate, Ending, GenerateError, Observer, TextModel, dialogue};
 use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
+pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, Verdict};
 

@@ -4,12 +4,14 @@
 use candle_core::{Result, Tensor};
 
 use super::ModelError;
-use super::spec::DecoderSpec;
+use super::spec::{DecoderSpec, LayerSpec};
+use super::tensors;
 use super::weights::Loader;
 use crate::ops::attention::Attention;
 use crate::ops::linear::Linear;
+use crate::ops::norm::Norm;
 use crate::ops::paged::{KvLayer, PagedBatch};
-use crate::ops::rotary::{Rotary, RotaryTable};
+use crate::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 
 /// The attention block of one layer.
 pub struct AttentionBlock {
@@ -17,10 +19,12 @@ pub struct AttentionBlock {
     rotary: Rotary,
     attention: Attention,
     output: Linear,
+    /// Whether this layer makes keys and values; otherwise it reads those of an earlier one.
+    writes: bool,
 }
 
 impl AttentionBlock {
-    /// Loads layer `layer`, whose tensors are named `{prefix}.q_proj` and so on.
+    /// Loads layer `layer`, whose positions turn by `table`.
     ///
     /// # Errors
     /// [`ModelError`] naming the tensor.
@@ -29,30 +33,28 @@ impl AttentionBlock {
         spec: &DecoderSpec,
         table: RotaryTable,
         layer: usize,
-        prefix: &str,
     ) -> std::result::Result<Self, ModelError> {
-        let geometry = spec.geometry;
-        let parts = [
-            (format!("{prefix}.q_proj"), geometry.q_width()),
-            (format!("{prefix}.k_proj"), geometry.kv_width()),
-            (format!("{prefix}.v_proj"), geometry.kv_width()),
-        ];
-        let qkv = loader.linear(&parts, spec.hidden_size, spec.qkv_bias)?;
-        let output = [(format!("{prefix}.o_proj"), spec.hidden_size)];
-        let output = loader.linear(&output, geometry.q_width(), spec.output_bias)?;
-        let mut head_norm = |name: &str| match spec.qk_norm {
-            true => loader.rms_norm(&format!("{prefix}.{name}"), geometry.head_dim, spec.norm_eps).map(Some),
-            false => Ok(None),
-        };
-        let (q_norm, k_norm) = (head_norm("q_norm")?, head_norm("k_norm")?);
+        let LayerSpec { geometry, window, kv_of, .. } = spec.layers[layer];
+        let qkv = loader.linear(&tensors::qkv(spec, layer))?;
+        let output = loader.linear(&tensors::attention_output(spec, layer))?;
         let compute = loader.compute();
-        let scale = (geometry.head_dim as f32).sqrt().recip();
-        Ok(Self {
-            qkv,
-            rotary: Rotary::new(compute, table, geometry, q_norm, k_norm),
-            attention: Attention::new(compute, geometry, scale, spec.windows[layer]),
-            output,
-        })
+        let mut norms = HeadNorms::none();
+        if let Some(qk) = &spec.attention.qk_norm {
+            let mut load = |keys| loader.norm_of(&qk.norm, &tensors::head_norm(spec, qk, layer, keys), None);
+            norms.queries = Some(load(false)?);
+            norms.keys = if kv_of.is_none() { Some(load(true)?) } else { None };
+            (norms.span, norms.after_rotation) = (qk.span, qk.after_rotation);
+        }
+        if spec.attention.value_norm {
+            norms.values = Some(Norm::rms(compute, vec![1.0; geometry.head_dim], spec.norm.eps));
+        }
+        let mut attention = Attention::new(compute, geometry, spec.attention.scale, window);
+        attention.soft_cap = spec.attention.soft_cap;
+        if spec.attention.sinks {
+            attention.sinks = Some(loader.vector(&tensors::sinks(spec, layer))?.into());
+        }
+        let rotary = Rotary::new(compute, table, geometry, norms).with_growth(spec.attention.growth);
+        Ok(Self { qkv, rotary, attention, output, writes: kv_of.is_none() })
     }
 
     /// x [T, hidden] to [T, hidden]; this step's keys and values go to `cache`.
@@ -62,7 +64,9 @@ impl AttentionBlock {
     pub fn forward(&self, x: &Tensor, cache: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
         let qkv = self.qkv.forward(x)?;
         let queries = self.rotary.queries(&qkv, batch)?;
-        cache.write(&qkv, &self.rotary, batch)?;
+        if self.writes {
+            cache.write(&qkv, &self.rotary, batch)?;
+        }
         self.output.forward(&self.attention.forward(&queries, cache, batch)?)
     }
 }

@@ -44,6 +44,48 @@ impl HfConfig {
         Ok(Self { fields: parse_object("config.json", config)?, generation: Map::new() })
     }
 
+    /// The configuration of a larger model's text part (`text_config`), if it has one.
+    pub fn text_part(&self) -> Option<Self> {
+        match self.get("text_config") {
+            Some(Value::Object(fields)) => {
+                let mut fields = fields.clone();
+                // These are the larger model's to decide.
+                for field in ["tie_word_embeddings", "quantization_config", "eos_token_id"] {
+                    if let Some(value) = self.fields.get(field) {
+                        fields.insert(field.to_owned(), value.clone());
+                    }
+                }
+                Some(Self { fields, generation: self.generation.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The same with Transformers' own values for fields that the file leaves out.
+    pub fn with_defaults(&self, defaults: &[(&str, u64)]) -> Self {
+        let mut config = self.clone();
+        for (field, value) in defaults {
+            config.fields.entry(*field).or_insert_with(|| (*value).into());
+        }
+        config
+    }
+
+    /// The same without the activation's name: for families that read it by rules of their own.
+    pub fn without_activation(&self) -> Self {
+        self.without(&["hidden_act", "hidden_activation"])
+    }
+
+    /// The same without the rotary settings: for families that read them by rules of their own.
+    pub fn without_rope(&self) -> Self {
+        self.without(&["rope_scaling", "rope_parameters"])
+    }
+
+    fn without(&self, names: &[&str]) -> Self {
+        let mut config = self.clone();
+        config.fields.retain(|name, _| !names.contains(&name.as_str()));
+        config
+    }
+
     /// A field that is present and not null.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
@@ -104,13 +146,13 @@ impl HfConfig {
         }
     }
 
-    /// Refuses a field with any other value than the one this engine computes.
+    /// Refuses a switch that this engine does not follow.
     ///
     /// # Errors
-    /// [`ModelError::Config`] naming both.
-    pub fn require(&self, field: &str, want: &str) -> Result<(), ModelError> {
+    /// [`ModelError::Config`] if it is on.
+    pub fn refuse(&self, field: &str) -> Result<(), ModelError> {
         match self.get(field) {
-            Some(value) if value.as_str() != Some(want) => Err(wrong(field, value, &format!("\"{want}\""))),
+            Some(value) if value.as_bool() != Some(false) => Err(wrong(field, value, "false")),
             _ => Ok(()),
         }
     }
@@ -124,10 +166,23 @@ impl HfConfig {
                 rope.extend(object.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
         }
+        self.complete(rope)
+    }
+
+    /// The rotary settings of layers of one type, where a configuration tells them apart; otherwise those of all layers.
+    pub fn rope_parameters_of(&self, layer_type: &str) -> Map<String, Value> {
+        match self.get("rope_parameters").and_then(|rope| rope.get(layer_type)) {
+            Some(Value::Object(rope)) => self.complete(rope.clone()),
+            _ => self.rope_parameters(),
+        }
+    }
+
+    /// Old names made new, and what stands beside the object put into it.
+    fn complete(&self, mut rope: Map<String, Value>) -> Map<String, Value> {
         if let Some(kind) = rope.remove("type") {
             rope.entry("rope_type").or_insert(kind);
         }
-        for field in ["rope_theta", "partial_rotary_factor"] {
+        for field in ["rope_theta", "partial_rotary_factor", "original_max_position_embeddings"] {
             if let (Some(value), false) = (self.get(field), rope.contains_key(field)) {
                 rope.insert(field.to_owned(), value.clone());
             }

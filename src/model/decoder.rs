@@ -4,15 +4,15 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::ModelError;
-use super::attention::AttentionBlock;
-use super::mlp::Mlp;
-use super::spec::DecoderSpec;
+use super::layer::{Layer, PerLayerInputs, Stream};
+use super::spec::{DecoderSpec, Head};
+use super::tensors;
 use super::weights::{Loader, WeightSource};
 use crate::ops::Compute;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
+use crate::ops::norm::Norm;
 use crate::ops::paged::{KvLayer, PagedBatch};
-use crate::ops::rms_norm::RmsNorm;
 use crate::ops::rotary::RotaryTable;
 
 /// A loaded model.
@@ -21,16 +21,10 @@ pub struct Decoder {
     compute: Compute,
     max_len: usize,
     embedding: Embedding,
+    per_layer: Option<PerLayerInputs>,
     layers: Vec<Layer>,
-    norm: RmsNorm,
+    norm: Norm,
     head: Linear,
-}
-
-struct Layer {
-    attention_norm: RmsNorm,
-    attention: AttentionBlock,
-    mlp_norm: RmsNorm,
-    mlp: Mlp,
 }
 
 impl Decoder {
@@ -45,36 +39,28 @@ impl Decoder {
         source: &WeightSource,
     ) -> std::result::Result<Self, ModelError> {
         source.check(&spec)?;
-        let (hidden, eps) = (spec.hidden_size, spec.norm_eps);
         let mut loader = Loader::new(compute, source);
-        let (speeds, factor) = spec.rope.frequencies(max_len);
-        let table = RotaryTable::new(&speeds, factor, max_len);
-        let embedding_name = "model.embed_tokens".to_owned();
-        let (embedding, head) = if spec.tied_head {
-            let head = loader.linear(&[(embedding_name, spec.vocab_size)], hidden, false)?;
-            (Embedding::Tied(head.clone()), head)
-        } else {
-            let embedding = loader.embedding(&embedding_name, spec.vocab_size, hidden)?;
-            (embedding, loader.linear(&[("lm_head".to_owned(), spec.vocab_size)], hidden, false)?)
+        let head = loader.linear(&tensors::head(&spec))?;
+        let embedding = match spec.head {
+            Head::Tied => Embedding::Tied(head.clone()),
+            Head::Own | Head::Scores(_) => loader.embedding(&tensors::embedding(&spec))?,
         };
+        let per_layer = match spec.per_layer {
+            Some(per_layer) => Some(PerLayerInputs::new(&mut loader, &spec, per_layer)?),
+            None => None,
+        };
+        let tables: Vec<RotaryTable> = spec.ropes.iter().map(|rope| rope.table(max_len)).collect();
+        let unturned = RotaryTable::new(&[], 1.0, max_len);
+        let mut caches = Vec::with_capacity(spec.num_layers());
         let mut layers = Vec::with_capacity(spec.num_layers());
-        for layer in 0..spec.num_layers() {
-            let prefix = format!("model.layers.{layer}");
-            layers.push(Layer {
-                attention_norm: loader.rms_norm(&format!("{prefix}.input_layernorm"), hidden, eps)?,
-                attention: AttentionBlock::new(
-                    &mut loader,
-                    &spec,
-                    table.clone(),
-                    layer,
-                    &format!("{prefix}.self_attn"),
-                )?,
-                mlp_norm: loader.rms_norm(&format!("{prefix}.post_attention_layernorm"), hidden, eps)?,
-                mlp: Mlp::new(&mut loader, &spec, &format!("{prefix}.mlp"))?,
-            });
+        for (index, layer) in spec.layers.iter().enumerate() {
+            let own = spec.layers[..index].iter().filter(|layer| layer.kv_of.is_none()).count();
+            caches.push(layer.kv_of.map_or(own, |of| caches[of]));
+            let table = layer.rope.map_or(&unturned, |rope| &tables[rope]).clone();
+            layers.push(Layer::new(&mut loader, &spec, table, index, caches[index])?);
         }
-        let norm = loader.rms_norm("model.norm", hidden, eps)?;
-        Ok(Self { spec, compute: compute.clone(), max_len, embedding, layers, norm, head })
+        let norm = loader.norm(&spec.norm, "model.norm", spec.hidden_size)?;
+        Ok(Self { spec, compute: compute.clone(), max_len, embedding, per_layer, layers, norm, head })
     }
 
     /// Shape and choices.
@@ -92,50 +78,52 @@ impl Decoder {
         self.max_len
     }
 
-    /// Storage for `num_blocks` blocks in every layer.
+    /// Storage for `num_blocks` blocks in every layer that keeps keys and values of its own.
     ///
     /// # Errors
     /// If the device has no room.
     pub fn new_cache(&self, num_blocks: usize, block_size: usize) -> Result<Vec<KvLayer>> {
-        let layer = || KvLayer::new(&self.compute, self.spec.geometry, num_blocks, block_size);
-        (0..self.layers.len()).map(|_| layer()).collect()
+        let own = self.spec.layers.iter().filter(|layer| layer.kv_of.is_none());
+        own.map(|layer| KvLayer::new(&self.compute, layer.geometry, num_blocks, block_size)).collect()
     }
 
-    /// Normalised hidden states [T, hidden] of packed tokens; their keys and values go to `cache` (one entry per layer).
+    /// Normalised hidden states [T, hidden] of packed tokens; their keys and values go to `cache`, as [`Self::new_cache`] made
+    /// it.
     ///
     /// # Errors
     /// If an id is outside the vocabulary or a tensor operation fails.
     pub fn hidden_states(&self, token_ids: &[u32], batch: &PagedBatch, cache: &[KvLayer]) -> Result<Tensor> {
-        let mut residual = self.embedding.forward(&self.compute, token_ids)?;
-        let mut delta: Option<Tensor> = None;
-        for (layer, cache) in self.layers.iter().zip(cache) {
-            let x;
-            (residual, x) = add(&layer.attention_norm, residual, delta)?;
-            let attention = layer.attention.forward(&x, cache, batch)?;
-            let x;
-            (residual, x) = layer.mlp_norm.add_forward(residual, &attention)?;
-            delta = Some(layer.mlp.forward(&x)?);
+        let mut embeddings = self.embedding.forward(&self.compute, token_ids)?;
+        if self.spec.scales.embedding != 1.0 {
+            embeddings = (embeddings * self.spec.scales.embedding)?;
         }
-        Ok(add(&self.norm, residual, delta)?.1)
+        let mut inputs = match &self.per_layer {
+            Some(per_layer) => per_layer.forward(&self.compute, token_ids, &embeddings)?.into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        let mut stream = Stream::new(&self.compute, embeddings);
+        for layer in &self.layers {
+            stream = layer.forward(stream, cache, batch, inputs.next())?;
+        }
+        Ok(stream.normed(Some(&self.norm))?.1)
     }
 
-    /// f32 logits [rows.len(), V] of the given rows of `hidden`.
+    /// f32 logits [rows.len(), V] of the given rows of `hidden`; of a reward model, its scores.
     ///
     /// # Errors
     /// If a row is outside `hidden` or a tensor operation fails.
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
         let rows = Tensor::new(rows, hidden.device())?;
-        self.head.forward(&hidden.index_select(&rows, 0)?)?.to_dtype(DType::F32)
-    }
-}
-
-/// The residual stream plus what the block before gave it (nothing, before the first), and its norm.
-fn add(norm: &RmsNorm, residual: Tensor, delta: Option<Tensor>) -> Result<(Tensor, Tensor)> {
-    match delta {
-        Some(delta) => norm.add_forward(residual, &delta),
-        None => {
-            let normed = norm.forward(&residual)?;
-            Ok((residual, normed))
+        let mut logits = self.head.forward(&hidden.index_select(&rows, 0)?)?.to_dtype(DType::F32)?;
+        if matches!(self.spec.head, Head::Scores(_)) {
+            return Ok(logits);
+        }
+        if self.spec.scales.logits != 1.0 {
+            logits = (logits * self.spec.scales.logits)?;
+        }
+        match self.spec.scales.logit_cap {
+            Some(cap) => (logits / cap)?.tanh()? * cap,
+            None => Ok(logits),
         }
     }
 }

@@ -1,39 +1,177 @@
-//! A layer's feed-forward block: one merged product for gate and up, gated activation, down product.
-//! Knows its weights only.
+//! A layer's feed-forward block: dense (products in, activation, product out), a mixture of experts, or both side by side.
+//! Knows its weights only; keeps no state.
 
 use candle_core::{Result, Tensor};
 
 use super::ModelError;
-use super::spec::DecoderSpec;
+use super::spec::{DecoderSpec, MlpInput};
+use super::tensors::{self, BESIDE_NORMS};
 use super::weights::Loader;
-use crate::ops::activation::GatedActivation;
+use crate::ops::Compute;
+use crate::ops::activation::{Activation, ActivationRows};
+use crate::ops::experts::Router;
 use crate::ops::linear::Linear;
+use crate::ops::norm::Norm;
 
 /// The feed-forward block of one layer.
+pub enum FeedForward {
+    /// Every token takes the same way.
+    Dense(Mlp),
+    /// Every token takes the ways of a few experts.
+    Experts(Experts),
+    /// Both, added.
+    Beside(Box<Beside>),
+}
+
+impl FeedForward {
+    /// Loads layer `layer`.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn new(loader: &mut Loader<'_>, spec: &DecoderSpec, layer: usize) -> std::result::Result<Self, ModelError> {
+        let shape = &spec.layers[layer];
+        match (shape.mlp_width > 0, shape.experts) {
+            (true, true) => Ok(Self::Beside(Box::new(Beside::new(loader, spec, layer)?))),
+            (false, true) => Ok(Self::Experts(Experts::new(loader, spec, layer)?)),
+            _ => Ok(Self::Dense(Mlp::new(loader, spec, layer)?)),
+        }
+    }
+
+    /// Normalised rows x [T, hidden] of `residual` [T, hidden] to [T, hidden].
+    ///
+    /// # Errors
+    /// If shapes do not fit.
+    pub fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense(mlp) => mlp.forward(x),
+            Self::Experts(experts) => experts.forward(x, x),
+            Self::Beside(both) => both.forward(x, residual),
+        }
+    }
+}
+
+/// A dense block.
 pub struct Mlp {
-    gate_up: Linear,
-    activation: GatedActivation,
+    input: Linear,
+    activation: ActivationRows,
     down: Linear,
 }
 
 impl Mlp {
-    /// Loads the block whose tensors are named `{prefix}.gate_proj` and so on.
-    ///
-    /// # Errors
-    /// [`ModelError`] naming the tensor.
-    pub fn new(loader: &mut Loader<'_>, spec: &DecoderSpec, prefix: &str) -> std::result::Result<Self, ModelError> {
-        let width = spec.intermediate_size;
-        let parts = [(format!("{prefix}.gate_proj"), width), (format!("{prefix}.up_proj"), width)];
-        let gate_up = loader.linear(&parts, spec.hidden_size, spec.mlp_bias)?;
-        let down = loader.linear(&[(format!("{prefix}.down_proj"), spec.hidden_size)], width, spec.mlp_bias)?;
-        Ok(Self { gate_up, activation: GatedActivation::new(loader.compute(), spec.activation), down })
+    fn new(loader: &mut Loader<'_>, spec: &DecoderSpec, layer: usize) -> std::result::Result<Self, ModelError> {
+        let (input, down) = tensors::mlp(spec, layer);
+        let (input, down) = (loader.linear(&input)?, loader.linear(&down)?);
+        let activation =
+            if spec.mlp.stored_activation { stored_xielu(loader, spec, layer)? } else { spec.mlp.activation };
+        let activation = match spec.mlp.input {
+            MlpInput::Plain(_) => ActivationRows::plain(loader.compute(), activation),
+            MlpInput::GateUp | MlpInput::Merged => ActivationRows::gated(loader.compute(), activation),
+        };
+        Ok(Self { input, activation, down })
     }
 
-    /// x [T, hidden] to [T, hidden].
-    ///
-    /// # Errors
-    /// If shapes do not fit.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.down.forward(&self.activation.forward(&self.gate_up.forward(x)?)?)
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.down.forward(&self.activation.forward(&self.input.forward(x)?)?)
+    }
+}
+
+/// xIELU with its stored constants: the slopes are stored before their softplus.
+fn stored_xielu(
+    loader: &mut Loader<'_>,
+    spec: &DecoderSpec,
+    layer: usize,
+) -> std::result::Result<Activation, ModelError> {
+    let mut numbers = [0f32; 4];
+    for (number, stored) in numbers.iter_mut().zip(tensors::stored_activation(spec, layer)) {
+        *number = loader.vector(&stored)?.first().copied().unwrap_or_default();
+    }
+    let [positive, negative, beta, eps] = numbers;
+    let softplus = |x: f32| f64::from(x).exp().ln_1p() as f32;
+    Ok(Activation::Xielu { positive: softplus(positive), negative: beta + softplus(negative), beta, eps })
+}
+
+/// A mixture: a router, and each expert's two products over the rows that chose it.
+pub struct Experts {
+    router: Linear,
+    rule: Router,
+    experts: Vec<(Linear, Linear)>,
+    activation: ActivationRows,
+    compute: Compute,
+}
+
+impl Experts {
+    fn new(loader: &mut Loader<'_>, spec: &DecoderSpec, layer: usize) -> std::result::Result<Self, ModelError> {
+        let (Some(stored), Some(kind)) = (tensors::experts(spec, layer), &spec.experts) else {
+            let field = "num_experts".to_owned();
+            return Err(ModelError::Config { field, what: "missing, want the number of experts".to_owned() });
+        };
+        let mut rule = kind.router.clone();
+        if let Some((_, scale)) = &stored.factors {
+            rule.expert_scale = Some(loader.vector(scale)?);
+        }
+        let router = loader.linear(&stored.router)?;
+        let mut experts = Vec::with_capacity(stored.experts.len());
+        for (input, down) in &stored.experts {
+            experts.push((loader.linear(input)?, loader.linear(down)?));
+        }
+        let activation = ActivationRows::gated(loader.compute(), kind.activation);
+        Ok(Self { router, rule, experts, activation, compute: loader.compute().clone() })
+    }
+
+    /// Rows x [T, hidden] by the experts that `scored` [T, hidden] chooses.
+    fn forward(&self, x: &Tensor, scored: &Tensor) -> Result<Tensor> {
+        let routing = self.rule.route(&self.router.forward(scored)?)?;
+        let mut rows = Vec::with_capacity(self.experts.len());
+        for (expert, x) in routing.gather(x)? {
+            let (input, down) = &self.experts[expert];
+            rows.push(down.forward(&self.activation.forward(&input.forward(&x)?)?)?);
+        }
+        if rows.is_empty() {
+            return x.zeros_like();
+        }
+        routing.combine(&self.compute, &Tensor::cat(&rows, 0)?)
+    }
+}
+
+/// A dense block and a mixture that read the same residual stream, each with norms of its own (Gemma 4).
+pub struct Beside {
+    dense: Mlp,
+    after_dense: Norm,
+    /// A norm without weights but with the router's factors, hidden^-1/2 included.
+    router_norm: Norm,
+    before_experts: Norm,
+    experts: Experts,
+    after_experts: Norm,
+}
+
+impl Beside {
+    fn new(loader: &mut Loader<'_>, spec: &DecoderSpec, layer: usize) -> std::result::Result<Self, ModelError> {
+        let hidden = spec.hidden_size;
+        let mut norm = |name: &str| loader.norm(&spec.norm, &format!("model.layers.{layer}.{name}"), hidden);
+        let [after_dense, before_experts, after_experts] = BESIDE_NORMS;
+        let (after_dense, before_experts) = (norm(after_dense)?, norm(before_experts)?);
+        let after_experts = norm(after_experts)?;
+        let factors = tensors::experts(spec, layer).and_then(|stored| stored.factors);
+        let mut factors = match factors {
+            Some((factors, _)) => loader.vector(&factors)?,
+            None => vec![1.0; hidden],
+        };
+        let root = (hidden as f32).sqrt().recip();
+        factors.iter_mut().for_each(|factor| *factor *= root);
+        Ok(Self {
+            dense: Mlp::new(loader, spec, layer)?,
+            after_dense,
+            router_norm: Norm::rms(loader.compute(), factors, spec.norm.eps),
+            before_experts,
+            experts: Experts::new(loader, spec, layer)?,
+            after_experts,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let dense = self.after_dense.forward(&self.dense.forward(x)?)?;
+        let scored = self.router_norm.forward(residual)?;
+        let experts = self.experts.forward(&self.before_experts.forward(residual)?, &scored)?;
+        dense + self.after_experts.forward(&experts)?
     }
 }

@@ -5,7 +5,7 @@ pub mod arch;
 pub mod attention;
 pub mod config;
 pub mod decoder;
-pub mod dummy;
+mod layer;
 pub mod mlp;
 pub mod rope;
 pub mod spec;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use config::HfConfig;
 pub use decoder::Decoder;
-pub use spec::DecoderSpec;
+pub use spec::{DecoderSpec, Head};
 
 use crate::ops::Compute;
 use weights::WeightSource;
@@ -51,8 +51,10 @@ pub enum ModelError {
         what: String,
     },
     /// The family is not one of ours.
-    #[error("config.json: model_type `{model_type}` is not supported{closest}\nhint: supported families: {supported}")]
+    #[error("config.json: {field} `{model_type}` is not supported{closest}\nhint: supported families: {supported}")]
     UnknownFamily {
+        /// The field that decided.
+        field: &'static str,
         /// What the file says.
         model_type: String,
         /// " (did you mean …?)" or nothing.
@@ -155,10 +157,8 @@ pub struct LoadOptions {
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
 pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError> {
-    let spec = arch::spec(&HfConfig::read(dir)?)?;
-    if weights == WeightsKind::Files {
-        WeightSource::open(dir)?.check(&spec)?;
-    }
+    let (spec, source) = open(dir, weights)?;
+    source.check(&spec)?;
     Ok(spec)
 }
 
@@ -167,12 +167,20 @@ pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
 pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
-    let config = HfConfig::read(dir)?;
-    let spec = arch::spec(&config)?;
-    let source = match options.weights {
+    let (spec, source) = open(dir, options.weights)?;
+    let max_len = spec.max_len(options.max_len);
+    Decoder::new(&options.compute, spec, max_len, &source)
+}
+
+fn open(dir: &Path, weights: WeightsKind) -> Result<(DecoderSpec, WeightSource), ModelError> {
+    let mut spec = arch::spec(&HfConfig::read(dir)?)?;
+    let source = match weights {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
         WeightsKind::Files => WeightSource::open(dir)?,
     };
-    let max_len = spec.max_len(options.max_len);
-    Decoder::new(&options.compute, spec, max_len, &source)
+    // A larger model's configuration does not tell reliably whether its text part has a head of its own.
+    if spec.head == Head::Tied && source.is_part() && source.has_head() {
+        spec.head = Head::Own;
+    }
+    Ok((spec, source))
 }

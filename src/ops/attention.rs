@@ -2,11 +2,13 @@
 //! key/value heads. Softmax runs over fixed chunks of 256 keys (Milakov & Gimelshein 2018, arXiv 1805.02867), so a row's bits do
 //! not depend on who shares the batch, on chunked prefill or on the block size. Knows rows and blocks; no model.
 
+use std::sync::Arc;
+
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::paged::{HeadGeometry, KvLayer, PagedBatch};
-use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max};
+use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max, tanh};
 use super::tile::{MAX_ROWS, Start, Tile};
 use super::{Compute, OpsPath, SharedOut};
 
@@ -16,7 +18,7 @@ pub const CHUNK: usize = 256;
 const TASK_ROWS: usize = 4 * MAX_ROWS;
 
 /// One layer's attention.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Attention {
     /// Head sizes.
     pub geometry: HeadGeometry,
@@ -24,13 +26,17 @@ pub struct Attention {
     pub scale: f32,
     /// A key is seen if it is fewer than this many positions back.
     pub window: Option<usize>,
+    /// Scores are bent into ± this: cap * tanh(score / cap) (Gemma 2).
+    pub soft_cap: Option<f32>,
+    /// A score per query head [H] that takes its share of the softmax and gives no value (gpt-oss).
+    pub sinks: Option<Arc<[f32]>>,
     path: OpsPath,
 }
 
 impl Attention {
-    /// The operation for this device.
+    /// The operation for this device, without soft cap and sinks.
     pub fn new(compute: &Compute, geometry: HeadGeometry, scale: f32, window: Option<usize>) -> Self {
-        Self { geometry, scale, window, path: compute.path }
+        Self { geometry, scale, window, soft_cap: None, sinks: None, path: compute.path }
     }
 
     /// Rotated queries [T, H * D] against the cache, which already holds this step's keys and values: [T, H * D].
@@ -46,12 +52,17 @@ impl Attention {
         if num_kv_heads == 0 || !num_heads.is_multiple_of(num_kv_heads) {
             candle_core::bail!("attention: {num_heads} query heads over {num_kv_heads} key heads")
         }
+        if let Some(sinks) = &self.sinks
+            && sinks.len() != num_heads
+        {
+            candle_core::bail!("attention: {} sinks for {num_heads} query heads", sinks.len())
+        }
         layer.validate(self.path, self.geometry, batch)?;
         if batch.num_tokens() == 0 {
             return Ok(queries.clone());
         }
         match self.path {
-            OpsPath::Native => queries.apply_op3_no_bwd(&layer.keys, &layer.values, &Run { attention: *self, batch }),
+            OpsPath::Native => queries.apply_op3_no_bwd(&layer.keys, &layer.values, &Run { attention: self, batch }),
             OpsPath::Portable => self.portable(queries, layer, batch),
         }
     }
@@ -80,14 +91,22 @@ impl Attention {
             };
             let q = queries.narrow(0, rows.start, rows.len())?.reshape((rows.len(), num_heads, head_dim))?;
             let q = q.transpose(0, 1)?.to_dtype(DType::F32)?.contiguous()?;
-            let scores = (q.matmul(&fetch(&layer.keys)?.t()?)? * f64::from(self.scale))?;
+            let mut scores = (q.matmul(&fetch(&layer.keys)?.t()?)? * f64::from(self.scale))?;
+            if let Some(cap) = self.soft_cap {
+                scores = ((scores / f64::from(cap))?.tanh()? * f64::from(cap))?;
+            }
             let mask: Vec<f32> = (context - rows.len()..context)
                 .flat_map(|position| (0..context).map(move |key| (position, key)))
                 .map(|(position, key)| if self.sees(position, key) { 0.0 } else { f32::NEG_INFINITY })
                 .collect();
-            let scores = scores.broadcast_add(&Tensor::from_vec(mask, (rows.len(), context), device)?)?;
+            scores = scores.broadcast_add(&Tensor::from_vec(mask, (rows.len(), context), device)?)?;
+            if let Some(sinks) = &self.sinks {
+                let column = Tensor::from_slice(sinks, (num_heads, 1, 1), device)?;
+                scores = Tensor::cat(&[&scores, &column.broadcast_as((num_heads, rows.len(), 1))?.contiguous()?], 2)?;
+            }
             let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
             let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+            let weights = weights.narrow(2, 0, context)?.contiguous()?;
             let output = weights.matmul(&fetch(&layer.values)?)?.transpose(0, 1)?.contiguous()?;
             outputs.push(output.reshape((rows.len(), num_heads * head_dim))?);
         }
@@ -105,7 +124,7 @@ impl Attention {
 }
 
 struct Run<'a> {
-    attention: Attention,
+    attention: &'a Attention,
     batch: &'a PagedBatch,
 }
 
@@ -197,9 +216,18 @@ impl Run<'_> {
         scratch.outputs.clear();
         scratch.outputs.resize(rows * stored, 0.0);
         scratch.maxima.clear();
-        scratch.maxima.resize(rows, f32::NEG_INFINITY);
         scratch.sums.clear();
-        scratch.sums.resize(rows, 0.0);
+        match &self.attention.sinks {
+            None => {
+                scratch.maxima.resize(rows, f32::NEG_INFINITY);
+                scratch.sums.resize(rows, 0.0);
+            }
+            // A sink is a first key whose value is zero.
+            Some(sinks) => {
+                scratch.maxima.extend((0..rows).map(|row| sinks[task.kv_head * group + row % group]));
+                scratch.sums.resize(rows, 1.0);
+            }
+        }
         let end = task.position + task.num_tokens;
         let first_chunk = self.attention.first_key(task.position) / CHUNK * CHUNK;
         for chunk in (first_chunk..end).step_by(CHUNK) {
@@ -209,7 +237,8 @@ impl Run<'_> {
                 let position = task.position + row / group;
                 let visible = self.attention.first_key(position).saturating_sub(chunk).min(num_keys)
                     ..(position + 1).saturating_sub(chunk).min(num_keys);
-                dispatch(SoftmaxRow { scratch, row, rows, num_keys, visible, stored });
+                let soft_cap = self.attention.soft_cap;
+                dispatch(SoftmaxRow { scratch, row, rows, num_keys, visible, stored, soft_cap });
             }
             self.accumulate(task, chunk, num_keys, values, scratch, rows);
         }
@@ -319,14 +348,18 @@ struct SoftmaxRow<'a> {
     num_keys: usize,
     visible: std::ops::Range<usize>,
     stored: usize,
+    soft_cap: Option<f32>,
 }
 
 impl Vectorised for SoftmaxRow<'_> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let Self { scratch, row, rows, num_keys, visible, stored } = self;
+        let Self { scratch, row, rows, num_keys, visible, stored, soft_cap } = self;
         let scores = &mut scratch.scores[row * CHUNK..][..num_keys];
+        if let Some(cap) = soft_cap {
+            scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap));
+        }
         scores[..visible.start.min(visible.end)].fill(f32::NEG_INFINITY);
         scores[visible.end..].fill(f32::NEG_INFINITY);
         let best = max(scores).max(scratch.maxima[row]);

@@ -5,9 +5,10 @@
 pub mod activation;
 pub mod attention;
 pub mod embedding;
+pub mod experts;
 pub mod linear;
+pub mod norm;
 pub mod paged;
-pub mod rms_norm;
 pub mod rotary;
 pub(crate) mod simd;
 pub(crate) mod tile;

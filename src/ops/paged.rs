@@ -171,10 +171,11 @@ impl KvLayer {
         }
         if rotary.path() == OpsPath::Native {
             self.keys.inplace_op2(qkv, &WriteKeys { rotary, batch })?;
-            return self.values.inplace_op2(qkv, &WriteValues { geometry, batch });
+            return self.values.inplace_op2(qkv, &WriteValues { rotary, batch });
         }
         let keys = rotary.portable(&qkv.narrow(1, geometry.q_width(), geometry.kv_width())?, false, batch)?;
-        let values = qkv.narrow(1, geometry.q_width() + geometry.kv_width(), geometry.kv_width())?.contiguous()?;
+        let values = qkv.narrow(1, geometry.q_width() + geometry.kv_width(), geometry.kv_width())?;
+        let values = rotary.portable_values(values)?.contiguous()?;
         let index = Tensor::new(batch.slot_mapping.as_slice(), qkv.device())?
             .reshape((batch.num_tokens(), 1))?
             .broadcast_as((batch.num_tokens(), geometry.kv_width()))?
@@ -207,13 +208,13 @@ impl InplaceOp2 for WriteKeys<'_> {
         let x = super::f32_slice(x, layout)?;
         let geometry = self.rotary.geometry();
         let (dim, size) = (geometry.head_dim, self.batch.block_size);
-        let mut head = vec![0f32; dim];
+        let mut heads = vec![0f32; geometry.kv_width()];
         for (token, (&slot, &position)) in self.batch.slot_mapping.iter().zip(&self.batch.positions).enumerate() {
             let (block, offset) = (slot as usize / size, slot as usize % size);
             let row = &x[token * geometry.qkv_width() + geometry.q_width()..][..geometry.kv_width()];
-            for (index, source) in row.chunks(dim).enumerate() {
-                head.copy_from_slice(source);
-                self.rotary.rotate_key(&mut head, position as usize);
+            heads.copy_from_slice(row);
+            self.rotary.rotate_keys(&mut heads, position as usize);
+            for (index, head) in heads.chunks(dim).enumerate() {
                 let target = &mut cache[(block * geometry.num_kv_heads + index) * dim * size..][..dim * size];
                 for (value, slots) in head.iter().zip(target.chunks_mut(size)) {
                     slots[offset] = *value;
@@ -225,7 +226,7 @@ impl InplaceOp2 for WriteKeys<'_> {
 }
 
 struct WriteValues<'a> {
-    geometry: HeadGeometry,
+    rotary: &'a Rotary,
     batch: &'a PagedBatch,
 }
 
@@ -237,12 +238,15 @@ impl InplaceOp2 for WriteValues<'_> {
     fn cpu_fwd(&self, cache: &mut CpuStorage, cache_layout: &Layout, x: &CpuStorage, layout: &Layout) -> Result<()> {
         let cache = super::f32_slice_mut(cache, cache_layout)?;
         let x = super::f32_slice(x, layout)?;
-        let geometry = self.geometry;
+        let geometry = self.rotary.geometry();
+        let mut heads = vec![0f32; geometry.kv_width()];
         let (dim, stored, size) = (geometry.head_dim, geometry.value_dim(), self.batch.block_size);
         for (token, &slot) in self.batch.slot_mapping.iter().enumerate() {
             let (block, offset) = (slot as usize / size, slot as usize % size);
             let row = &x[token * geometry.qkv_width() + geometry.q_width() + geometry.kv_width()..];
-            for (index, source) in row[..geometry.kv_width()].chunks(dim).enumerate() {
+            heads.copy_from_slice(&row[..geometry.kv_width()]);
+            self.rotary.normalise_values(&mut heads);
+            for (index, source) in heads.chunks(dim).enumerate() {
                 let start = ((block * geometry.num_kv_heads + index) * size + offset) * stored;
                 cache[start..start + dim].copy_from_slice(source);
             }

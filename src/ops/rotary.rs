@@ -1,12 +1,13 @@
-//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864), with the optional per-head norm before it (Qwen3).
-//! Pairs are (i, i + R/2), Hugging Face's order. Knows angles and heads; how a model scales its angles is decided elsewhere.
+//! Rotary position embedding (Su et al. 2021, arXiv 2104.09864), with the norms that some families put around it.
+//! Pairs are (i, i + R/2), Hugging Face's order: families that pair neighbours have their weights' rows reordered at load.
+//! Knows angles and heads; how a model scales its angles is decided elsewhere.
 
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
 
+use super::norm::Norm;
 use super::paged::{HeadGeometry, PagedBatch};
-use super::rms_norm::RmsNorm;
 use super::simd::{Vectorised, dispatch};
 use super::{Compute, OpsPath};
 
@@ -68,26 +69,78 @@ fn cos_sin(position: usize, speed: f32, factor: f32) -> (f32, f32) {
     (angle.cos() as f32 * factor, angle.sin() as f32 * factor)
 }
 
-/// One layer's treatment of queries and keys before attention.
+/// Which elements a norm of queries, keys or values takes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormSpan {
+    /// Each head, all against the same D weights.
+    Head,
+    /// Each head, against D weights of its own.
+    OwnHead,
+    /// All heads of a token together.
+    Token,
+}
+
+/// Norms of a layer's queries, keys and values.
+#[derive(Debug, Clone)]
+pub struct HeadNorms {
+    /// Of queries.
+    pub queries: Option<Norm>,
+    /// Of keys.
+    pub keys: Option<Norm>,
+    /// Of values, always by [`NormSpan::Head`].
+    pub values: Option<Norm>,
+    /// What the norms of queries and keys take together.
+    pub span: NormSpan,
+    /// After the rotation instead of before it.
+    pub after_rotation: bool,
+}
+
+impl HeadNorms {
+    /// No norms at all.
+    pub fn none() -> Self {
+        Self { queries: None, keys: None, values: None, span: NormSpan::Head, after_rotation: false }
+    }
+
+    /// One norm for every query head and one for every key head.
+    pub fn per_head(queries: Norm, keys: Norm) -> Self {
+        Self { queries: Some(queries), keys: Some(keys), ..Self::none() }
+    }
+}
+
+/// Queries grow with their position: 1 + beta ln(1 + floor(position / original)) (Llama 4; Ministral 3).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueryGrowth {
+    /// > 0
+    pub beta: f64,
+    /// Positions up to which nothing grows.
+    pub original: f64,
+}
+
+impl QueryGrowth {
+    fn at(self, position: u32) -> f32 {
+        (1.0 + self.beta * (1.0 + (f64::from(position) / self.original).floor()).ln()) as f32
+    }
+}
+
+/// One layer's treatment of queries, keys and values before attention.
 #[derive(Debug, Clone)]
 pub struct Rotary {
     table: RotaryTable,
     geometry: HeadGeometry,
-    q_norm: Option<RmsNorm>,
-    k_norm: Option<RmsNorm>,
+    norms: HeadNorms,
+    growth: Option<QueryGrowth>,
     path: OpsPath,
 }
 
 impl Rotary {
-    /// `q_norm` and `k_norm` have the width of one head.
-    pub fn new(
-        compute: &Compute,
-        table: RotaryTable,
-        geometry: HeadGeometry,
-        q_norm: Option<RmsNorm>,
-        k_norm: Option<RmsNorm>,
-    ) -> Self {
-        Self { table, geometry, q_norm, k_norm, path: compute.path }
+    /// `table` covers the rotated part of the head: all of it, the beginning, or nothing.
+    pub fn new(compute: &Compute, table: RotaryTable, geometry: HeadGeometry, norms: HeadNorms) -> Self {
+        Self { table, geometry, norms, growth: None, path: compute.path }
+    }
+
+    /// The same, with queries that grow with their position.
+    pub fn with_growth(self, growth: Option<QueryGrowth>) -> Self {
+        Self { growth, ..self }
     }
 
     /// Head sizes.
@@ -99,90 +152,188 @@ impl Rotary {
         self.path
     }
 
-    /// The rotated queries [T, H * D] of merged rows qkv [T, (H + 2 Hkv) D].
+    /// The rotated queries [T, H * D] of merged rows qkv [T, (H + 2 Hkv) D], or of rows [T, H * D] that hold queries alone.
     ///
     /// # Errors
     /// If shapes do not fit, or a position is beyond the table.
     pub fn queries(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<Tensor> {
-        self.validate(qkv, batch)?;
-        match self.path {
-            OpsPath::Native => qkv.apply_op1_no_bwd(&RotateQueries { rotary: self, batch }),
-            OpsPath::Portable => self.portable(&qkv.narrow(1, 0, self.geometry.q_width())?, true, batch),
+        let width = self.geometry.q_width();
+        if qkv.dims2()?.1 != width {
+            self.validate(qkv, batch)?;
+        } else {
+            self.validate_rows(qkv, width, batch)?;
+        }
+        if self.path == OpsPath::Native {
+            return qkv.apply_op1_no_bwd(&RotateQueries { rotary: self, batch });
+        }
+        let rotated = self.portable(&qkv.narrow(1, 0, width)?, true, batch)?;
+        match self.growth {
+            None => Ok(rotated),
+            Some(growth) => {
+                let factors: Vec<f32> = batch.positions.iter().map(|&position| growth.at(position)).collect();
+                let factors = Tensor::from_vec(factors, (batch.num_tokens(), 1), qkv.device())?;
+                rotated.broadcast_mul(&factors.to_dtype(rotated.dtype())?)
+            }
         }
     }
 
     /// Checks merged rows and positions against the table, the head sizes and the norms.
     pub(super) fn validate(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<()> {
+        self.validate_rows(qkv, self.geometry.qkv_width(), batch)
+    }
+
+    fn validate_rows(&self, rows: &Tensor, width: usize, batch: &PagedBatch) -> Result<()> {
         let HeadGeometry { head_dim, .. } = self.geometry;
-        if qkv.dims2()? != (batch.num_tokens(), self.geometry.qkv_width()) {
+        if rows.dims2()? != (batch.num_tokens(), width) {
             let tokens = batch.num_tokens();
-            candle_core::bail!("rotary: merged rows {:?} for {tokens} tokens of {:?}", qkv.shape(), self.geometry)
+            candle_core::bail!("rotary: merged rows {:?} for {tokens} tokens of {:?}", rows.shape(), self.geometry)
         }
         if let Some(&last) = batch.positions.iter().max()
             && last as usize >= self.table.num_positions()
         {
             candle_core::bail!("position {last} in a rotary table of {}", self.table.num_positions())
         }
-        let norms = [&self.q_norm, &self.k_norm].into_iter().flatten();
-        if 2 * self.table.num_pairs() > head_dim || norms.into_iter().any(|norm| norm.width() != head_dim) {
+        let want = |width: usize| if self.norms.span == NormSpan::Head { head_dim } else { width };
+        let fits = |norm: &Option<Norm>, width: usize| norm.as_ref().is_none_or(|norm| norm.width() == width);
+        let norms_fit = fits(&self.norms.queries, want(self.geometry.q_width()))
+            && fits(&self.norms.keys, want(self.geometry.kv_width()))
+            && fits(&self.norms.values, head_dim);
+        if 2 * self.table.num_pairs() > head_dim || !norms_fit {
             candle_core::bail!("rotary: {} pairs or a norm do not fit heads of {head_dim}", self.table.num_pairs())
         }
         Ok(())
     }
 
-    /// Normalises and rotates one key head in place.
-    pub(super) fn rotate_key(&self, head: &mut [f32], position: usize) {
-        dispatch(Head { rotary: self, norm: self.k_norm.as_ref(), head, position });
+    /// Normalises and rotates a token's key heads [Hkv * D] in place.
+    pub(super) fn rotate_keys(&self, heads: &mut [f32], position: usize) {
+        dispatch(Heads { rotary: self, norm: self.norms.keys.as_ref(), heads, position, factor: None });
+    }
+
+    /// Normalises a token's value heads [Hkv * D] in place, if the layer does so.
+    pub(super) fn normalise_values(&self, heads: &mut [f32]) {
+        if let Some(norm) = &self.norms.values {
+            dispatch(ValueHeads { norm, heads, dim: self.geometry.head_dim });
+        }
     }
 
     /// Norm and rotation of x [T, heads * D] in Candle operations.
     pub(super) fn portable(&self, x: &Tensor, queries: bool, batch: &PagedBatch) -> Result<Tensor> {
         let (tokens, width) = x.dims2()?;
         let dim = self.geometry.head_dim;
-        let mut heads = x.reshape((tokens, width / dim, dim))?.to_dtype(DType::F32)?;
-        if let Some(norm) = if queries { &self.q_norm } else { &self.k_norm } {
-            heads = norm.portable(&heads)?;
+        let norm = if queries { &self.norms.queries } else { &self.norms.keys };
+        let mut rows = x.to_dtype(DType::F32)?;
+        if let (Some(norm), false) = (norm, self.norms.after_rotation) {
+            rows = self.portable_norm(norm, &rows)?;
         }
+        let heads = rows.reshape((tokens, width / dim, dim))?;
         let pairs = self.table.num_pairs();
-        let all = batch.positions.iter().flat_map(|&position| self.table.entries(position as usize));
-        let (cos, sin): (Vec<f32>, Vec<f32>) = all.unzip();
-        let rows = |values: Vec<f32>| Tensor::from_vec(values, (tokens, 1, pairs), x.device());
-        let (cos, sin) = (rows(cos)?, rows(sin)?);
-        let first = heads.narrow(D::Minus1, 0, pairs)?;
-        let second = heads.narrow(D::Minus1, pairs, pairs)?;
-        let mut parts = vec![
-            (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?,
-            (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?,
-        ];
-        if 2 * pairs < dim {
-            parts.push(heads.narrow(D::Minus1, 2 * pairs, dim - 2 * pairs)?);
+        if pairs > 0 {
+            let all = batch.positions.iter().flat_map(|&position| self.table.entries(position as usize));
+            let (cos, sin): (Vec<f32>, Vec<f32>) = all.unzip();
+            let values = |values: Vec<f32>| Tensor::from_vec(values, (tokens, 1, pairs), x.device());
+            let (cos, sin) = (values(cos)?, values(sin)?);
+            let first = heads.narrow(D::Minus1, 0, pairs)?;
+            let second = heads.narrow(D::Minus1, pairs, pairs)?;
+            let mut parts = vec![
+                (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?,
+                (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?,
+            ];
+            if 2 * pairs < dim {
+                parts.push(heads.narrow(D::Minus1, 2 * pairs, dim - 2 * pairs)?);
+            }
+            rows = Tensor::cat(&parts, D::Minus1)?.reshape((tokens, width))?;
         }
-        Tensor::cat(&parts, D::Minus1)?.reshape((tokens, width))?.to_dtype(x.dtype())
+        if let (Some(norm), true) = (norm, self.norms.after_rotation) {
+            rows = self.portable_norm(norm, &rows)?;
+        }
+        rows.to_dtype(x.dtype())
+    }
+
+    /// x [T, heads * D] by the norm's span, in Candle operations.
+    fn portable_norm(&self, norm: &Norm, x: &Tensor) -> Result<Tensor> {
+        let (tokens, width) = x.dims2()?;
+        let dim = self.geometry.head_dim;
+        match self.norms.span {
+            NormSpan::Token => norm.portable(x),
+            NormSpan::Head => norm.portable(&x.reshape((tokens, width / dim, dim))?)?.reshape((tokens, width)),
+            NormSpan::OwnHead => {
+                let head = |start| norm.portable_part(&x.narrow(1, start, dim)?, start, dim);
+                Tensor::cat(&(0..width).step_by(dim).map(head).collect::<Result<Vec<_>>>()?, 1)
+            }
+        }
+    }
+
+    /// Values [T, Hkv * D] in Candle operations.
+    pub(super) fn portable_values(&self, values: Tensor) -> Result<Tensor> {
+        let Some(norm) = &self.norms.values else { return Ok(values) };
+        let (tokens, width) = values.dims2()?;
+        let dim = self.geometry.head_dim;
+        norm.portable(&values.reshape((tokens, width / dim, dim))?)?.reshape((tokens, width))
     }
 }
 
-struct Head<'a> {
+/// All heads of a token's queries or keys.
+struct Heads<'a> {
     rotary: &'a Rotary,
-    norm: Option<&'a RmsNorm>,
-    head: &'a mut [f32],
+    norm: Option<&'a Norm>,
+    heads: &'a mut [f32],
     position: usize,
+    factor: Option<f32>,
 }
 
-impl Vectorised for Head<'_> {
+impl Heads<'_> {
+    #[inline(always)]
+    fn normalise(&mut self) {
+        let Some(norm) = self.norm else { return };
+        let dim = self.rotary.geometry.head_dim;
+        match self.rotary.norms.span {
+            NormSpan::Token => norm.row_in_place(self.heads, 0),
+            NormSpan::Head => self.heads.chunks_mut(dim).for_each(|head| norm.row_in_place(head, 0)),
+            NormSpan::OwnHead => {
+                self.heads.chunks_mut(dim).enumerate().for_each(|(index, head)| norm.row_in_place(head, index * dim));
+            }
+        }
+    }
+}
+
+impl Vectorised for Heads<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(mut self) {
+        if !self.rotary.norms.after_rotation {
+            self.normalise();
+        }
+        let table = &self.rotary.table;
+        for head in self.heads.chunks_mut(self.rotary.geometry.head_dim) {
+            let (first, second) = head.split_at_mut(table.num_pairs());
+            let pairs = first.iter_mut().zip(second);
+            let rotate = |(x, y): (&mut f32, &mut f32), c: f32, s: f32| (*x, *y) = (*x * c - *y * s, *y * c + *x * s);
+            match table.row(self.position) {
+                Some((cos, sin)) => pairs.zip(cos).zip(sin).for_each(|((pair, &c), &s)| rotate(pair, c, s)),
+                None => pairs.zip(table.entries(self.position)).for_each(|(pair, (c, s))| rotate(pair, c, s)),
+            }
+        }
+        if self.rotary.norms.after_rotation {
+            self.normalise();
+        }
+        if let Some(factor) = self.factor {
+            self.heads.iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+}
+
+/// All heads of a token's values.
+struct ValueHeads<'a> {
+    norm: &'a Norm,
+    heads: &'a mut [f32],
+    dim: usize,
+}
+
+impl Vectorised for ValueHeads<'_> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        if let Some(norm) = self.norm {
-            norm.row_in_place(self.head);
-        }
-        let table = &self.rotary.table;
-        let (first, second) = self.head.split_at_mut(table.num_pairs());
-        let pairs = first.iter_mut().zip(second);
-        let rotate = |(x, y): (&mut f32, &mut f32), c: f32, s: f32| (*x, *y) = (*x * c - *y * s, *y * c + *x * s);
-        match table.row(self.position) {
-            Some((cos, sin)) => pairs.zip(cos).zip(sin).for_each(|((pair, &c), &s)| rotate(pair, c, s)),
-            None => pairs.zip(table.entries(self.position)).for_each(|(pair, (c, s))| rotate(pair, c, s)),
-        }
+        self.heads.chunks_mut(self.dim).for_each(|head| self.norm.row_in_place(head, 0));
     }
 }
 
@@ -203,10 +354,10 @@ impl CustomOp1 for RotateQueries<'_> {
         let mut q = vec![0f32; tokens * geometry.q_width()];
         super::for_each_row(&mut q, geometry.q_width(), |token, row| {
             row.copy_from_slice(&x[token * width..][..geometry.q_width()]);
-            let position = self.batch.positions[token] as usize;
-            for head in row.chunks_mut(geometry.head_dim) {
-                dispatch(Head { rotary: self.rotary, norm: self.rotary.q_norm.as_ref(), head, position });
-            }
+            let position = self.batch.positions[token];
+            let factor = self.rotary.growth.map(|growth| growth.at(position));
+            let (norm, position) = (self.rotary.norms.queries.as_ref(), position as usize);
+            dispatch(Heads { rotary: self.rotary, norm, heads: row, position, factor });
         });
         Ok((CpuStorage::F32(q), Shape::from((tokens, geometry.q_width()))))
     }

@@ -96,6 +96,18 @@ pub fn reduce_add(lanes: [f32; LANES]) -> f32 {
     part[0]
 }
 
+/// Sum of `x`, lane by lane.
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, &value)| *lane += value);
+    }
+    lanes.iter_mut().zip(tail).for_each(|(lane, &value)| *lane += value);
+    reduce_add(lanes)
+}
+
 /// Sum of squares of `x`, lane by lane.
 #[inline(always)]
 pub fn sum_of_squares(x: &[f32]) -> f32 {
@@ -176,6 +188,18 @@ pub fn exp(x: f32) -> f32 {
     } else {
         scaled
     }
+}
+
+/// Hyperbolic tangent, to about 1e-7.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// x * sigmoid(x * steepness).
+#[inline(always)]
+pub fn swish(x: f32, steepness: f32) -> f32 {
+    x / (1.0 + exp(-steepness * x))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::workshop::{ROWS, Workshop};
 
 #[test]
 fn help_names_the_main_flags_and_the_exit_codes() {
-    let wanted: [(&[&str], &[&str]); 9] = [
+    let wanted: [(&[&str], &[&str]); 10] = [
         (
             &["--help"],
             &["make", "generate", "judge", "pair", "languages", "status", "bench", "3 input", "130", "--demo"],
@@ -23,6 +23,7 @@ fn help_names_the_main_flags_and_the_exit_codes() {
             &["--model", "--raw-prompts", "--logprobs", "--prompt-logprobs", "--top-k", "--ignore-eos"],
         ),
         (&["judge", "--help"], &["--judge", "--rubric", "--show-rubric", "--max-batch", "--kv-memory"]),
+        (&["score", "--help"], &["--model", "--data", "ForSequenceClassification", "--fresh"]),
         (&["pair", "--help"], &["--margin", "--test-split", "--include-user-id"]),
         (&["languages", "--help"], &["--map", "--json"]),
         (&["status", "--help"], &["--json"]),

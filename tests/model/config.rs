@@ -24,6 +24,9 @@ fn config(model_type: &str, changes: Value) -> Value {
     config
 }
 
+/// Families that read the same fields as llama and no others.
+const PLAIN: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+
 fn spec(config: &Value) -> Result<DecoderSpec, ModelError> {
     arch::spec(&HfConfig::parse(&config.to_string())?)
 }
@@ -65,7 +68,7 @@ fn broken_json_is_refused() {
 fn an_unknown_family_names_the_closest() {
     let error = spec(&config("llama4", json!({}))).unwrap_err();
     assert!(matches!(error, ModelError::UnknownFamily { .. }), "{error:?}");
-    assert_says(&error, &["`llama4`", "closest: llama", "llama, mistral, qwen2, qwen3", "hint: "]);
+    assert_says(&error, &["`llama4`", "closest: llama", "llama, ministral3, mistral", "hint: "]);
     let error = spec(&config("whisper", json!({}))).unwrap_err();
     assert_says(&error, &["`whisper`", "not supported"]);
     assert!(!error.to_string().contains("closest"), "{error}");
@@ -78,7 +81,7 @@ fn an_unknown_family_names_the_closest() {
 
 #[test]
 fn missing_and_unusable_fields_are_named() {
-    for family in arch::families() {
+    for family in PLAIN {
         let refused = |changes: Value, parts: &[&str]| {
             let error = spec(&config(family, changes)).expect_err("it was meant to be refused");
             assert!(matches!(error, ModelError::Config { .. }), "{error:?}");
@@ -100,7 +103,9 @@ fn missing_and_unusable_fields_are_named() {
         refused(json!({"rms_norm_eps": "small"}), &["rms_norm_eps", "a number"]);
         refused(json!({"tie_word_embeddings": "yes"}), &["tie_word_embeddings", "true or false"]);
         refused(json!({"head_dim": 0}), &["head_dim", "0"]);
-        refused(json!({"rope_scaling": {"type": "su", "factor": 2.0}}), &["rope_type", "su"]);
+        refused(json!({"rope_scaling": {"type": "wavy", "factor": 2.0}}), &["rope_type", "wavy"]);
+        let short = json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}});
+        refused(short, &["short_factor", "8 positive numbers"]);
     }
     let error = spec(&config("llama", json!({"attention_bias": 1}))).unwrap_err();
     assert_says(&error, &["attention_bias", "got 1", "true or false"]);
@@ -108,7 +113,7 @@ fn missing_and_unusable_fields_are_named() {
 
 #[test]
 fn both_generations_of_config_give_one_spec() {
-    for family in arch::families() {
+    for family in PLAIN {
         let scaling = json!({"factor": 4.0, "original_max_position_embeddings": 128});
         let with = |name: &str, extra: Value| {
             let mut object = scaling.clone();
@@ -120,7 +125,7 @@ fn both_generations_of_config_give_one_spec() {
         newer["rope_theta"] = Value::Null;
         newer["dtype"] = json!("bfloat16");
         let newer = spec(&config(family, newer)).unwrap();
-        assert!(matches!(newer.rope.scaling, RopeScaling::Yarn { factor: 4.0, .. }), "{newer:?}");
+        assert!(matches!(newer.ropes[0].scaling, RopeScaling::Yarn { factor: 4.0, .. }), "{newer:?}");
         for mut changes in older {
             changes["torch_dtype"] = json!("bfloat16");
             assert_eq!(spec(&config(family, changes)).unwrap(), newer);
@@ -136,26 +141,33 @@ fn both_generations_of_config_give_one_spec() {
 fn families_differ_where_they_should() {
     let of = |family: &str, changes: Value| spec(&config(family, changes)).unwrap();
     let llama = of("llama", json!({"attention_bias": true, "mlp_bias": true}));
-    assert!(llama.qkv_bias && llama.output_bias && llama.mlp_bias && !llama.qk_norm);
+    assert!(
+        llama.attention.qkv_bias && llama.attention.output_bias && llama.mlp.bias && llama.attention.qk_norm.is_none()
+    );
     let qwen2 = of("qwen2", json!({}));
-    assert!(qwen2.qkv_bias && !qwen2.output_bias && !qwen2.mlp_bias && !qwen2.qk_norm);
+    assert!(qwen2.attention.qkv_bias && !qwen2.attention.output_bias && !qwen2.mlp.bias);
+    assert!(qwen2.attention.qk_norm.is_none());
     let qwen3 = of("qwen3", json!({"head_dim": 128}));
-    assert!(!qwen3.qkv_bias && qwen3.qk_norm);
-    assert_eq!((qwen3.geometry.head_dim, qwen3.geometry.q_width()), (128, 512));
+    assert!(!qwen3.attention.qkv_bias && qwen3.attention.qk_norm.is_some());
+    assert_eq!((qwen3.layers[0].geometry.head_dim, qwen3.layers[0].geometry.q_width()), (128, 512));
     let multi_head = of("llama", json!({"num_key_value_heads": null}));
-    assert_eq!(multi_head.geometry.num_kv_heads, 4);
-    assert_eq!(multi_head.geometry.head_dim, 16);
-    assert_eq!(of("llama", json!({"rms_norm_eps": null})).norm_eps, 1e-6);
+    assert_eq!(multi_head.layers[0].geometry.num_kv_heads, 4);
+    assert_eq!(multi_head.layers[0].geometry.head_dim, 16);
+    assert_eq!(of("llama", json!({"rms_norm_eps": null})).norm.eps, 1e-6);
+}
+
+fn windows(spec: &DecoderSpec) -> Vec<Option<usize>> {
+    spec.layers.iter().map(|layer| layer.window).collect()
 }
 
 #[test]
 fn mistral_windows() {
-    let windows = |changes: Value| spec(&config("mistral", changes)).unwrap().windows;
+    let windows = |changes: Value| windows(&spec(&config("mistral", changes)).unwrap());
     assert_eq!(windows(json!({})), [Some(4096); 4], "not mentioned: Transformers' default");
     assert_eq!(windows(json!({"sliding_window": 128})), [Some(128); 4]);
     let mut none = config("mistral", json!({}));
     none["sliding_window"] = Value::Null;
-    assert_eq!(spec(&none).unwrap().windows, [None; 4], "an explicit null");
+    assert_eq!(super::config::windows(&spec(&none).unwrap()), [None; 4], "an explicit null");
     let error = spec(&config("mistral", json!({"sliding_window": 0}))).unwrap_err();
     assert_says(&error, &["sliding_window", "0"]);
 }
@@ -163,7 +175,7 @@ fn mistral_windows() {
 #[test]
 fn qwen_windows() {
     for family in ["qwen2", "qwen3"] {
-        let windows = |changes: Value| spec(&config(family, changes)).map(|spec| spec.windows);
+        let windows = |changes: Value| spec(&config(family, changes)).map(|spec| windows(&spec));
         let off = json!({"sliding_window": 32, "max_window_layers": 2});
         assert_eq!(windows(off).unwrap(), [None; 4], "the switch is off unless it is on");
         let on = json!({"use_sliding_window": true, "sliding_window": 32, "max_window_layers": 2});
@@ -209,4 +221,49 @@ fn end_tokens_come_from_either_file() {
     assert_eq!(both.generation_number("temperature"), Some(0.6));
     assert_eq!(both.generation_number("top_k"), None);
     assert!(read(r#"{"eos_token_id": null}"#, None).eos_token_ids().is_empty());
+}
+
+/// Every field of every family's configuration, set to values of a wrong kind or size: an error or another valid model, and
+/// where it is an error it is about the configuration.
+#[test]
+fn no_value_of_any_field_panics() {
+    let values =
+        [json!(null), json!(0), json!(-1), json!(1.5), json!(u64::MAX), json!(1u64 << 30), json!("x"), json!([])];
+    let mut refused = 0;
+    for entry in fs::read_dir(super::fixture("")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path().join("config.json")).unwrap();
+        let config: Value = serde_json::from_str(&text).unwrap();
+        let whole = spec(&config).unwrap();
+        assert!(whole.num_product_parameters() > 0 && whole.kv_bytes_per_token(candle_core::DType::F32) > 0);
+        for field in config.as_object().unwrap().keys() {
+            for value in &values {
+                let mut changed = config.clone();
+                changed[field] = value.clone();
+                match spec(&changed) {
+                    Ok(spec) => assert!(spec.num_layers() > 0),
+                    Err(ModelError::Config { .. } | ModelError::UnknownFamily { .. }) => refused += 1,
+                    Err(other) => panic!("{field} = {value}: {other}"),
+                }
+            }
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+}
+
+#[test]
+fn a_larger_models_text_part_is_read_and_an_unknown_one_is_named() {
+    let inner = config("qwen3", json!({}));
+    let outer = json!({"model_type": "wondrous_vl", "architectures": ["WondrousForConditionalGeneration"], "text_config": inner});
+    assert_eq!(spec(&outer).unwrap(), spec(&config("qwen3", json!({}))).unwrap());
+    let mut unknown = outer.clone();
+    unknown["text_config"]["model_type"] = json!("qwen9");
+    assert_says(
+        &spec(&unknown).unwrap_err(),
+        &["text_config.model_type", "qwen9", "closest: qwen", "hunyuan_v1_dense"],
+    );
+    let mut without = outer;
+    without.as_object_mut().unwrap().remove("text_config");
+    assert_says(&spec(&without).unwrap_err(), &["config.json: model_type `wondrous_vl`", "supported families"]);
+    let encoder = config("llama", json!({"architectures": ["LlamaForTokenClassification"]}));
+    assert_says(&spec(&encoder).unwrap_err(), &["architectures", "LlamaForTokenClassification", "ForCausalLM"]);
 }

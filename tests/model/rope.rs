@@ -74,7 +74,7 @@ fn unusable_settings_name_the_field() {
         assert!(matches!(error, ModelError::Config { .. }), "{error:?}");
         assert_says(&error, parts);
     };
-    refused(json!({"rope_type": "longrope"}), &["rope_parameters.rope_type", "longrope", "llama3", "yarn"]);
+    refused(json!({"rope_type": "spiral"}), &["rope_parameters.rope_type", "spiral", "llama3", "yarn", "longrope"]);
     refused(json!({"rope_type": "linear"}), &["rope_parameters.factor", "missing", "positive number"]);
     refused(json!({"rope_type": "dynamic", "factor": -2}), &["rope_parameters.factor", "-2", "positive number"]);
     refused(json!({"rope_type": "linear", "factor": "two"}), &["rope_parameters.factor", "two"]);

@@ -108,6 +108,14 @@ fn shards_equal_the_single_file() {
 }
 
 #[test]
+fn another_format_beside_the_single_file_is_left_alone() {
+    let temp = Model::read("llama").write();
+    fs::write(temp.path().join("consolidated.safetensors"), "not a model").unwrap();
+    fs::write(temp.path().join("adapter_model.safetensors"), "not a model").unwrap();
+    assert_eq!(bits(temp.path()), bits(&fixture("llama")));
+}
+
+#[test]
 fn shards_without_an_index_are_found() {
     let model = Model::read("llama");
     let temp = model.write();

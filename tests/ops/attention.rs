@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use pairwright::ops::attention::Attention;
+use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
-use pairwright::ops::rms_norm::RmsNorm;
-use pairwright::ops::rotary::{Rotary, RotaryTable};
+use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
 use super::{Random, assert_close, matrix, on_threads};
@@ -84,8 +84,9 @@ impl Ragged {
     pub fn rotary(&self, compute: &Compute) -> Rotary {
         let dim = self.geometry.head_dim;
         let speeds: Vec<f32> = (0..dim / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / dim as f32)).collect();
-        let norm = || self.head_norm.clone().map(|weight| RmsNorm::new(compute, weight, 1e-6));
-        Rotary::new(compute, RotaryTable::new(&speeds, 1.0, 1024), self.geometry, norm(), norm())
+        let norm = || self.head_norm.clone().map(|weight| Norm::rms(compute, weight, 1e-6));
+        let norms = HeadNorms { queries: norm(), keys: norm(), ..HeadNorms::none() };
+        Rotary::new(compute, RotaryTable::new(&speeds, 1.0, 1024), self.geometry, norms)
     }
 
     /// Outputs of every sequence [len, H * D] after these steps.

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Tensor};
 use pairwright::ops::attention::Attention;
+use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{KvLayer, PagedBatch};
-use pairwright::ops::rms_norm::RmsNorm;
-use pairwright::ops::rotary::{Rotary, RotaryTable};
+use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
 use super::attention::{Ragged, geometry};
@@ -34,7 +34,7 @@ fn queries_are_rotated_by_their_positions() {
         let speeds: Vec<f32> = (0..pairs).map(|i| 0.5f32.powi(i)).collect();
         for compute in [Compute::cpu(), Compute::cpu().portable()] {
             let table = RotaryTable::new(&speeds, 1.25, 900);
-            let rotary = Rotary::new(&compute, table, ragged.geometry, None, None);
+            let rotary = Rotary::new(&compute, table, ragged.geometry, HeadNorms::none());
             let got = to_host(&rotary.queries(&qkv, &batch).unwrap()).unwrap();
             let rows = to_host(&qkv).unwrap();
             let want: Vec<f32> = rows
@@ -181,11 +181,11 @@ fn tensors_that_do_not_fit_are_errors() {
             assert!(error.contains("block size of 24"), "{error}");
         }
         let wide = RotaryTable::new(&[1.0; 9], 1.0, 64);
-        let rotary = Rotary::new(&compute, wide, ragged.geometry, None, None);
+        let rotary = Rotary::new(&compute, wide, ragged.geometry, HeadNorms::none());
         assert!(rotary.queries(&qkv, &batch).is_err(), "nine pairs in a head of sixteen");
-        let norm = RmsNorm::new(&compute, vec![1.0; 15], 1e-6);
+        let norm = Norm::rms(&compute, vec![1.0; 15], 1e-6);
         let table = RotaryTable::new(&[1.0; 8], 1.0, 64);
-        let rotary = Rotary::new(&compute, table, ragged.geometry, Some(norm.clone()), Some(norm));
+        let rotary = Rotary::new(&compute, table, ragged.geometry, HeadNorms::per_head(norm.clone(), norm));
         assert!(rotary.queries(&qkv, &batch).is_err(), "a norm of fifteen in a head of sixteen");
         assert!(cache.write(&qkv, &rotary, &batch).is_err(), "a norm of fifteen in a head of sixteen");
     }

@@ -4,9 +4,9 @@
 use crate::model::{DecoderSpec, HfConfig, ModelError};
 
 pub(super) fn spec(config: &HfConfig) -> Result<DecoderSpec, ModelError> {
-    let mut spec = super::base(config, "llama")?;
-    spec.qkv_bias = config.flag("attention_bias", false)?;
-    spec.output_bias = spec.qkv_bias;
-    spec.mlp_bias = config.flag("mlp_bias", false)?;
+    let mut spec = super::base(config, "llama", 10_000.0)?;
+    spec.attention.qkv_bias = config.flag("attention_bias", false)?;
+    spec.attention.output_bias = spec.attention.qkv_bias;
+    spec.mlp.bias = config.flag("mlp_bias", false)?;
     Ok(spec)
 }

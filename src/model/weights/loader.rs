@@ -1,0 +1,141 @@
+//! Builds layers out of a weight source.
+//! Knows how stored matrices are cut, turned and stacked; knows nothing of files or of a layer's place in a model.
+
+use std::borrow::Cow;
+
+use super::{Elements, ModelError, WeightSource};
+use crate::model::spec::NormSpec;
+use crate::model::tensors::{self, Matrix, Pairs, Stored};
+use crate::ops::Compute;
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::{Linear, MatrixView};
+use crate::ops::norm::{Norm, NormKind};
+
+/// Builds layers out of a source.
+pub struct Loader<'a> {
+    source: &'a WeightSource,
+    compute: &'a Compute,
+}
+
+impl<'a> Loader<'a> {
+    /// A loader of this source.
+    pub fn new(compute: &'a Compute, source: &'a WeightSource) -> Self {
+        Self { source, compute }
+    }
+
+    /// Device and formats that layers are built for.
+    pub fn compute(&self) -> &'a Compute {
+        self.compute
+    }
+
+    /// A matrix of a layer.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn linear(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
+        let mut data = Vec::with_capacity(matrix.parts.len());
+        for (part, rows) in &matrix.parts {
+            data.push((self.rows(part, *rows, matrix.columns)?, *rows));
+        }
+        let columns = matrix.columns;
+        let views: Vec<MatrixView<'_>> = data
+            .iter()
+            .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, dtype: stored.dtype, rows: *rows, columns })
+            .collect();
+        let mut biases = (!matrix.biases.is_empty()).then(Vec::new);
+        if let Some(all) = &mut biases {
+            for bias in &matrix.biases {
+                all.extend(self.vector(bias)?);
+            }
+        }
+        let linear = Linear::new(self.compute, &views, biases)?;
+        matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
+        Ok(linear)
+    }
+
+    /// A stored matrix as [rows, columns], rows in the order that is wanted.
+    fn rows(&self, stored: &Stored, rows: usize, columns: usize) -> Result<Elements<'a>, ModelError> {
+        let mut elements = self.source.read(stored)?;
+        if stored.transposed {
+            elements.bytes = Cow::Owned(transposed(&elements.bytes, columns, rows));
+        }
+        if let Some(pairs) = stored.pairs {
+            elements.bytes = Cow::Owned(reordered(&elements.bytes, rows, pairs));
+        }
+        Ok(elements)
+    }
+
+    /// An embedding's table of shape [rows, columns].
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn embedding(&mut self, stored: &Stored) -> Result<Embedding, ModelError> {
+        let Elements { bytes, dtype } = self.source.read(stored)?;
+        let (rows, columns) = (stored.shape.first().copied().unwrap_or(1), stored.shape.last().copied().unwrap_or(1));
+        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, dtype, rows, columns })?;
+        self.source.release(stored);
+        Ok(embedding)
+    }
+
+    /// A norm of full name `name` and this width.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn norm(&mut self, spec: &NormSpec, name: &str, width: usize) -> Result<Norm, ModelError> {
+        let vectors = tensors::norm(spec, name, width);
+        let bias = vectors.get(1).map(|bias| self.vector(bias)).transpose()?;
+        self.norm_of(spec, &vectors[..1], bias)
+    }
+
+    /// A norm whose weight is the concatenation of stored vectors.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn norm_of(&mut self, spec: &NormSpec, weights: &[Stored], bias: Option<Vec<f32>>) -> Result<Norm, ModelError> {
+        let mut weight = Vec::new();
+        for part in weights {
+            weight.extend(self.vector(part)?);
+        }
+        if spec.plus_one {
+            weight.iter_mut().for_each(|value| *value += 1.0);
+        }
+        match spec.kind {
+            NormKind::RootMeanSquare => Ok(Norm::rms(self.compute, weight, spec.eps)),
+            NormKind::Layer => Ok(Norm::layer(self.compute, weight, bias, spec.eps)?),
+        }
+    }
+
+    /// A stored tensor's elements, widened to f32.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn vector(&mut self, stored: &Stored) -> Result<Vec<f32>, ModelError> {
+        let Elements { bytes, dtype } = self.source.read(stored)?;
+        let len = bytes.len() / dtype.size_in_bytes();
+        let tensor = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[len], &candle_core::Device::Cpu)?;
+        let mut values = crate::ops::to_host(&tensor)?;
+        if let Some(pairs) = stored.pairs {
+            values = (0..len).map(|row| values[pairs.source(row)]).collect();
+        }
+        self.source.release(stored);
+        Ok(values)
+    }
+}
+
+/// The elements of a [rows, columns] matrix as [columns, rows].
+fn transposed(bytes: &[u8], rows: usize, columns: usize) -> Vec<u8> {
+    let size = bytes.len() / (rows * columns).max(1);
+    let mut out = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * columns + column) * size..][..size]);
+        }
+    }
+    out
+}
+
+/// The rows of a matrix in another order.
+fn reordered(bytes: &[u8], rows: usize, pairs: Pairs) -> Vec<u8> {
+    let size = bytes.len() / rows.max(1);
+    (0..rows).flat_map(|row| &bytes[pairs.source(row) * size..][..size]).copied().collect()
+}
