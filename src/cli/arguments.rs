@@ -340,7 +340,8 @@ fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<usize, String> {
+/// A size in bytes: `2GiB`, `24GB`, `500MB`.
+pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: f64 = match text.strip_prefix(digits).unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,

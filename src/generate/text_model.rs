@@ -50,6 +50,18 @@ pub enum TextModelError {
         /// The directory.
         path: PathBuf,
     },
+    /// An end token is none of the model's.
+    #[error(
+        "{path}: {id} is named as an end token, the model has a vocabulary of {model}\nhint: config.json, generation_config.json and the tokenizer (or those beside a GGUF file) are of different models"
+    )]
+    EndToken {
+        /// The directory.
+        path: PathBuf,
+        /// The token id.
+        id: u32,
+        /// Of config.json.
+        model: usize,
+    },
     /// Tokenizer and weights are of different models.
     #[error(
         "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}: a prompt could hold {token:?} \
@@ -191,7 +203,7 @@ impl TextModel {
 /// the template can bring into a prompt may lie beyond the model's rows: checkpoints whose text part is loaded alone have such,
 /// for images. A model with more rows than the tokenizer has tokens is common; rows that pad are hardly ever sampled, and an id
 /// without a token shows nothing in an answer.
-fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
+pub(super) fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
     match tokenizer.reachable_token_from(model) {
         Some((id, token)) => Err(TextModelError::VocabularyMismatch {
             path: dir.to_owned(),
@@ -240,8 +252,11 @@ fn hashes(
     names.into_par_iter().map(hash).collect::<Result<_, ProvenanceError>>().map_err(TextModelError::from)
 }
 
+/// The front matter of a card stands in these bytes, however long the card is.
+const MAX_FRONT_MATTER: u64 = 256 << 10;
+
 /// The licence that a GGUF file names, or that the model's card does.
-fn license(dir: &Path, gguf_files: &[PathBuf]) -> Result<Option<String>, TextModelError> {
+pub(super) fn license(dir: &Path, gguf_files: &[PathBuf]) -> Result<Option<String>, TextModelError> {
     let Some(file) = gguf_files.first() else { return Ok(card_license(dir)) };
     let gguf = gguf::Gguf::open(gguf_files).map_err(ModelError::from)?;
     let named = gguf.text("general.license").map_err(ModelError::from)?.map(str::to_owned);
@@ -250,7 +265,10 @@ fn license(dir: &Path, gguf_files: &[PathBuf]) -> Result<Option<String>, TextMod
 
 /// The licence that the model's card states in its front matter, if there is a card.
 fn card_license(dir: &Path) -> Option<String> {
-    let card = std::fs::read_to_string(dir.join("README.md")).ok()?;
+    use std::io::Read;
+    let mut card = Vec::new();
+    std::fs::File::open(dir.join("README.md")).ok()?.take(MAX_FRONT_MATTER).read_to_end(&mut card).ok()?;
+    let card = String::from_utf8_lossy(&card);
     let front = card.strip_prefix("---")?.split("\n---").next()?;
     let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
     let license = line.trim().trim_matches(['"', '\'']);

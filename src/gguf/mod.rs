@@ -84,6 +84,11 @@ impl Gguf {
         &self.tensors
     }
 
+    /// How many files the model is split into.
+    pub fn num_files(&self) -> usize {
+        self.files.len()
+    }
+
     /// The tensor of ggml's name `name`.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.iter().find(|tensor| tensor.name == name)

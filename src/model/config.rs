@@ -225,8 +225,25 @@ impl HfConfig {
     }
 }
 
+/// More than any model's configuration; a larger file is none.
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
+
+/// The text of a file of at most `limit` bytes; a larger one is refused before it is in memory.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, ModelError> {
+    use std::io::Read;
+    let io = |source| ModelError::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let mut text = String::new();
+    // What is read is bounded too, since the size of a pipe or a growing file says nothing.
+    file.take(limit + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > limit {
+        return Err(ModelError::TooLarge { path: path.to_owned(), limit_mib: limit >> 20 });
+    }
+    Ok(text)
+}
+
 fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    let text = read_text(path, MAX_CONFIG_BYTES)?;
     parse_object(&path.file_name().unwrap_or_default().to_string_lossy(), &text)
 }
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use half::{bf16, f16};
-use pairwright::model::{ModelError, WeightsKind};
+use pairwright::model::weights::WeightSource;
+use pairwright::model::{HfConfig, ModelError, WeightsKind};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -120,14 +121,69 @@ fn shards_equal_the_single_file() {
     let gone = temp.path().join("model-00002-of-00003.safetensors");
     fs::remove_file(&gone).unwrap();
     let error = refusal(temp.path());
-    assert!(matches!(error, ModelError::Io { .. }), "{error:?}");
-    assert_says(&error, &["model-00002-of-00003.safetensors", "No such file"]);
+    assert!(matches!(error, ModelError::MissingShards { count: 1, total: 3, .. }), "{error:?}");
+    assert_says(&error, &["1 of the 3 files", "model-00002-of-00003.safetensors", "hint: "]);
     fs::write(&index, "{\"metadata\": {}}").unwrap();
     assert_says(&refusal(temp.path()), &["index.json", "weight_map"]);
     fs::write(&index, "{").unwrap();
     let error = refusal(temp.path());
     assert!(matches!(error, ModelError::Corrupt { .. }), "{error:?}");
     assert_says(&error, &["index.json", "1 bytes"]);
+}
+
+/// A tensor of 65 MiB in a file of holes: larger than what is read at once, with faults on both sides of the seam.
+#[test]
+fn values_that_are_no_numbers_are_counted_across_the_parts_that_a_tensor_is_read_in() {
+    use std::io::{Seek, SeekFrom, Write};
+    let num_bytes = 65_u64 << 20;
+    let small = r#""a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}"#;
+    let large = format!(r#""b":{{"dtype":"F16","shape":[{}],"data_offsets":[4,{}]}}"#, num_bytes / 2, 4 + num_bytes);
+    let header = format!("{{{small},{large}}}");
+    let temp = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(temp.path().join("model.safetensors")).unwrap();
+    file.write_all(&[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    let start = 8 + header.len() as u64 + 4;
+    file.set_len(start + num_bytes).unwrap();
+    for (at, value) in [
+        (0, f16::NAN),
+        ((64 << 20) - 2, f16::INFINITY),
+        (64 << 20, f16::NEG_INFINITY),
+        (num_bytes - 2, f16::NAN),
+        (1 << 20, f16::MAX),
+    ] {
+        file.seek(SeekFrom::Start(start + at)).unwrap();
+        file.write_all(&value.to_le_bytes()).unwrap();
+    }
+    let source = WeightSource::open(temp.path(), &HfConfig::parse("{}").unwrap()).unwrap();
+    let mut parts = Vec::new();
+    let found = source.non_finite(|read| parts.push(read));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].name.as_str(), found[0].num_nan, found[0].num_infinite), ("b", 2, 2));
+    assert_eq!(parts, [4, 64 << 20, 1 << 20]);
+    let inventory = source.inventory();
+    assert_eq!((inventory.num_files, inventory.num_tensors, inventory.num_bytes), (1, 2, 4 + num_bytes));
+    assert_eq!(inventory.num_elements, 2 + num_bytes / 2);
+}
+
+#[test]
+fn an_index_that_leads_out_of_its_folder_is_refused() {
+    let temp = Model::read("llama").write();
+    let index = temp.path().join("model.safetensors.index.json");
+    for name in ["../model.safetensors", "/etc/hostname", "a/model.safetensors", "..", ".", "", "model.safetensors/"] {
+        fs::write(&index, json!({"weight_map": {"model.norm.weight": name}}).to_string()).unwrap();
+        let error = refusal(temp.path());
+        assert!(matches!(error, ModelError::Corrupt { .. }), "{name}: {error:?}");
+        assert_says(&error, &["index.json", &format!("`{name}`"), "a file of its own folder", "hint: "]);
+    }
+}
+
+#[test]
+fn a_tensor_that_two_files_hold_is_refused() {
+    let temp = Model::read("llama").write();
+    fs::copy(temp.path().join("model.safetensors"), temp.path().join("model.fp16.safetensors")).unwrap();
+    let error = refusal(temp.path());
+    assert!(matches!(error, ModelError::StoredTwice { .. }), "{error:?}");
+    assert_says(&error, &["model.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
 }
 
 #[test]

@@ -36,6 +36,11 @@ impl GgufFiles {
         Ok(Self { gguf, pieces: by_name })
     }
 
+    /// The files, with their tensors by ggml's names.
+    pub fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
     /// Every tensor's name.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.pieces.keys().map(String::as_str)

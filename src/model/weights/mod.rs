@@ -10,6 +10,7 @@ mod quantised;
 mod rounding;
 mod safetensors;
 mod unpack;
+mod verify;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -27,6 +28,7 @@ pub use loader::Loader;
 use quantised::{Plan, Quantised};
 pub use rounding::quantize_note;
 use safetensors::{Entry, SafetensorsFiles};
+pub use verify::{Inventory, NonFinite};
 
 /// Tensors by Hugging Face's names.
 pub struct WeightSource {
