@@ -2,11 +2,13 @@
 
 Run with a Python that has transformers 5.x: `python scripts/make_prompt_fixtures.py`. Offline. The Rust tests read only the
 files written here. A tokenizer that exists is kept (training a Unigram model does not give the same file twice): delete
-it to build it anew. The templates (templates/*.jinja, committed beside the output) are input.
+it to build it anew. The templates (templates/*.jinja, committed beside the output) are input; what Transformers renders with
+each of them is written by tests/support/compare_templates.py, which this script runs last.
 """
 
 import datetime
 import json
+import sys
 from pathlib import Path
 
 import transformers.utils.chat_template_utils as chat_template_utils
@@ -173,6 +175,10 @@ def main():
     lines.append(",\n".join(json.dumps(text, **compact) for text in texts) + '],\n"chats":[')
     lines.append(",\n".join(json.dumps(case, **compact) for case in cases) + "]}")
     (OUT / "cases.json").write_text("\n".join(lines) + "\n")
+    sys.path.insert(0, str(OUT.parent.parent / "support"))
+    import compare_templates
+
+    compare_templates.main(OUT / "templates")
     print(len(texts), "texts,", len(cases), "chats,", sum("error" in case for case in cases), "of them refused")
 
 

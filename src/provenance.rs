@@ -176,6 +176,10 @@ pub struct ModelRecord {
     pub files: BTreeMap<String, String>,
     /// Lower-case hex SHA-256 of the chat template's text.
     pub template_sha256: Option<String>,
+    /// True if its chat template has no system role, so that a system text stands at the head of the user's turn; not compared,
+    /// for the template decides it.
+    #[serde(default)]
+    pub merges_system: bool,
     /// Licence identifier as the model's card states it, if known; not compared, for it changes no answer.
     pub license: Option<String>,
     /// Number type of the computation, with the quantisation where there is one.
@@ -285,6 +289,7 @@ impl RunLock {
             for (role, model) in [("generator", &self.generator), ("judge", &self.judge)] {
                 if let (Some(Value::Object(view)), Some(model)) = (fields.get_mut(role), model) {
                     view.insert("license".into(), json!(model.license));
+                    view.insert("merges_system".into(), json!(model.merges_system));
                 }
             }
             if let Some(Value::Object(source)) = fields.get_mut("source") {

@@ -13,8 +13,6 @@ mod bad_models;
 mod damage;
 #[path = "cli/gguf.rs"]
 mod gguf;
-#[path = "support/gguf_writer.rs"]
-mod gguf_writer;
 #[path = "cli/models.rs"]
 mod models;
 #[path = "support/program.rs"]

@@ -9,5 +9,7 @@ mod loaded;
 mod program;
 #[path = "generate/rows.rs"]
 mod rows;
+#[path = "generate/thinking.rs"]
+mod thinking;
 #[path = "support/workshop.rs"]
 mod workshop;

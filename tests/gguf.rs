@@ -5,6 +5,8 @@
 mod damage;
 #[path = "gguf/models.rs"]
 mod models;
+#[path = "gguf/program.rs"]
+mod program;
 #[path = "gguf/tokenizer.rs"]
 mod tokenizer;
 #[path = "support/gguf_writer.rs"]

@@ -235,6 +235,7 @@ fn model(name: &str) -> ModelRecord {
         path: format!("/models/{name}"),
         files: [("model.safetensors".to_string(), sha256_hex(name.as_bytes()))].into(),
         template_sha256: Some(sha256_hex(b"template")),
+        merges_system: false,
         license: Some("apache-2.0".into()),
         dtype: "bf16".into(),
         weights: WeightsKind::Safetensors,

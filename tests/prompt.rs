@@ -1,7 +1,10 @@
 //! The prompt layer against what Transformers made of the same dialogues (fixtures by `scripts/make_prompt_fixtures.py`),
 //! and its loading, its labels, its detokeniser and its stop strings. That texts never steer: `tests/prompt_safety.rs`.
 
-use pairwright::prompt::{ChatTokenizer, Message, PromptError, StopMatch, StopMatcher, TemplateOptions, fold_system};
+use pairwright::prompt::{
+    ChatTokenizer, DialogueEnd, Message, PromptError, StopMatch, StopMatcher, TemplateOptions, TemplateSource,
+    fold_system,
+};
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use std::path::{Path, PathBuf};
@@ -69,13 +72,16 @@ fn dialogues_render_and_encode_as_transformers() {
         let tokenizer = tokenizer(case["tokenizer"].as_str().expect("kind"), Some(&template(name)), extra);
         let index = usize::try_from(case["dialogue"].as_u64().expect("index")).expect("small");
         let messages: Vec<Message> = serde_json::from_value(cases["dialogues"][index].clone()).expect("dialogue");
-        let prompt = case["add_generation_prompt"] == true;
+        let prompt = match case["add_generation_prompt"] == true {
+            true => DialogueEnd::GenerationPrompt,
+            false => DialogueEnd::Whole,
+        };
         let label = format!("{name}, dialogue {index}, {}", case["extra"]);
         match case["error"].as_str() {
             Some(message) if messages.iter().all(|turn| turn.role != "system") => {
                 let error = tokenizer.encode_chat(&messages, prompt).expect_err(&label);
                 assert!(
-                    matches!(&error, PromptError::Template { message: m, raised: true } if m == message),
+                    matches!(&error, PromptError::Template { message: m, raised: true, .. } if m == message),
                     "{label}: {error}"
                 );
             }
@@ -96,7 +102,7 @@ fn dialogues_render_and_encode_as_transformers() {
 fn a_system_turn_is_folded_where_the_template_refuses_it() {
     let gemma = tokenizer("metaspace", Some(&template("gemma_turns")), Map::new());
     let dialogue = [turn("system", "Réponds en yorùbá."), user("ሰላም"), turn("assistant", "Ẹ kú"), user("ok")];
-    let text = gemma.render_chat(&dialogue, true).expect("renders");
+    let text = gemma.render_chat(&dialogue, DialogueEnd::GenerationPrompt).expect("renders");
     assert!(text.starts_with("<s><start_of_turn>user\nRéponds en yorùbá.\n\nሰላም<end_of_turn>\n"), "{text}");
     assert!(!gemma.supports_system().expect("probes"));
     let chatml = tokenizer("bytelevel", Some(&template("chatml")), Map::new());
@@ -124,14 +130,26 @@ fn the_template_is_taken_from_the_file_that_wins() {
     .to_string();
     let in_json = r#"{"chat_template": "J"}"#;
     let mut files = vec![("tokenizer.json", json.as_str()), ("tokenizer_config.json", &config)];
+    let beside = tempfile::tempdir().expect("temporary folder");
+    std::fs::create_dir(beside.path().join("additional_chat_templates")).expect("creates");
+    std::fs::write(beside.path().join("tokenizer.json"), &json).expect("writes");
+    let of = |name: &str| {
+        std::fs::write(beside.path().join("additional_chat_templates").join(name), "B").expect("writes");
+        ChatTokenizer::load(beside.path(), &options()).expect("loads").render_chat(&[user("a")], DialogueEnd::Whole)
+    };
+    assert!(of("tool_use.jinja").expect_err("not ours").to_string().contains("named `default`, only: tool_use"));
+    assert_eq!(of("default.jinja").expect("renders"), "B");
     for (extra, expected) in
         [(None, "C<|im_end|>"), (Some(("chat_template.json", in_json)), "J"), (Some(("chat_template.jinja", "X")), "X")]
     {
         files.extend(extra);
         let (_keep, dir) = model_dir(&files);
         let tokenizer = ChatTokenizer::load(&dir, &options()).expect("loads");
-        assert_eq!(tokenizer.render_chat(&[user("a")], true).expect("renders"), expected);
-        let options = TemplateOptions { chat_template_override: Some("O".to_owned()), ..options() };
+        assert_eq!(tokenizer.render_chat(&[user("a")], DialogueEnd::GenerationPrompt).expect("renders"), expected);
+        let options = TemplateOptions {
+            chat_template_override: Some(TemplateSource { source: "O".to_owned(), origin: "o.jinja".to_owned() }),
+            ..options()
+        };
         let overridden = ChatTokenizer::load(&dir, &options).expect("loads");
         assert_eq!(overridden.template_source(), Some("O"));
     }
@@ -176,10 +194,10 @@ fn unusable_input_is_refused_with_a_hint() {
     errors.push(refused(&[("tokenizer.json", &json), ("chat_template.jinja", "{% if %}")]));
     let bare = load(&[("tokenizer.json", &json)]).expect("a template is needed only for chats");
     assert!(!bare.has_chat_template() && bare.template_sha256().is_none() && bare.encode_text("नमस्ते").is_ok());
-    errors.push(bare.encode_chat(&[user("a")], true).expect_err("no template"));
+    errors.push(bare.encode_chat(&[user("a")], DialogueEnd::GenerationPrompt).expect_err("no template"));
     let only_tools = r#"{"chat_template": [{"name": "tool_use", "template": "T"}]}"#;
     let tools = load(&[("tokenizer.json", &json), ("tokenizer_config.json", only_tools)]).expect("loads");
-    errors.push(tools.encode_chat(&[user("a")], true).expect_err("no default template"));
+    errors.push(tools.encode_chat(&[user("a")], DialogueEnd::GenerationPrompt).expect_err("no default template"));
     assert!(errors.iter().any(|error| error.to_string().contains("tool_use")));
     for source in [
         "{{ messages.nothing.at_all }}",
@@ -188,7 +206,7 @@ fn unusable_input_is_refused_with_a_hint() {
         "{{ 'a'.no_such() }}",
     ] {
         let failing = tokenizer("bytelevel", Some(source), Map::new());
-        errors.push(failing.encode_chat(&[user("a")], true).expect_err(source));
+        errors.push(failing.encode_chat(&[user("a")], DialogueEnd::GenerationPrompt).expect_err(source));
     }
     for error in errors {
         assert!(error.to_string().contains("\nhint: "), "{error}");
@@ -200,7 +218,7 @@ fn labels_continue_a_dialogue() {
     const KNOWN: [&str; 6] = ["1", "5", "0", "▁", "▁1", "▁5"];
     let label = |kind: &str, name: &str, text: &str| {
         let tokenizer = tokenizer(kind, Some(&template(name)), Map::new());
-        let ids = tokenizer.encode_chat(&[user("rate this")], true).expect("encodes");
+        let ids = tokenizer.encode_chat(&[user("rate this")], DialogueEnd::GenerationPrompt).expect("encodes");
         let label = tokenizer.label_token_ids(text, &ids).expect("label");
         let name = |id: &u32| KNOWN.iter().find(|token| tokenizer.token_id(token) == Some(*id)).copied();
         label.iter().map(|id| name(id).unwrap_or("?").to_owned()).collect::<Vec<_>>()

@@ -278,6 +278,29 @@ pub(super) struct DialogueArgs {
     /// Chat template in place of the model's own
     #[arg(long, value_name = "FILE")]
     pub(super) chat_template: Option<PathBuf>,
+    /// Whether a generator that can think before it answers does: told to its template as `enable_thinking` (and `thinking`)
+    /// [default: as the template has it]. The thinking is stored, never rated and never published as an answer
+    #[arg(long, value_name = "on|off", ignore_case = true)]
+    pub(super) thinking: Option<Thinking>,
+}
+
+/// A template's switch for thinking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Thinking {
+    /// Think first.
+    On,
+    /// Answer at once.
+    Off,
+}
+
+impl Thinking {
+    /// As the lock file has it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
 }
 
 /// Flags that choose prompts.

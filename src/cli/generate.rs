@@ -79,10 +79,10 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let seed = args.sampling.seed;
     let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
-    let template = args.dialogue.chat_template.as_deref();
-    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
+    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
     model.say_note(&args.output);
-    if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_))) {
+    if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_) | PromptInput::Continued(_))) {
         model.require_template()?;
     }
     let mut options = args.sampling.options(&args.model)?;
@@ -95,6 +95,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         "date": date.to_string(),
         "seed": seed,
         "generate": generate_parameters(&options, &args.engine),
+        "thinking": model.thinking(),
         "raw_prompts": args.raw_prompts,
         "logprobs": args.logprobs,
         "prompt_logprobs": args.prompt_logprobs,
@@ -126,9 +127,9 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let date = settings::run_date(run.existing_lock()?)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
-    let template = args.dialogue.chat_template.as_deref();
+    let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
     let stage = settings::generate_stage(&args.sampling, &args.model, args.dialogue.system_prompt.as_deref())?;
-    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, date, template)?;
+    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
     model.say_note(&args.output);
     model.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::arguments::EngineArgs;
+use super::arguments::{EngineArgs, Thinking};
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
 use crate::generate::Ending;
@@ -29,6 +29,10 @@ pub(super) struct Args {
     /// Chat template in place of the model's own
     #[arg(long, value_name = "FILE")]
     chat_template: Option<PathBuf>,
+    /// Told to the template as `enable_thinking` (and `thinking`). A rating is read where the answer begins, so a judge that
+    /// thinks first is seldom reliable
+    #[arg(long, value_name = "on|off", default_value = "off", ignore_case = true)]
+    thinking: Thinking,
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
@@ -48,14 +52,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let compute = args.engine.compute()?;
     let date = settings::run_date(Some(loaded.lock.clone()))?;
     let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
-    let template = args.chat_template.as_deref();
-    let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, date, template)?;
+    let template = settings::template_options(date, args.chat_template.as_deref(), Some(args.thinking))?;
+    let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, &template)?;
     model.say_note(&args.output);
     model.require_template()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     loaded.lock.judge = Some(model.record.clone());
     loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
-    loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine));
+    loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, args.thinking));
     let status = run.require_candidates()?;
     run.claim(&mut loaded.lock)?;
     if status.verdicts.is_done() {

@@ -3,14 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs};
+use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
 use super::pair::{self, PairArgs};
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
 use crate::demo;
 use crate::generate::{Ending, TextModel};
 use crate::judge::Rubric;
+use crate::prompt::TemplateOptions;
 use crate::run::{self, GenerateStage, LoadedRun, RunDir};
+
+/// A rating is read where the judge would begin to answer, so it must not begin by thinking.
+const JUDGE_THINKING: Thinking = Thinking::Off;
 
 /// Arguments of `make`.
 #[derive(Debug, clap::Args)]
@@ -102,7 +106,7 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
 /// The judge: the generator itself, if it is the same model and still loaded.
 fn judge_model(plan: &Plan, generator: Option<TextModel>) -> anyhow::Result<TextModel> {
     match generator {
-        Some(model) if plan.judge.is(&plan.generator) => Ok(model),
+        Some(model) if plan.judge.is(&plan.generator) => plan.judge.take_over(model),
         other => {
             drop(other);
             plan.judge.load()
@@ -133,9 +137,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
     let seed = args.sampling.seed;
-    let template = args.dialogue.chat_template.as_deref();
-    let find = |dir: &Path| NamedModel::find(dir, &args.engine, &compute, seed, date, template);
-    let (generator, judge) = (find(generator)?, find(judge)?);
+    let find = |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.engine, &compute, seed, template);
+    let template = |thinking| settings::template_options(date, args.dialogue.chat_template.as_deref(), thinking);
+    let generator = find(generator, &template(args.dialogue.thinking)?)?;
+    let judge = find(judge, &template(Some(JUDGE_THINKING))?)?;
     generator.say_note(&args.output);
     if judge.dir != generator.dir {
         judge.say_note(&args.output);
@@ -154,7 +159,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
         settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generator, &stage, &args.engine);
     lock.judge = Some(judge.record.clone());
     lock.rubric_sha256 = Some(rubric.sha256.clone());
-    lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine));
+    lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, JUDGE_THINKING));
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
     run.claim(&mut lock)?;

@@ -44,7 +44,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let compute = args.engine.compute()?;
     let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
-    let model = NamedModel::find(&args.model, &args.engine, &compute, 0, date, args.chat_template.as_deref())?;
+    let template = settings::template_options(date, args.chat_template.as_deref(), None)?;
+    let model = NamedModel::find(&args.model, &args.engine, &compute, 0, &template)?;
     model.require_template()?;
     let parameters = serde_json::json!({
         "model": {"name": model.record.name, "files": model.record.files, "dtype": model.record.dtype,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 use serde_json::json;
 
-use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, generate_parameters, missing};
+use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, Thinking, generate_parameters, missing};
 use super::exit::UsageError;
 use super::progress::OutputArgs;
 use crate::data::{self, ColumnMap, Prompts, ReadOptions};
@@ -15,9 +15,12 @@ use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions
 use crate::judge::Rubric;
 use crate::model;
 use crate::ops::Compute;
-use crate::prompt::TemplateOptions;
+use crate::prompt::{TemplateOptions, TemplateSource};
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
 use crate::run::GenerateStage;
+
+/// What templates call the switch for thinking: most the first, DeepSeek's and Granite's the second.
+const THINKING_VARIABLES: [&str; 2] = ["enable_thinking", "thinking"];
 
 /// A model as the user named it, and as it was found.
 pub(super) struct NamedModel {
@@ -35,11 +38,10 @@ impl NamedModel {
         engine: &EngineArgs,
         compute: &Compute,
         seed: u64,
-        date: Date,
-        template: Option<&Path>,
+        template: &TemplateOptions,
     ) -> anyhow::Result<Self> {
         let label = demo::is_model_dir(dir).then_some(demo::MODEL_LABEL);
-        let options = engine.text_model(compute, seed, &template_options(date, template)?, label);
+        let options = engine.text_model(compute, seed, template, label);
         let mut record = TextModel::describe(dir, &options)?;
         let note = quantize_note(dir, compute)?;
         if options.label.is_some() {
@@ -56,6 +58,12 @@ impl NamedModel {
         }
     }
 
+    /// What its template is told of thinking: `on`, `off`, or nothing.
+    pub(super) fn thinking(&self) -> Option<&'static str> {
+        let told = self.options.template.extra.get(THINKING_VARIABLES[0])?.as_bool()?;
+        Some(if told { Thinking::On } else { Thinking::Off }.as_str())
+    }
+
     /// Refuses a model that dialogues cannot be put to.
     pub(super) fn require_template(&self) -> anyhow::Result<()> {
         match self.record.template_sha256 {
@@ -67,6 +75,11 @@ impl NamedModel {
     /// Loads weights and engine.
     pub(super) fn load(&self) -> anyhow::Result<TextModel> {
         Ok(TextModel::load(&self.dir, &self.options, self.record.clone())?)
+    }
+
+    /// Takes a loaded model of the same files, with this one's template variables.
+    pub(super) fn take_over(&self, model: TextModel) -> anyhow::Result<TextModel> {
+        Ok(model.with_template(&self.dir, &self.options.template, self.record.clone())?)
     }
 
     /// Whether both are the same files, loaded the same way.
@@ -83,9 +96,18 @@ pub(super) fn quantize_note(dir: &Path, compute: &Compute) -> anyhow::Result<Opt
     Ok(note.map(|note| format!("{}: {note}", dir.display())))
 }
 
-/// The template's date and, where the user gave one, the template itself.
-pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::Result<TemplateOptions> {
+/// The template's date, its switch for thinking and, where the user gave one, the template itself.
+pub(super) fn template_options(
+    date: Date,
+    template: Option<&Path>,
+    thinking: Option<Thinking>,
+) -> anyhow::Result<TemplateOptions> {
     let mut options = TemplateOptions::new(date);
+    if let Some(thinking) = thinking {
+        for name in THINKING_VARIABLES {
+            options.extra.insert(name.to_owned(), (thinking == Thinking::On).into());
+        }
+    }
     if let Some(path) = template {
         let text = std::fs::read_to_string(path).map_err(|error| {
             let path = path.display();
@@ -93,7 +115,7 @@ pub(super) fn template_options(date: Date, template: Option<&Path>) -> anyhow::R
                 "--chat-template {path} cannot be read: {error}\nhint: give a file with a Jinja template"
             ))
         })?;
-        options.chat_template_override = Some(text);
+        options.chat_template_override = Some(TemplateSource { source: text, origin: path.display().to_string() });
     }
     Ok(options)
 }
@@ -187,14 +209,20 @@ pub(super) fn lock(
     );
     let mut parameters = generate_parameters(&stage.options, engine);
     parameters["system_prompts"] = json!(stage.system);
+    parameters["thinking"] = json!(generator.thinking());
     lock.parameters.insert("generate".to_owned(), parameters);
     lock.generator = Some(generator.record.clone());
     lock
 }
 
 /// The parameters of the judge stage, for the lock file.
-pub(super) fn judge_parameters(rubric: &Rubric, engine: &EngineArgs) -> serde_json::Value {
-    json!({"rubric": rubric.name, "rubric_version": rubric.version, "max_len": engine.max_len()})
+pub(super) fn judge_parameters(rubric: &Rubric, engine: &EngineArgs, thinking: Thinking) -> serde_json::Value {
+    json!({
+        "rubric": rubric.name,
+        "rubric_version": rubric.version,
+        "max_len": engine.max_len(),
+        "thinking": thinking.as_str(),
+    })
 }
 
 /// Where it runs: stored, never compared.

@@ -181,6 +181,8 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
         ("seed", lock.seed.to_string()),
         ("generator", model(&lock.generator)),
         ("judge", model(&lock.judge)),
+        ("system turn", system_turn(input)),
+        ("thinking of the generator", thinking(input)),
         ("rubric (SHA-256)", lock.rubric_sha256.as_deref().map_or("none".to_string(), inline_code)),
         ("source file (SHA-256)", inline_code(&lock.source.sha256)),
         ("smallest margin of a pair", summary.pairing.margin.to_string()),
@@ -193,6 +195,32 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
          prompt the best and the worst are paired; who wrote an answer plays no part. The lock of the run is in the footer \
          of every Parquet file, under the key `pairwright`.\n\n| | |\n|---|---|\n{table}"
     )
+}
+
+/// Where the generator found the system text.
+fn system_turn(input: &DatasetInput<'_>) -> String {
+    let prompts = generate_parameter(input, "system_prompts");
+    let name = prompts.and_then(|prompts| prompts.get("name")?.as_str());
+    match (name, input.lock.generator.as_ref().is_some_and(|model| model.merges_system)) {
+        (None, _) => "none".to_string(),
+        (Some(name), false) => inline_code(name),
+        (Some(name), true) => {
+            format!("{}, at the head of the user's turn: the chat template has no system role", inline_code(name))
+        }
+    }
+}
+
+/// What the generator's template was told of thinking, and how many of its answers came after some.
+fn thinking(input: &DatasetInput<'_>) -> String {
+    let told = generate_parameter(input, "thinking").and_then(Value::as_str).unwrap_or("as its template has it");
+    match input.candidates.iter().filter(|candidate| candidate.thinking.is_some()).count() {
+        0 => told.to_string(),
+        count => format!("{told}; {count} answers came after some, kept in `raw` and not rated"),
+    }
+}
+
+fn generate_parameter<'a>(input: &'a DatasetInput<'_>, name: &str) -> Option<&'a Value> {
+    input.lock.parameters.get("generate")?.get(name).filter(|value| !value.is_null())
 }
 
 fn weights_in_words(model: &ModelRecord) -> &'static str {

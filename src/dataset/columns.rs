@@ -153,6 +153,7 @@ fn answer_columns(rows: &[JudgedPrompt<'_>]) -> Result<Columns, ArrowError> {
         (name::FINISH_REASONS, list(lengths(), strings(&answers, reason))?),
         (name::TOKEN_COUNTS, list(lengths(), ints(&answers, num_tokens))?),
         (name::LOGPROBS, list(lengths(), floats(&answers, |answer| answer.candidate.logprob))?),
+        (name::THINKING, list(lengths(), strings(&answers, |answer| answer.candidate.thinking.clone()))?),
         (name::RATINGS, list(lengths(), floats(&answers, |answer| answer.rating))?),
     ])
 }

@@ -217,6 +217,7 @@ fn judged_human_answers(input: &DatasetInput<'_>) -> Vec<Candidate> {
                 source: CandidateSource::Human,
                 model: verdict.model.clone(),
                 text: text.to_string(),
+                thinking: None,
                 token_ids: Vec::new(),
                 num_prompt_tokens: 0,
                 finish_reason: None,

@@ -39,6 +39,7 @@ pub(super) mod name {
     pub const FINISH_REASONS: &str = "finish_reasons";
     pub const TOKEN_COUNTS: &str = "generation_token_counts";
     pub const LOGPROBS: &str = "generation_logprobs";
+    pub const THINKING: &str = "generation_thinking";
     pub const RATINGS: &str = "ratings";
     pub const RATIONALES: &str = "rationales";
     pub const MODEL_NAME: &str = "model_name";
@@ -139,6 +140,7 @@ pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
         (name::FINISH_REASONS, strings(), "`stop` or `length` (cut at the token limit); null for human answers"),
         (name::TOKEN_COUNTS, list_of(DataType::Int64), "generated tokens; null for human answers"),
         (name::LOGPROBS, list_of(DataType::Float64), "sum of natural-log probabilities of the tokens; may be null"),
+        (name::THINKING, strings(), "what the model thought before the answer, which was not rated; null if nothing"),
         (name::RATINGS, list_of(DataType::Float64), "judge's expected label for each answer, 1 to 5; may be null"),
         (name::RATIONALES, strings(), "null: ratings are read from label probabilities, no text is generated"),
         (name::MODEL_NAME, DataType::Utf8, "the judge"),

@@ -45,9 +45,12 @@ pub struct Candidate {
     pub source: CandidateSource,
     /// Model name, or `human`.
     pub model: String,
-    /// The answer.
+    /// The answer, without the thinking before it.
     pub text: String,
-    /// Generated token ids; empty for a human answer.
+    /// What the model thought before its answer, without the markers; never judged and never published as an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<String>,
+    /// Generated token ids, those of the thinking included; empty for a human answer.
     pub token_ids: Vec<u32>,
     /// Tokens of the prompt as the model saw it; 0 for a human answer.
     pub num_prompt_tokens: u32,
@@ -109,8 +112,10 @@ impl GenerateRow {
 /// A generated text with its tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// Without end token and stop string.
+    /// Without end token, stop string and thinking.
     pub text: String,
+    /// The thinking, if there was any.
+    pub thinking: Option<String>,
     /// Why it ended.
     pub finish_reason: FinishReason,
     /// Tokens of the prompt.
@@ -143,6 +148,7 @@ impl Answer {
                 source: CandidateSource::Model,
                 model: model.to_owned(),
                 text: generated.text,
+                thinking: generated.thinking,
                 token_ids: generated.tokens.iter().map(|chosen| chosen.token).collect(),
                 num_prompt_tokens: generated.num_prompt_tokens,
                 finish_reason: Some(generated.finish_reason),
@@ -161,6 +167,7 @@ impl Candidate {
             source: CandidateSource::Human,
             model: "human".to_owned(),
             text: text.to_owned(),
+            thinking: None,
             token_ids: Vec::new(),
             num_prompt_tokens: 0,
             finish_reason: None,

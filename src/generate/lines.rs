@@ -271,6 +271,9 @@ fn line(answer: Answer, with_sample: bool, with_logprobs: bool) -> String {
                 FinishReason::Length => "length",
             };
             let mut rest = json!({"text": generated.text, "token_ids": ids, "finish_reason": reason});
+            if let Some(thinking) = generated.thinking {
+                rest["thinking"] = thinking.into();
+            }
             if with_logprobs {
                 let entry = |chosen: &crate::engine::TokenLogprobs| {
                     let top: Vec<Value> =

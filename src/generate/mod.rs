@@ -15,7 +15,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::engine::{
     Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, SequenceOutput, Task,
 };
-use crate::prompt::{ChatTokenizer, Detokenizer, Message, PromptError, StopMatcher};
+use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, StopMatcher, ThinkingMarkers};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
 pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
@@ -66,6 +66,9 @@ pub enum GenerateError {
     #[error(transparent)]
     Store(Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// Reason of a row whose model thought and never answered.
+pub const ONLY_THINKING: &str = "only_thinking";
 
 /// Sequences queued in the engine beyond those that run, per place in the batch: enough to choose from, little to hold.
 const QUEUE_PER_PLACE: usize = 8;
@@ -153,8 +156,8 @@ fn admit<'t>(
         let detail = error.to_string();
         Ok(Err(Failure { record_id: request.id.clone(), sample_index, reason: reason.to_owned(), detail }))
     };
-    let prompt = match encode(tokenizer, &request.input) {
-        Ok(prompt) => prompt,
+    let (prompt, opened) = match encode(tokenizer, &request.input) {
+        Ok(encoded) => encoded,
         Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
         Err(error) => return failure("prompt_not_encodable", &error),
     };
@@ -168,7 +171,7 @@ fn admit<'t>(
                 num_prompt_tokens,
                 text: String::new(),
                 cut: None,
-                detokenizer: tokenizer.detokenizer(true),
+                reader: AnswerReader::new(tokenizer, opened),
                 stops: StopMatcher::new(stop_strings),
             };
             Ok(Ok((id, answer)))
@@ -182,15 +185,19 @@ fn admit<'t>(
     }
 }
 
-/// Token ids of a request's prompt.
-fn encode(tokenizer: &ChatTokenizer, input: &PromptInput) -> Result<Vec<u32>, PromptError> {
+/// Token ids of a request's prompt, and the thinking that it leaves open.
+fn encode(tokenizer: &ChatTokenizer, input: &PromptInput) -> Result<(Vec<u32>, Option<ThinkingMarkers>), PromptError> {
     match input {
-        PromptInput::TokenIds(ids) => Ok(ids.clone()),
-        PromptInput::Messages(messages) => tokenizer.encode_chat(messages, true),
+        PromptInput::TokenIds(ids) => Ok((ids.clone(), tokenizer.opened_thinking_in(ids)?)),
+        PromptInput::Messages(messages) => {
+            let ids = tokenizer.encode_chat(messages, DialogueEnd::GenerationPrompt)?;
+            Ok((ids, tokenizer.opened_thinking(messages)?))
+        }
+        PromptInput::Continued(messages) => Ok((tokenizer.encode_chat(messages, DialogueEnd::ContinueFinal)?, None)),
         PromptInput::Raw(text) => {
             let mut ids: Vec<u32> = tokenizer.bos_id().into_iter().collect();
             ids.extend(tokenizer.encode_text(text)?);
-            Ok(ids)
+            Ok((ids, None))
         }
     }
 }
@@ -209,22 +216,23 @@ struct InFlight<'t> {
     text: String,
     /// Where a stop string cut the text.
     cut: Option<usize>,
-    detokenizer: Detokenizer<'t>,
+    reader: AnswerReader<'t>,
     stops: StopMatcher,
 }
 
 impl InFlight<'_> {
-    /// Takes a token; true if a stop string is complete.
+    /// Takes a token; true if a stop string is complete. Stop strings are looked for in the answer, not in the thinking.
     fn push(&mut self, token: u32) -> Result<bool, PromptError> {
-        let Some(piece) = self.detokenizer.push(token)? else { return Ok(false) };
+        let Some(piece) = self.reader.push(token)? else { return Ok(false) };
         self.text.push_str(&piece);
         self.cut = self.stops.push(&piece).map(|found| found.cut_bytes);
         Ok(self.cut.is_some())
     }
 
     fn finish(mut self, reason: FinishReason, output: SequenceOutput) -> Result<Answer, PromptError> {
+        let end = self.reader.finish()?;
         if self.cut.is_none()
-            && let Some(held_back) = self.detokenizer.finish()?
+            && let Some(held_back) = end.rest
         {
             self.text.push_str(&held_back);
             self.cut = self.stops.push(&held_back).map(|found| found.cut_bytes);
@@ -232,13 +240,26 @@ impl InFlight<'_> {
         if let Some(bytes) = self.cut {
             self.text.truncate(bytes);
         }
+        let (id, sample_index) = (self.id, self.sample_index);
+        if end.thinking.is_some() && (end.is_open || self.text.trim().is_empty()) {
+            let detail = format!(
+                "the answer holds nothing but thinking: it ended ({}) after {} tokens {}; hint: --thinking off, or more \
+                 --max-tokens",
+                if reason == FinishReason::Stop { "end token" } else { "token limit" },
+                output.tokens.len(),
+                if end.is_open { "inside the thinking" } else { "with no text behind it" },
+            );
+            let failure = Failure { record_id: id.clone(), sample_index, reason: ONLY_THINKING.to_owned(), detail };
+            return Ok(Answer { id, sample_index, result: Err(failure) });
+        }
         let generated = Generated {
             finish_reason: if self.cut.is_some() { FinishReason::Stop } else { reason },
             text: self.text,
+            thinking: end.thinking,
             num_prompt_tokens: self.num_prompt_tokens,
             tokens: output.tokens,
             prompt_logprobs: output.prompt_logprobs,
         };
-        Ok(Answer { id: self.id, sample_index: self.sample_index, result: Ok(generated) })
+        Ok(Answer { id, sample_index, result: Ok(generated) })
     }
 }

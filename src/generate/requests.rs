@@ -9,11 +9,13 @@ use serde::de::DeserializeOwned;
 
 use crate::prompt::Message;
 
-/// A prompt in one of three forms.
+/// A prompt in one of four forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PromptInput {
     /// A dialogue for the model's chat template.
     Messages(Vec<Message>),
+    /// A dialogue whose last turn the model goes on with.
+    Continued(Vec<Message>),
     /// Text that the model continues as it stands, after its start token.
     Raw(String),
     /// Token ids, used as they are.
@@ -64,6 +66,8 @@ pub enum RequestError {
 struct Line {
     prompt: Option<String>,
     messages: Option<Vec<Message>>,
+    #[serde(default)]
+    continue_final_message: bool,
     prompt_token_ids: Option<Vec<u32>>,
 }
 
@@ -76,9 +80,14 @@ const HINT: &str = "a line is {\"id\": …, \"prompt\": …}, with \"messages\" 
 /// [`RequestError`], naming the line; ids must be unique.
 pub fn read_requests(path: &Path, raw: bool) -> Result<Vec<PromptRequest>, RequestError> {
     read_lines(path, HINT, |id, line: Line| {
+        let ends_open = |turns: &Vec<Message>| turns.last().is_some_and(|last| last.role == "assistant");
+        if line.continue_final_message && !line.messages.as_ref().is_some_and(ends_open) {
+            return Err("\"continue_final_message\" needs \"messages\" that end with an assistant's turn".to_owned());
+        }
         let input = match (line.prompt, line.messages, line.prompt_token_ids) {
             (Some(prompt), None, None) if raw => PromptInput::Raw(prompt),
             (Some(prompt), None, None) => PromptInput::Messages(super::dialogue(None, &prompt)),
+            (None, Some(messages), None) if line.continue_final_message => PromptInput::Continued(messages),
             (None, Some(messages), None) => PromptInput::Messages(messages),
             (None, None, Some(ids)) => PromptInput::TokenIds(ids),
             _ => return Err("want exactly one of \"prompt\", \"messages\", \"prompt_token_ids\"".to_owned()),

@@ -64,7 +64,8 @@ pub enum TextModelError {
     },
     /// Tokenizer and weights are of different models.
     #[error(
-        "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}\nhint: tokenizer.json and config.json are of different models"
+        "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}: a prompt could hold {token:?} \
+         (id {id}), for which the model has no row\nhint: tokenizer.json and config.json are of different models"
     )]
     VocabularyMismatch {
         /// The directory.
@@ -73,6 +74,10 @@ pub enum TextModelError {
         tokenizer: usize,
         /// Of config.json.
         model: usize,
+        /// A token without a row.
+        token: String,
+        /// Its id.
+        id: u32,
     },
 }
 
@@ -120,6 +125,7 @@ impl TextModel {
             path: dir.display().to_string(),
             files: hashes(dir, &gguf_files, options.weights == WeightsKind::Files)?,
             template_sha256: tokenizer.template_sha256().map(str::to_owned),
+            merges_system: tokenizer.has_chat_template() && !tokenizer.supports_system().unwrap_or(true),
             license: license(dir, &gguf_files)?,
             dtype: options.compute.weight_format(),
             weights,
@@ -142,6 +148,19 @@ impl TextModel {
         eos_ids.sort_unstable();
         eos_ids.dedup();
         Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
+    }
+
+    /// The same weights and engine with other template options, for another role of the same model in `dir`.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn with_template(
+        self,
+        dir: &Path,
+        template: &TemplateOptions,
+        record: ModelRecord,
+    ) -> Result<Self, TextModelError> {
+        Ok(Self { tokenizer: ChatTokenizer::load(dir, template)?, record, ..self })
     }
 
     /// Engine and tokenizer, to work with both at once.
@@ -180,13 +199,20 @@ impl TextModel {
     }
 }
 
-/// Refuses a tokenizer that has more tokens than the model (the other way round is padding, and common).
+/// Refuses a tokenizer with tokens that a prompt can hold and the model has no row for. Control tokens that neither a text nor
+/// the template can bring into a prompt may lie beyond the model's rows: checkpoints whose text part is loaded alone have such,
+/// for images. A model with more rows than the tokenizer has tokens is common; rows that pad are hardly ever sampled, and an id
+/// without a token shows nothing in an answer.
 pub(super) fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
-    match tokenizer.vocab_size() {
-        tokenizer if tokenizer > model => {
-            Err(TextModelError::VocabularyMismatch { path: dir.to_owned(), tokenizer, model })
-        }
-        _ => Ok(()),
+    match tokenizer.reachable_token_from(model) {
+        Some((id, token)) => Err(TextModelError::VocabularyMismatch {
+            path: dir.to_owned(),
+            tokenizer: tokenizer.vocab_size(),
+            model,
+            token,
+            id,
+        }),
+        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use crate::engine::{EngineError, Event, Request, SequenceId, Task};
 use crate::generate::{Candidate, Ending, GenerateError, Observer, TextModel, dialogue};
-use crate::prompt::{ChatTokenizer, PromptError};
+use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
@@ -147,7 +147,7 @@ fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) 
 }
 
 fn encode(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PromptError> {
-    tokenizer.encode_chat(&dialogue(None, text), true)
+    tokenizer.encode_chat(&dialogue(None, text), DialogueEnd::GenerationPrompt)
 }
 
 impl InFlight {

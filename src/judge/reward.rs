@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{EngineError, Event, Request, SequenceId, Task};
 use crate::generate::{Ending, GenerateError, Observer, RequestError, TextModel, dialogue, read_lines};
-use crate::prompt::{Message, PromptError};
+use crate::prompt::{DialogueEnd, Message, PromptError};
 
 /// What a line asks to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +196,7 @@ fn admit(model: &mut TextModel, request: ScoreRequest) -> Result<Admitted, Gener
     };
     let mut sequences = Vec::new();
     for messages in &dialogues {
-        let prompt = match tokenizer.encode_chat(messages, false) {
+        let prompt = match tokenizer.encode_chat(messages, DialogueEnd::Whole) {
             Ok(prompt) => prompt,
             Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
             Err(error) => {

@@ -4,7 +4,8 @@
 use super::controls::{ControlVocabulary, free_marker};
 use super::detokenize::{self, DecodingKind, Detokenizer};
 use super::files::{TokenizerFiles, parse_tokenizer, unknown_id};
-use super::template::{ChatTemplate, TemplateOptions, fold_system, sha256_hex};
+use super::template::{ChatTemplate, DialogueEnd, TemplateOptions, fold_system, sha256_hex};
+use super::thinking::{ThinkingMarkers, known_markers, left_open};
 use super::{Message, PromptError};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
@@ -24,6 +25,7 @@ pub struct ChatTokenizer {
     eos_ids: Vec<u32>,
     vocab_size: usize,
     tokenizer_sha256: String,
+    thinking: Vec<ThinkingMarkers>,
 }
 
 impl ChatTokenizer {
@@ -69,11 +71,13 @@ impl ChatTokenizer {
             named.iter().map(|(key, text)| (key.clone(), text.as_str().into())).collect();
         variables.extend(options.extra.clone());
         let template = match options.chat_template_override.clone().map_or(files.template, Ok) {
-            Ok(source) => Ok(ChatTemplate::compile(source, variables, options.date)?),
+            Ok(found) => Ok(ChatTemplate::compile(found, variables, options.date)?),
             Err(detail) => Err(detail),
         };
         let unknown = unknown_id(&tokenizer, &files.tokenizer_json);
         let controls = ControlVocabulary::new(&tokenizer, unknown, template.as_ref().map_or("", ChatTemplate::source));
+        let source = template.as_ref().map_or("", ChatTemplate::source);
+        let thinking = known_markers(|token| tokenizer.token_to_id(token).is_some(), source);
         let vocab_size = tokenizer.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1);
         Ok(Self {
             continuation: without_prefix_space(&tokenizer, &files.origin)?,
@@ -85,6 +89,7 @@ impl ChatTokenizer {
             bos_id,
             eos_ids,
             vocab_size,
+            thinking,
         })
     }
 
@@ -104,12 +109,12 @@ impl ChatTokenizer {
     /// ([`fold_system`]).
     ///
     /// # Errors
-    /// [`PromptError::NoTemplate`], [`PromptError::Template`].
-    pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, PromptError> {
+    /// [`PromptError::NoTemplate`], [`PromptError::Template`], [`PromptError::NotContinuable`].
+    pub fn render_chat(&self, messages: &[Message], end: DialogueEnd) -> Result<String, PromptError> {
         let template = self.template()?;
-        match template.render(messages, add_generation_prompt) {
+        match template.render(messages, end) {
             Err(PromptError::Template { raised: true, .. }) if messages.iter().any(|turn| turn.role == "system") => {
-                template.render(&fold_system(messages), add_generation_prompt)
+                template.render(&fold_system(messages), end)
             }
             result => result,
         }
@@ -123,8 +128,9 @@ impl ChatTokenizer {
     /// text that someone wrote.
     ///
     /// # Errors
-    /// [`PromptError::NoTemplate`], [`PromptError::Template`], [`PromptError::Encode`], [`PromptError::ControlText`].
-    pub fn encode_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Vec<u32>, PromptError> {
+    /// [`PromptError::NoTemplate`], [`PromptError::Template`], [`PromptError::NotContinuable`],
+    /// [`PromptError::Encode`], [`PromptError::ControlText`].
+    pub fn encode_chat(&self, messages: &[Message], end: DialogueEnd) -> Result<Vec<u32>, PromptError> {
         let template = self.template()?;
         let contains = |c: char| messages.iter().any(|turn| turn.content.contains(c) || turn.role.contains(c));
         let marker = free_marker(|c| !contains(c) && !template.mentions(c))?;
@@ -137,7 +143,7 @@ impl ChatTokenizer {
                 })
             })
             .collect::<Result<Vec<_>, PromptError>>()?;
-        let ids = self.encode_parts(&self.render_chat(&broken, add_generation_prompt)?, marker)?;
+        let ids = self.encode_parts(&self.render_chat(&broken, end)?, marker)?;
         // A content can still make a control text together with what stands beside it. If the dialogue with every such
         // chance broken has other control tokens than this one, that has happened, and the broken one is right.
         let hardened: Vec<Option<String>> =
@@ -150,7 +156,7 @@ impl ChatTokenizer {
             .zip(hardened)
             .map(|(turn, content)| Message { content: content.unwrap_or(turn.content), role: turn.role })
             .collect();
-        let safe_ids = self.encode_parts(&self.render_chat(&hardened, add_generation_prompt)?, marker)?;
+        let safe_ids = self.encode_parts(&self.render_chat(&hardened, end)?, marker)?;
         Ok(if self.controls.sequence(&ids) == self.controls.sequence(&safe_ids) { ids } else { safe_ids })
     }
 
@@ -240,9 +246,53 @@ impl ChatTokenizer {
         Detokenizer::new(&self.tokenizer, self.decoding, skip_special)
     }
 
+    /// The markers of thinking that this model may use.
+    pub(super) fn thinking_markers(&self) -> &[ThinkingMarkers] {
+        &self.thinking
+    }
+
+    /// The thinking that the template opens for this dialogue at the end of the generation prompt, so that the answer begins
+    /// inside it. What a turn holds opens none.
+    ///
+    /// # Errors
+    /// As for [`ChatTokenizer::render_chat`].
+    pub fn opened_thinking(&self, messages: &[Message]) -> Result<Option<ThinkingMarkers>, PromptError> {
+        let with = self.render_chat(messages, DialogueEnd::GenerationPrompt)?;
+        if left_open(&with, &self.thinking).is_none() {
+            return Ok(None);
+        }
+        let without = self.render_chat(messages, DialogueEnd::Whole)?;
+        let num_same = with.bytes().zip(without.bytes()).take_while(|(a, b)| a == b).count();
+        let added = (num_same..=with.len()).find_map(|at| with.get(at..)).unwrap_or_default();
+        Ok(left_open(added, &self.thinking))
+    }
+
+    /// The thinking that a prompt given in tokens leaves open, if its last tokens are an opening marker.
+    ///
+    /// # Errors
+    /// As for [`ChatTokenizer::decode`].
+    pub fn opened_thinking_in(&self, ids: &[u32]) -> Result<Option<ThinkingMarkers>, PromptError> {
+        let tail = ids.get(ids.len().saturating_sub(12)..).unwrap_or_default();
+        Ok(left_open(&self.decode(tail, false)?, &self.thinking))
+    }
+
     /// Largest id plus one, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// The smallest id from `first` on that a prompt can hold or that ends an answer, with its token. Left out are control tokens
+    /// that no text reaches and the template does not spell.
+    pub fn reachable_token_from(&self, first: usize) -> Option<(u32, String)> {
+        if self.vocab_size <= first {
+            return None;
+        }
+        let source = self.template.as_ref().map_or("", ChatTemplate::source);
+        let is_reachable = |id: u32, token: &str| {
+            !self.is_control(id) || self.bos_id == Some(id) || self.eos_ids.contains(&id) || source.contains(token)
+        };
+        let beyond = self.tokenizer.get_vocab(true).into_iter().filter(|(_, id)| *id as usize >= first);
+        beyond.filter(|(token, id)| is_reachable(*id, token)).map(|(token, id)| (id, token)).min()
     }
 
     /// Ids that end an answer: `eos_token`, and the `eos_token_id`s of `generation_config.json`. Ascending, may be empty.
@@ -297,10 +347,10 @@ impl ChatTokenizer {
     /// [`PromptError::NoTemplate`], or [`PromptError::Template`] where it fails on a plain dialogue too.
     pub fn supports_system(&self) -> Result<bool, PromptError> {
         let turn = |role: &str| Message { role: role.to_owned(), content: "x".to_owned() };
-        match self.template()?.render(&[turn("system"), turn("user")], true) {
+        match self.template()?.render(&[turn("system"), turn("user")], DialogueEnd::GenerationPrompt) {
             Ok(_) => Ok(true),
             Err(PromptError::Template { raised: true, .. }) => {
-                self.template()?.render(&[turn("user")], true).map(|_| false)
+                self.template()?.render(&[turn("user")], DialogueEnd::GenerationPrompt).map(|_| false)
             }
             Err(other) => Err(other),
         }

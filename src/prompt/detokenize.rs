@@ -99,6 +99,11 @@ impl<'t> Detokenizer<'t> {
         }
     }
 
+    /// From here on, leaves out tokens flagged special.
+    pub(super) fn skip_special(&mut self) {
+        self.skip_special = true;
+    }
+
     /// Ends the text: returns what was held back. An unfinished character shows as U+FFFD, as it does in a whole decode.
     ///
     /// # Errors
@@ -114,7 +119,7 @@ impl<'t> Detokenizer<'t> {
     fn drain_pending(&mut self) -> Result<Option<String>, PromptError> {
         let mut ids = self.anchor.clone();
         ids.append(&mut self.pending);
-        let text = decode(self.tokenizer, &ids, self.skip_special)?;
+        let text = decode(self.tokenizer, &ids, false)?;
         if self.anchor_text.is_empty() {
             self.anchor_text.clone_from(&text);
             self.anchor = ids;

@@ -46,16 +46,27 @@ pub enum PromptError {
         detail: String,
     },
     /// The chat template does not compile, fails, or (`raised`) refuses the dialogue with a message of its own.
-    #[error("chat template: {message}\nhint: {}", if *.raised {
+    #[error("the chat template ({origin}): {message}\nhint: {}", if *.raised {
         "the template refuses this order of roles or a role in it; change the dialogue or override the template"
     } else {
         "the template may use something this renderer does not know; override the template with a simpler one"
     })]
     Template {
+        /// Its file, and the line where that is known.
+        origin: String,
         /// The renderer's or the template's own words.
         message: String,
         /// The template called `raise_exception`.
         raised: bool,
+    },
+    /// A dialogue whose last turn is to be continued does not end in that turn's text.
+    #[error(
+        "the last turn cannot be continued: {reason}\nhint: put the dialogue to the model without its last turn, or \
+         override the template"
+    )]
+    NotContinuable {
+        /// Continues the sentence.
+        reason: String,
     },
     /// The tokenizer failed to encode a text.
     #[error("cannot encode text of {num_bytes} bytes: {reason}")]

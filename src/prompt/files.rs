@@ -2,6 +2,7 @@
 //! Knows nothing of encoding or of rendering.
 
 use super::PromptError;
+use super::template::TemplateSource;
 use serde_json::{Map, Value as Json};
 use std::path::Path;
 
@@ -12,7 +13,7 @@ pub(super) struct TokenizerFiles {
     /// `tokenizer_config.json`, with tokens that only the older `special_tokens_map.json` names added to it.
     pub(super) config: Map<String, Json>,
     /// The template, and where none was found, a remark for the error message.
-    pub(super) template: Result<String, String>,
+    pub(super) template: Result<TemplateSource, String>,
     /// `eos_token_id` of `generation_config.json`: chat models often end on more tokens than their `eos_token`.
     pub(super) generation_eos: Vec<u32>,
     /// For error messages.
@@ -23,8 +24,8 @@ const JSON_HINT: &str = "the file may be cut short or a Git LFS pointer; fetch i
 
 impl TokenizerFiles {
     /// Reads a model directory, or the GGUF file that `model_dir` means ([`crate::gguf::locate`]): a tokenizer.json beside the
-    /// file, with the texts that belong to it, wins over the file's own. `chat_template.jinja` wins over `chat_template.json`, and that over the template in
-    /// `tokenizer_config.json`.
+    /// file, with the texts that belong to it, wins over the file's own. `chat_template.jinja` wins over `chat_template.json`, and
+    /// that over the template in `tokenizer_config.json`.
     pub(super) fn read(model_dir: &Path) -> Result<Self, PromptError> {
         let Some(files) = crate::gguf::locate(model_dir)? else { return Self::read_dir(model_dir) };
         let gguf = crate::gguf::Gguf::open(&files)?;
@@ -34,7 +35,7 @@ impl TokenizerFiles {
         }
         let mut found = Self::read_dir(beside)?;
         if let (Err(_), Some(template)) = (&found.template, gguf.text("tokenizer.chat_template")?) {
-            found.template = Ok(template.to_owned());
+            found.template = Ok(super::gguf::template_source(&gguf, template.to_owned()));
         }
         Ok(found)
     }
@@ -54,9 +55,12 @@ impl TokenizerFiles {
         }
         let jinja = read_text(model_dir, "chat_template.jinja")?;
         let in_json = read_object(model_dir, "chat_template.json")?;
+        let origin = |name: &str| model_dir.join(name).display().to_string();
         let template = match jinja {
-            Some(source) => Ok(source),
-            None => template_in(&in_json).or_else(|_| template_in(&config)),
+            Some(source) => Ok(TemplateSource { source, origin: origin("chat_template.jinja") }),
+            None => template_in(&in_json, &origin("chat_template.json"))
+                .or_else(|_| template_in(&config, &origin("tokenizer_config.json")))
+                .or_else(|remark| beside(model_dir, remark)),
         };
         let generation_eos = match read_object(model_dir, "generation_config.json")?.get("eos_token_id") {
             Some(Json::Array(ids)) => ids.iter().filter_map(as_token_id).collect(),
@@ -77,7 +81,9 @@ impl TokenizerFiles {
             Some(text) => parse_object(text, "tokenizer_config.json")?,
             None => Map::new(),
         };
-        let template = chat_template.map(str::to_owned).map_or_else(|| template_in(&config), Ok);
+        let given =
+            |source: &str| TemplateSource { source: source.to_owned(), origin: "chat_template.jinja".to_owned() };
+        let template = chat_template.map(given).map_or_else(|| template_in(&config, "tokenizer_config.json"), Ok);
         Ok(Self {
             tokenizer_json: tokenizer_json.to_vec(),
             config,
@@ -116,19 +122,54 @@ fn as_token_id(id: &Json) -> Option<u32> {
     u32::try_from(id.as_u64()?).ok()
 }
 
-/// `chat_template` as a string, or as a list of `{name, template}` of which `default` counts.
-fn template_in(config: &Map<String, Json>) -> Result<String, String> {
-    let named = match config.get("chat_template") {
-        Some(Json::String(source)) => return Ok(source.clone()),
-        Some(Json::Array(named)) => named,
+/// `chat_template` as a string, or as a list of `{name, template}` of which `default` counts. Without one, a remark for the
+/// error message.
+fn template_in(config: &Map<String, Json>, origin: &str) -> Result<TemplateSource, String> {
+    let found = |source: &String| Ok(TemplateSource { source: source.clone(), origin: origin.to_owned() });
+    // Old configurations have a mapping of names to templates, newer ones a list.
+    let named: Vec<(&str, &String)> = match config.get("chat_template") {
+        Some(Json::String(source)) => return found(source),
+        Some(Json::Array(named)) => named
+            .iter()
+            .filter_map(|entry| match (entry.get("name"), entry.get("template")) {
+                (Some(Json::String(name)), Some(Json::String(source))) => Some((name.as_str(), source)),
+                _ => None,
+            })
+            .collect(),
+        Some(Json::Object(named)) => named
+            .iter()
+            .filter_map(|(name, source)| match source {
+                Json::String(source) => Some((name.as_str(), source)),
+                _ => None,
+            })
+            .collect(),
         _ => return Err(String::new()),
     };
-    let is_default = |entry: &&Json| entry.get("name").and_then(Json::as_str) == Some("default");
-    let source = named.iter().find(is_default).and_then(|entry| entry.get("template")?.as_str());
-    source.map(str::to_owned).ok_or_else(|| {
-        let names: Vec<_> = named.iter().filter_map(|entry| entry.get("name")?.as_str()).collect();
-        format!(" named `default`, only: {}", names.join(", "))
-    })
+    match named.iter().find(|(name, _)| *name == "default") {
+        Some((_, source)) => found(source),
+        None => {
+            let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+            Err(format!(" named `default`, only: {}", names.join(", ")))
+        }
+    }
+}
+
+/// `additional_chat_templates/default.jinja`, or the names of what lies there as a remark: the other templates are for tools
+/// and retrieval, and which of them a plain dialogue should get is nobody's guess.
+fn beside(model_dir: &Path, remark: String) -> Result<TemplateSource, String> {
+    let folder = model_dir.join("additional_chat_templates");
+    let default = folder.join("default.jinja");
+    if let Ok(source) = std::fs::read_to_string(&default) {
+        return Ok(TemplateSource { source, origin: default.display().to_string() });
+    }
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().filter_map(Result::ok);
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".jinja")?.to_owned())).collect();
+    names.sort();
+    match names.is_empty() || !remark.is_empty() {
+        true => Err(remark),
+        false => Err(format!(" named `default`, only: {}", names.join(", "))),
+    }
 }
 
 fn read_text(model_dir: &Path, name: &str) -> Result<Option<String>, PromptError> {

@@ -3,8 +3,9 @@
 //!
 //! [`ChatTokenizer`] is the door: it loads a model directory, renders a dialogue through the model's chat template as
 //! Transformers renders it, and encodes it so that the text of a turn never becomes a control token. The files behind it:
-//! `files` (what a model directory says), `gguf` (what a GGUF file says), `template` with `python` (Jinja as Transformers sets it up), `controls` (which
-//! tokens steer a model, and how text is kept from matching them), `detokenize` and `stop` (ids back to text).
+//! `files` (what a model directory says), `gguf` (what a GGUF file says), `template` with `python` (Jinja as Transformers sets
+//! it up), `rewrite` (a template's source in the form that minijinja reads as Jinja2 does), `controls` (which tokens steer a
+//! model, and how text is kept from matching them), `detokenize`, `thinking` and `stop` (ids back to text).
 
 mod chat;
 mod controls;
@@ -13,14 +14,17 @@ mod error;
 mod files;
 mod gguf;
 mod python;
+mod rewrite;
 mod stop;
 mod template;
+mod thinking;
 
 pub use chat::ChatTokenizer;
 pub use detokenize::Detokenizer;
 pub use error::PromptError;
 pub use stop::{StopMatch, StopMatcher};
-pub use template::{TemplateOptions, fold_system};
+pub use template::{DialogueEnd, TemplateOptions, TemplateSource, fold_system};
+pub use thinking::{AnswerEnd, AnswerReader, ThinkingMarkers};
 
 use serde::{Deserialize, Serialize};
 

@@ -6,12 +6,12 @@
 //! `{% generation %}` block. Jinja2's defaults hold for the rest: one trailing newline of the source is dropped, `\r\n` in
 //! the source counts as `\n`, an undefined variable prints as nothing and refuses attribute access.
 
+use super::rewrite::rewrite;
 use super::{Message, PromptError, python};
 use jiff::civil::{Date, DateTime};
 use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
-use std::error::Error as _;
 
 /// What a run fixes about its templates.
 #[derive(Debug, Clone)]
@@ -20,8 +20,8 @@ pub struct TemplateOptions {
     pub date: Date,
     /// Template variables, e.g. `enable_thinking: false`. They win over the tokenizer's own (`bos_token`, …).
     pub extra: Map<String, Json>,
-    /// Jinja source to use instead of the model's own template.
-    pub chat_template_override: Option<String>,
+    /// The template to use instead of the model's own.
+    pub chat_template_override: Option<TemplateSource>,
 }
 
 impl TemplateOptions {
@@ -30,6 +30,30 @@ impl TemplateOptions {
         Self { date, extra: Map::new(), chat_template_override: None }
     }
 }
+
+/// A chat template as it was found.
+#[derive(Debug, Clone)]
+pub struct TemplateSource {
+    /// Jinja.
+    pub source: String,
+    /// The file it came from, for messages.
+    pub origin: String,
+}
+
+/// How a rendered dialogue ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialogueEnd {
+    /// With its last turn, closed as the template closes a turn.
+    Whole,
+    /// With what opens the model's turn (`add_generation_prompt`): the model answers.
+    GenerationPrompt,
+    /// With the text of its last turn, left open (`continue_final_message`): the model goes on in it.
+    ContinueFinal,
+}
+
+/// Put behind the text of the turn to be continued, to find its end in the rendered text. The space at its end tells a
+/// template that trims its turns, as in Transformers' `render_jinja_template`, whose rule this follows.
+const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 /// An error that the template raised itself, kept apart from errors of the renderer.
 #[derive(Debug, thiserror::Error)]
@@ -40,24 +64,51 @@ struct Raised(String);
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
+    /// The file it came from, for messages.
+    origin: String,
     source: String,
     sha256: String,
     variables: Map<String, Json>,
 }
 
-const NAME: &str = "chat_template";
+/// Work that one rendering may cost, in minijinja's measure: an instruction is 1, and so are 64 bytes of text made. Published
+/// templates spend some hundreds per turn; this much takes under a second and at most 128 MiB.
+const FUEL: u64 = 1 << 21;
+
+/// Stack for compiling and rendering, touched only as far as it is used: a template can nest lists, or a chain of attributes,
+/// as deep as its fuel and its length allow, and both are walked and dropped recursively.
+const STACK_BYTES: usize = 1 << 29;
+
+/// Runs `work` on a stack of its own; about 50 µs.
+fn on_deep_stack<T: Send>(origin: &str, work: impl FnOnce() -> T + Send) -> Result<T, PromptError> {
+    let failed = |what: String| PromptError::Template { origin: origin.to_owned(), message: what, raised: false };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
+        let thread = thread.map_err(|error| failed(format!("no thread to render in: {error}")))?;
+        thread.join().map_err(|_| failed("the renderer broke off".to_owned()))
+    })
+}
+
+/// Macros inside macros; each takes stack.
+const MAX_RECURSION: usize = 100;
 
 impl ChatTemplate {
-    /// Compiles `source`; `variables` are what every rendering sees besides the messages.
+    /// Compiles a template; `variables` are what every rendering sees besides the messages.
     ///
     /// # Errors
-    /// [`PromptError::Template`] where the source is not valid Jinja.
-    pub(super) fn compile(source: String, variables: Map<String, Json>, date: Date) -> Result<Self, PromptError> {
-        let mut environment = environment(date)?;
-        let normalised = rewrite_generation_tags(&source.replace("\r\n", "\n").replace('\r', "\n"));
-        environment.add_template_owned(NAME, normalised).map_err(template_error)?;
+    /// [`PromptError::Template`] where the source is not valid Jinja, naming its file and line.
+    pub(super) fn compile(
+        template: TemplateSource,
+        variables: Map<String, Json>,
+        date: Date,
+    ) -> Result<Self, PromptError> {
+        let TemplateSource { source, origin } = template;
+        let error = |error| template_error(error, &origin);
+        let mut environment = environment(date).map_err(error)?;
+        let compiled = on_deep_stack(&origin, || environment.add_template_owned(origin.clone(), rewrite(&source)))?;
+        compiled.map_err(error)?;
         let sha256 = sha256_hex(source.as_bytes());
-        Ok(Self { environment, source, sha256, variables })
+        Ok(Self { environment, origin, source, sha256, variables })
     }
 
     /// The source as it was found.
@@ -78,8 +129,38 @@ impl ChatTemplate {
     /// Renders a dialogue.
     ///
     /// # Errors
-    /// [`PromptError::Template`], with `raised` where the template called `raise_exception`.
-    pub(super) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, PromptError> {
+    /// [`PromptError::Template`], with `raised` where the template called `raise_exception`;
+    /// [`PromptError::NotContinuable`] where the last turn's text does not stand in the result.
+    pub(super) fn render(&self, messages: &[Message], end: DialogueEnd) -> Result<String, PromptError> {
+        match end {
+            DialogueEnd::Whole => self.render_whole(messages, false),
+            DialogueEnd::GenerationPrompt => self.render_whole(messages, true),
+            DialogueEnd::ContinueFinal => self.render_open(messages),
+        }
+    }
+
+    /// Renders a dialogue up to the end of its last turn's text.
+    fn render_open(&self, messages: &[Message]) -> Result<String, PromptError> {
+        let not = |reason: &str| PromptError::NotContinuable { reason: reason.to_owned() };
+        let mut tagged = messages.to_vec();
+        let Some(last) = tagged.last_mut() else { return Err(not("there is no turn")) };
+        if !self.source.contains("content") {
+            return Err(not("the template shows no contents"));
+        }
+        let content = last.content.clone();
+        last.content.push_str(TAG);
+        let mut text = self.render_whole(&tagged, false)?;
+        let found = text.rfind(TAG.trim_end()).filter(|_| text.contains(python::strip(&content)));
+        let at = found.ok_or_else(|| not("the template leaves its text out or changes it"))?;
+        let keeps_spaces = text.get(at..).is_some_and(|rest| rest.starts_with(TAG));
+        text.truncate(at);
+        if !keeps_spaces {
+            text.truncate(python::strip_end(&text).len());
+        }
+        Ok(text)
+    }
+
+    fn render_whole(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, PromptError> {
         let mut context = Map::new();
         context.insert("tools".to_owned(), Json::Null);
         context.insert("documents".to_owned(), Json::Null);
@@ -87,18 +168,21 @@ impl ChatTemplate {
         let turns = messages.iter().map(|turn| serde_json::json!({"role": turn.role, "content": turn.content}));
         context.insert("messages".to_owned(), turns.collect());
         context.insert("add_generation_prompt".to_owned(), Json::Bool(add_generation_prompt));
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
-        template.render(Value::from(minijinja::value::Serde(&context))).map_err(template_error)
+        let error = |error| template_error(error, &self.origin);
+        let template = self.environment.get_template(&self.origin).map_err(error)?;
+        let render = || template.render(Value::from(minijinja::value::Serde(&context)));
+        on_deep_stack(&self.origin, render)?.map_err(error)
     }
 }
 
-fn environment(date: Date) -> Result<Environment<'static>, PromptError> {
+fn environment(date: Date) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(MAX_RECURSION);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
     environment.set_syntax(syntax);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(python::method);
-    environment.add_filter("tojson", python::tojson);
+    python::install(&mut environment);
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
         let message = message.to_string();
         Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Raised(message)))
@@ -108,48 +192,26 @@ fn environment(date: Date) -> Result<Environment<'static>, PromptError> {
     Ok(environment)
 }
 
-fn template_error(error: Error) -> PromptError {
-    let mut source = error.source();
+fn template_error(error: Error, origin: &str) -> PromptError {
+    let origin = match error.line() {
+        Some(line) => format!("{origin}, line {line}"),
+        None => origin.to_owned(),
+    };
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    let mut out_of_fuel = false;
     while let Some(inner) = source {
         if let Some(Raised(message)) = inner.downcast_ref::<Raised>() {
-            return PromptError::Template { message: message.clone(), raised: true };
+            return PromptError::Template { origin, message: message.clone(), raised: true };
         }
+        out_of_fuel |= inner.downcast_ref::<Error>().is_some_and(|inner| inner.kind() == ErrorKind::OutOfFuel);
         source = inner.source();
     }
-    PromptError::Template { message: error.to_string(), raised: false }
-}
-
-/// Turns `{% generation %}` … `{% endgeneration %}` (a mask for training, which renders as its body) into a `with` block,
-/// which has the same scope; `-` and `+` markers stay.
-fn rewrite_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(open) = rest.find("{%") {
-        let (before, tag) = rest.split_at(open);
-        out.push_str(before);
-        let Some(length) = tag.find("%}").map(|at| at + 2) else { break };
-        let (whole, after) = tag.split_at(length);
-        let inner = whole.trim_start_matches("{%").trim_end_matches("%}");
-        let word = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        let replacement = match word {
-            "generation" => Some("with"),
-            "endgeneration" => Some("endwith"),
-            _ => None,
-        };
-        match replacement {
-            Some(replacement) => {
-                out.push_str(&whole.replacen(word, replacement, 1));
-                rest = after;
-            }
-            // Only the opening is passed over: another tag may start inside what looked like this one.
-            None => {
-                out.push_str("{%");
-                rest = tag.get(2..).unwrap_or_default();
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+    let message = match (out_of_fuel, error.detail()) {
+        (true, _) => "it does not come to an end: too many steps, or too much text, for one dialogue".to_owned(),
+        (false, Some(detail)) => format!("{}: {detail}", error.kind()),
+        (false, None) => error.kind().to_string(),
+    };
+    PromptError::Template { origin, message, raised: false }
 }
 
 /// Merges every system turn into the user turn that follows it, a blank line between them, for models whose template has

@@ -46,35 +46,6 @@ fn a_run_names_its_gguf_files_and_their_hashes() {
 }
 
 #[test]
-fn a_folder_with_a_gguf_file_answers_as_the_one_with_safetensors() {
-    let workshop = Workshop::new();
-    let requests: String = ROWS.iter().map(|row| format!("{}\n", serde_json::json!({"prompt": row[0]}))).collect();
-    let requests = workshop.write("r.jsonl", &requests);
-    let source = fixture_model("llama");
-    let folder = workshop.path("model");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("m.gguf"), super::gguf_writer::of_safetensors(&source).bytes()).unwrap();
-    for name in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"] {
-        std::fs::copy(source.join(name), folder.join(name)).unwrap();
-    }
-    let answers = |model: &Path, out: &str| -> Vec<(Json, Json)> {
-        let out = workshop.arg(out);
-        let arguments = ["generate", "--model", text(model), "--prompts", text(&requests), "--out", &out];
-        done(&[&arguments[..], &["--max-tokens", "12", "--temperature", "0", "--seed", "7"]].concat());
-        let lines = std::fs::read_to_string(&out).unwrap();
-        let line = |line: &str| -> (Json, Json) {
-            let line: Json = serde_json::from_str(line).unwrap();
-            (line["response"].clone(), line["text"].clone())
-        };
-        lines.lines().map(line).collect()
-    };
-    let from_gguf = answers(&folder, "a.jsonl");
-    assert_eq!(from_gguf.len(), ROWS.len());
-    assert_eq!(from_gguf, answers(&source, "b.jsonl"));
-    assert_eq!(from_gguf, answers(&folder.join("m.gguf"), "c.jsonl"));
-}
-
-#[test]
 fn what_is_wrong_with_a_file_is_told_before_anything_is_written() {
     let workshop = Workshop::new();
     let requests = workshop.write("r.jsonl", "{\"prompt\": \"x\"}\n");

@@ -95,7 +95,7 @@ fn every_form_of_prompt_gives_its_tokens_and_text() {
     }
     let chat = |content: &str| {
         let turn = pairwright::prompt::Message { role: "user".to_owned(), content: content.to_owned() };
-        tokenizer.encode_chat(&[turn], true).unwrap().len()
+        tokenizer.encode_chat(&[turn], pairwright::prompt::DialogueEnd::GenerationPrompt).unwrap().len()
     };
     assert_eq!(lines[2]["prompt_logprobs"].as_array().unwrap().len(), chat("<|end|><|eos|>"));
     assert!(chat("<|end|><|eos|>") > chat("") + 8, "control text in a prompt is text");

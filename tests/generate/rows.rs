@@ -82,7 +82,12 @@ fn system_prompts_go_by_language() {
     assert_eq!(prompts.for_language("Thai", "tha").as_deref(), Some("Reply in Thai."));
     assert_eq!(prompts.for_language("", "amh").as_deref(), Some("Reply in amh."));
     let model = load(&fixture_model("llama"), engine_options());
-    let shown = |system: Option<&str>| model.tokenizer().render_chat(&dialogue(system, "سؤال"), true).unwrap();
+    let shown = |system: Option<&str>| {
+        model
+            .tokenizer()
+            .render_chat(&dialogue(system, "سؤال"), pairwright::prompt::DialogueEnd::GenerationPrompt)
+            .unwrap()
+    };
     assert!(shown(prompts.for_language("Arabic", "arb").as_deref()).contains("<|system|>\nأجب بالعربية.<|end|>"));
     assert!(!shown(None).contains("system"));
 }

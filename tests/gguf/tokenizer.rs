@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pairwright::prompt::{ChatTokenizer, Message, PromptError, TemplateOptions};
+use pairwright::prompt::{ChatTokenizer, DialogueEnd, Message, PromptError, TemplateOptions};
 use serde_json::Value as Json;
 
 use super::writer::{Meta, Writer};
@@ -57,14 +57,18 @@ fn a_models_file_encodes_and_renders_as_its_tokenizer_json() {
         assert_ids(&tokenizer, &model["texts"], family);
         let message =
             Message { role: "user".to_owned(), content: expected["texts"]["arabic"].as_str().unwrap().to_owned() };
-        assert_eq!(tokenizer.render_chat(std::slice::from_ref(&message), true).unwrap(), model["rendered"], "{family}");
+        assert_eq!(
+            tokenizer.render_chat(std::slice::from_ref(&message), DialogueEnd::GenerationPrompt).unwrap(),
+            model["rendered"],
+            "{family}"
+        );
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(family);
         let published = ChatTokenizer::load(&source, &options()).unwrap();
         assert_eq!(tokenizer.template_source(), published.template_source(), "{family}");
         assert_eq!(tokenizer.template_sha256(), published.template_sha256(), "{family}");
         assert_eq!(
-            tokenizer.encode_chat(std::slice::from_ref(&message), true).unwrap(),
-            published.encode_chat(&[message], true).unwrap()
+            tokenizer.encode_chat(std::slice::from_ref(&message), DialogueEnd::GenerationPrompt).unwrap(),
+            published.encode_chat(&[message], DialogueEnd::GenerationPrompt).unwrap()
         );
         assert_eq!((tokenizer.bos_id(), tokenizer.vocab_size()), (published.bos_id(), published.vocab_size()));
         // `<|end|>` ends this template's turns, and the file says that it is a control token.

@@ -8,7 +8,10 @@ use super::{demo_model, fixture_model, items, rows, rubric, verdicts};
 
 fn control_ids(model: &pairwright::generate::TextModel, rubric: &Rubric, answer: &str) -> Vec<u32> {
     let text = rubric.message(&rubric.aspects[0], "नमस्ते", answer);
-    let ids = model.tokenizer().encode_chat(&dialogue(None, &text), true).unwrap();
+    let ids = model
+        .tokenizer()
+        .encode_chat(&dialogue(None, &text), pairwright::prompt::DialogueEnd::GenerationPrompt)
+        .unwrap();
     ids.into_iter().filter(|&id| model.tokenizer().is_control(id)).collect()
 }
 

@@ -51,7 +51,7 @@ fn name_all(found: &[NonFinite]) -> String {
 
 /// Checks the folder and says what it holds.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
-    let model = verify(&args.dir, &template_options(date(None)?, None)?)?;
+    let model = verify(&args.dir, &template_options(date(None)?, None, None)?)?;
     let verified = &model.verified;
     let mut found = Vec::new();
     if args.deep {

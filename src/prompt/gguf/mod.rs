@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::PromptError;
 use super::files::TokenizerFiles;
+use super::template::TemplateSource;
 use crate::gguf::{Gguf, GgufError};
 
 /// llama.cpp's token types.
@@ -77,10 +78,15 @@ pub(super) fn files(gguf: &Gguf) -> Result<TokenizerFiles, PromptError> {
     Ok(TokenizerFiles {
         tokenizer_json: tokenizer.to_string().into_bytes(),
         config: named(gguf, &tokens, template.as_deref().unwrap_or(""))?,
-        template,
+        template: template.map(|source| template_source(gguf, source)),
         generation_eos: ends(gguf, &tokens)?,
         origin: format!("the tokenizer in {}", gguf.path().display()),
     })
+}
+
+/// A template that the file's metadata carry.
+pub(super) fn template_source(gguf: &Gguf, source: String) -> TemplateSource {
+    TemplateSource { source, origin: format!("tokenizer.chat_template in {}", gguf.path().display()) }
 }
 
 fn missing(gguf: &Gguf, key: &str) -> GgufError {
