@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 use pairwright::bench::machine::{self, MachineCeilings};
@@ -128,14 +129,35 @@ fn linear(bench: &Bench) -> Outcome {
     let data = numbers(K * N);
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let (bytes, wide) = stored(&data, dtype);
-        let view = MatrixView { bytes: &bytes, dtype, rows: N, columns: K };
+        let view = MatrixView { bytes: &bytes, format: dtype.into(), rows: N, columns: K };
         let native = Linear::new(&Compute { weight_dtype: dtype, ..Compute::cpu() }, &[view], None)?;
-        let view = MatrixView { bytes: &wide, dtype: DType::F32, ..view };
+        let view = MatrixView { bytes: &wide, format: DType::F32.into(), ..view };
         let portable = Linear::new(&Compute::cpu().portable(), &[view], None)?;
         for rows in [1, 8, 32, 64, 512] {
             let x = matrix(rows, K)?;
             let work = bench.bound(K * N * dtype.size_in_bytes() + rows * (K + N) * 4, 2 * rows * K * N);
             let shape = format!("m={rows} k={K} n={N} {}", dtype.as_str());
+            bench.case("linear", &shape, work, 4e-4, &|| native.forward(&x), &|| portable.forward(&x))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same product with weights in blocks, beside the portable one with the widened weights.
+fn blocks(bench: &Bench) -> Outcome {
+    const K: usize = 2048;
+    const N: usize = 8192;
+    let (bytes, _) = stored(&numbers(K * N), DType::F32);
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: N, columns: K };
+    for format in [GgmlDType::Q8_0, GgmlDType::Q6K, GgmlDType::Q4K, GgmlDType::Q4_0] {
+        let compute = Compute { quantize: Some(format), ..Compute::cpu() };
+        let native = Linear::new(&compute, &[view], None)?;
+        let portable = Linear::new(&compute.clone().portable(), &[view], None)?;
+        for rows in [1, 8, 32, 512] {
+            let x = matrix(rows, K)?;
+            let weights = K * N / format.block_size() * format.type_size();
+            let work = bench.bound(weights + rows * (K + N) * 4, 2 * rows * K * N);
+            let shape = format!("m={rows} k={K} n={N} {}", compute.weight_format());
             bench.case("linear", &shape, work, 4e-4, &|| native.forward(&x), &|| portable.forward(&x))?;
         }
     }
@@ -251,7 +273,7 @@ fn embedding(bench: &Bench) -> Outcome {
     const VOCAB: usize = 32_000;
     const HIDDEN: usize = 1024;
     let (bytes, _) = stored(&numbers(VOCAB * HIDDEN), DType::F32);
-    let view = MatrixView { bytes: &bytes, dtype: DType::F32, rows: VOCAB, columns: HIDDEN };
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: VOCAB, columns: HIDDEN };
     let (native, portable) = (Compute::cpu(), Compute::cpu().portable());
     let reference = Embedding::table(&portable, &view)?;
     let tied = Embedding::Tied(Linear::new(&native, &[view], None)?);
@@ -285,6 +307,7 @@ fn main() -> Outcome {
     println!("{} on {} threads", Compute::cpu().describe(), rayon::current_num_threads());
     println!("{}", serde_json::to_string(&bench.ceilings)?);
     linear(&bench)?;
+    blocks(&bench)?;
     attention(&bench)?;
     rotary_and_paged(&bench)?;
     rows(&bench)?;

@@ -1,8 +1,9 @@
 //! Pairwright: prompts with human answers in, a preference dataset out, everything on local hardware.
 //!
 //! The modules follow the data: [`data`] and [`prompt`] read and encode, [`ops`], [`model`] and [`engine`] compute on token
-//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`cli`] is the only
-//! place that knows the command line. ARCHITECTURE.md says who may import whom; `tests/tidy.rs` checks it.
+//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`registry`] lists models
+//! that one may get, [`cli`] is the only place that knows the command line. ARCHITECTURE.md says who may import whom;
+//! `tests/tidy.rs` checks it.
 
 pub mod bench;
 pub mod cli;
@@ -12,10 +13,12 @@ pub mod dataset;
 pub mod demo;
 pub mod engine;
 pub mod generate;
+pub mod gguf;
 pub mod journal;
 pub mod judge;
 pub mod model;
 pub mod ops;
 pub mod prompt;
 pub mod provenance;
+pub mod registry;
 pub mod run;

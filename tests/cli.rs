@@ -3,12 +3,18 @@
 
 #[path = "support/aya.rs"]
 mod aya;
+#[path = "cli/bad_headers.rs"]
+mod bad_headers;
 #[path = "cli/bad_input.rs"]
 mod bad_input;
 #[path = "cli/bad_models.rs"]
 mod bad_models;
 #[path = "cli/damage.rs"]
 mod damage;
+#[path = "cli/gguf.rs"]
+mod gguf;
+#[path = "cli/models.rs"]
+mod models;
 #[path = "support/program.rs"]
 mod program;
 #[path = "cli/runs.rs"]

@@ -3,6 +3,10 @@
 
 #[path = "model/config.rs"]
 mod config;
+#[path = "model/quantised.rs"]
+mod quantised;
+#[path = "model/quantize.rs"]
+mod quantize;
 #[path = "model/rope.rs"]
 mod rope;
 #[path = "model/weights.rs"]
@@ -31,23 +35,29 @@ fn refusal(dir: &Path) -> ModelError {
 
 /// The logits of twelve tokens, [12 * V], as bits.
 fn logits(decoder: &Decoder) -> Vec<u32> {
-    let num_tokens = 12u32;
+    let ids: Vec<u32> = (0..12).map(|i| (i * 37 + 5) % decoder.spec().vocab_size as u32).collect();
+    packed_logits(decoder, &ids).into_iter().map(f32::to_bits).collect()
+}
+
+/// The logits of one sequence, [ids.len() * V].
+fn packed_logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
+    let num_tokens = ids.len() as u32;
+    let num_blocks = num_tokens.div_ceil(16);
     let batch = PagedBatch {
         positions: (0..num_tokens).collect(),
         slot_mapping: (16..16 + num_tokens).collect(),
         cu_seqlens_q: vec![0, num_tokens],
         context_lens: vec![num_tokens],
-        block_tables: vec![1],
-        cu_blocks: vec![0, 1],
+        block_tables: (1..=num_blocks).collect(),
+        cu_blocks: vec![0, num_blocks],
         block_size: 16,
     };
-    let ids: Vec<u32> = (0..num_tokens).map(|i| (i * 37 + 5) % decoder.spec().vocab_size as u32).collect();
-    let cache = decoder.new_cache(2, 16).unwrap();
-    let hidden = decoder.hidden_states(&ids, &batch, &cache).unwrap();
+    let cache = decoder.new_cache(1 + num_blocks as usize, 16).unwrap();
+    let hidden = decoder.hidden_states(ids, &batch, &cache).unwrap();
     let rows: Vec<u32> = (0..num_tokens).collect();
     let logits = pairwright::ops::to_host(&decoder.logits(&hidden, &rows).unwrap()).unwrap();
     assert!(logits.iter().all(|logit| logit.is_finite()));
-    logits.into_iter().map(f32::to_bits).collect()
+    logits
 }
 
 /// Asserts that a message holds every one of `parts`.

@@ -3,6 +3,8 @@
 
 #[path = "ops/attention.rs"]
 mod attention;
+#[path = "ops/blocks.rs"]
+mod blocks;
 #[path = "ops/experts.rs"]
 mod experts;
 #[path = "ops/linear.rs"]

@@ -106,7 +106,7 @@ pub fn run(
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(0.0)
     };
-    let weight_bytes = parameters * load.compute.weight_dtype.size_in_bytes() as f64;
+    let weight_bytes = parameters * load.compute.bytes_per_weight();
     let gemm = ceilings.gemm_gflop_s * 1e9;
     let (prefill, decode) = (median(|timing| timing.prefill), median(|timing| timing.decode));
     Ok(EngineReport {

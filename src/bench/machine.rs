@@ -31,7 +31,7 @@ fn gemm_rate() -> candle_core::Result<f64> {
     const SIZE: usize = 2048;
     let compute = Compute::cpu();
     let bytes: Vec<u8> = (0..SIZE * SIZE).flat_map(|i| ((i % 7) as f32 * 0.1).to_le_bytes()).collect();
-    let view = MatrixView { bytes: &bytes, dtype: DType::F32, rows: SIZE, columns: SIZE };
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: SIZE, columns: SIZE };
     let linear = Linear::new(&compute, &[view], None)?;
     let x = Tensor::ones((ROWS, SIZE), DType::F32, &compute.device)?;
     let mut best = f64::MAX;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
+use candle_core::quantized::GgmlDType;
 use clap::{Args, ValueEnum};
 
 use super::exit::UsageError;
@@ -30,6 +31,38 @@ pub(super) enum DtypeArg {
     Bf16,
 }
 
+/// Block formats that weights can be rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum QuantizeArg {
+    /// 8.5 bits per weight: hardly to be told from f32
+    #[value(name = "q8_0")]
+    Q8Zero,
+    /// 6.6 bits
+    #[value(name = "q6k")]
+    Q6K,
+    /// 5.5 bits
+    #[value(name = "q5k")]
+    Q5K,
+    /// 4.5 bits
+    #[value(name = "q4k")]
+    Q4K,
+    /// 4.5 bits, in blocks of 32: coarser than q4k, for rows that are no multiple of 256
+    #[value(name = "q4_0")]
+    Q4Zero,
+}
+
+impl QuantizeArg {
+    fn format(self) -> GgmlDType {
+        match self {
+            Self::Q8Zero => GgmlDType::Q8_0,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q4Zero => GgmlDType::Q4_0,
+        }
+    }
+}
+
 /// Flags of every command that runs a model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
@@ -41,6 +74,10 @@ pub(super) struct EngineArgs {
     /// bf16 and f16 halve the memory
     #[arg(long)]
     dtype: Option<DtypeArg>,
+    /// Round weight matrices and embeddings to this block format while loading, on the CPU: less memory, other answers. Norms,
+    /// biases and routers stay as they are; so do weights that are published in blocks
+    #[arg(long)]
+    quantize: Option<QuantizeArg>,
     /// Most sequences computed together; changes speed and memory, never an answer
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub(super) max_batch: usize,
@@ -81,7 +118,12 @@ impl EngineArgs {
             DtypeArg::F16 => DType::F16,
             DtypeArg::Bf16 => DType::BF16,
         });
-        Ok(Compute::new(self.device, dtype)?)
+        let compute = Compute::new(self.device, dtype)?;
+        if self.quantize.is_some() && !compute.device.is_cpu() {
+            let message = "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        Ok(Compute { quantize: self.quantize.map(QuantizeArg::format), ..compute })
     }
 
     /// Batch and cache.
@@ -298,7 +340,8 @@ fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     }
 }
 
-fn parse_bytes(text: &str) -> Result<usize, String> {
+/// A size in bytes: `2GiB`, `24GB`, `500MB`.
+pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: f64 = match text.strip_prefix(digits).unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "b" => 1.0,

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::arguments::EngineArgs;
+use super::settings;
 use crate::bench::engine::{self, Workload};
 use crate::generate::Ending;
 use crate::model::LoadOptions;
@@ -19,8 +20,8 @@ pub(super) enum Command {
 /// Arguments of `bench engine`.
 #[derive(Debug, clap::Args)]
 pub(super) struct EngineBench {
-    /// Model directory; with --weights dummy only its config.json is read
-    #[arg(long, value_name = "DIR")]
+    /// Model directory or GGUF file; with --weights dummy only its configuration is read
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     /// Sequences, all queued before the clock starts
     #[arg(long, default_value_t = 32)]
@@ -50,6 +51,9 @@ pub(super) fn run(command: Command) -> anyhow::Result<Ending> {
         weights: args.engine.weights(args.seed),
         max_len: args.engine.max_len(),
     };
+    if let Some(line) = settings::quantize_note(&args.model, &load.compute)? {
+        writeln!(std::io::stderr(), "{line}")?;
+    }
     let workload = Workload {
         sequences: args.sequences,
         prompt_len: args.prompt_len,

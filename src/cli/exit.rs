@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::models::NonFiniteWeights;
 use crate::bench::engine::BenchError;
 use crate::data::DataError;
 use crate::engine::EngineError;
@@ -10,6 +11,7 @@ use crate::journal::JournalError;
 use crate::judge::RubricError;
 use crate::ops::DeviceError;
 use crate::provenance::ProvenanceError;
+use crate::registry::RegistryError;
 use crate::run::RunError;
 
 /// Something the user asked for in a way that cannot be understood.
@@ -58,6 +60,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<DeviceError>()
         || error.is::<JournalError>()
         || error.is::<ProvenanceError>()
+        || error.is::<RegistryError>()
+        || error.is::<NonFiniteWeights>()
         || error.downcast_ref::<GenerateError>().is_some_and(is_input)
         || error.downcast_ref::<BenchError>().is_some_and(|error| match error {
             BenchError::Model(_) => true,

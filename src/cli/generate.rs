@@ -17,8 +17,8 @@ use crate::run::{self, RunDir};
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model that answers: a Hugging Face model directory
-    #[arg(long, visible_alias = "generator", value_name = "DIR")]
+    /// Model that answers: a Hugging Face model directory or a GGUF file
+    #[arg(long, visible_alias = "generator", value_name = "MODEL")]
     model: PathBuf,
     /// FILE.jsonl: one line per answer, in the order of the input. Any other name: the folder of a run
     #[arg(long, value_name = "FILE.jsonl|DIR")]
@@ -81,6 +81,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
+    model.say_note(&args.output);
     if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_) | PromptInput::Continued(_))) {
         model.require_template()?;
     }
@@ -129,6 +130,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
     let stage = settings::generate_stage(&args.sampling, &args.model, args.dialogue.system_prompt.as_deref())?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
+    model.say_note(&args.output);
     model.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {

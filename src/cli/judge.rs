@@ -17,8 +17,8 @@ pub(super) struct Args {
     /// The run's folder, as `generate` or `make` left it
     #[arg(required_unless_present = "show_rubric")]
     run: Option<PathBuf>,
-    /// Model that rates the answers: a Hugging Face model directory
-    #[arg(long, value_name = "DIR", required_unless_present = "show_rubric")]
+    /// Model that rates the answers: a Hugging Face model directory or a GGUF file
+    #[arg(long, value_name = "MODEL", required_unless_present = "show_rubric")]
     judge: Option<PathBuf>,
     /// Questions in place of the built-in ones
     #[arg(long, value_name = "FILE")]
@@ -54,6 +54,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
     let template = settings::template_options(date, args.chat_template.as_deref(), Some(args.thinking))?;
     let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, &template)?;
+    model.say_note(&args.output);
     model.require_template()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     loaded.lock.judge = Some(model.record.clone());

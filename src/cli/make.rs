@@ -22,11 +22,11 @@ pub(super) struct Args {
     /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
     #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
     demo: bool,
-    /// Model that writes the second answer: a Hugging Face model directory
-    #[arg(long, value_name = "DIR")]
+    /// Model that writes the second answer: a Hugging Face model directory or a GGUF file
+    #[arg(long, value_name = "MODEL")]
     generator: Option<PathBuf>,
     /// Model that rates the answers; another family than the generator's is better
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     judge: Option<PathBuf>,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
@@ -141,6 +141,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let template = |thinking| settings::template_options(date, args.dialogue.chat_template.as_deref(), thinking);
     let generator = find(generator, &template(args.dialogue.thinking)?)?;
     let judge = find(judge, &template(Some(JUDGE_THINKING))?)?;
+    generator.say_note(&args.output);
+    if judge.dir != generator.dir {
+        judge.say_note(&args.output);
+    }
     generator.require_template()?;
     judge.require_template()?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;

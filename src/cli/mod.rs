@@ -8,6 +8,7 @@ mod generate;
 mod judge;
 mod languages;
 mod make;
+mod models;
 mod pair;
 mod progress;
 mod score;
@@ -51,6 +52,9 @@ enum Command {
     Languages(languages::Args),
     /// How far a run is
     Status(status::Args),
+    /// Models that one may get, and whether one that is here is whole
+    #[command(subcommand)]
+    Models(models::Command),
     /// Measurements of this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -67,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Pair(args) => pair::run(&args),
         Command::Languages(args) => languages::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Models(command) => models::run(&command),
         Command::Bench(command) => bench::run(command),
     };
     exit::code(result)

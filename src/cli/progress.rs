@@ -41,6 +41,16 @@ pub(super) struct OutputArgs {
 }
 
 impl OutputArgs {
+    /// How to show progress where the terminal decides.
+    fn style(&self) -> Style {
+        match self.progress {
+            _ if self.quiet => Style::None,
+            Style::Auto if std::io::stderr().is_terminal() => Style::Bar,
+            Style::Auto => Style::Plain,
+            given => given,
+        }
+    }
+
     /// A line for people.
     pub(super) fn say(&self, line: &str) {
         if !self.quiet {
@@ -92,12 +102,7 @@ pub(super) struct Progress {
 impl Progress {
     /// Progress over `num_rows` rows of the stage `name`.
     pub(super) fn new(output: &OutputArgs, interrupt: &Interrupt, name: &'static str, num_rows: u64) -> Self {
-        let style = match output.progress {
-            _ if output.quiet => Style::None,
-            Style::Auto if std::io::stderr().is_terminal() => Style::Bar,
-            Style::Auto => Style::Plain,
-            given => given,
-        };
+        let style = output.style();
         let bar = (style == Style::Bar).then(|| bar(name, num_rows));
         let now = Instant::now();
         Self {
@@ -162,6 +167,56 @@ fn bar(name: &'static str, num_rows: u64) -> ProgressBar {
     }
     bar.set_prefix(name);
     bar
+}
+
+/// Progress of a reading, in bytes.
+pub(super) struct Bytes {
+    name: &'static str,
+    num_bytes: u64,
+    num_done: u64,
+    started: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+    plain: bool,
+}
+
+impl Bytes {
+    /// Progress over `num_bytes` bytes of `name`.
+    pub(super) fn new(output: &OutputArgs, name: &'static str, num_bytes: u64) -> Self {
+        let style = output.style();
+        let bar = (style == Style::Bar).then(|| bar(name, num_bytes));
+        let now = Instant::now();
+        Self { name, num_bytes, num_done: 0, started: now, last_line: now, bar, plain: style == Style::Plain }
+    }
+
+    /// `read` more bytes are done.
+    pub(super) fn add(&mut self, read: u64) {
+        self.num_done += read;
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.num_done);
+            bar.set_message(self.rate());
+        }
+        if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
+            self.last_line = Instant::now();
+            let share = 100.0 * self.num_done as f64 / self.num_bytes.max(1) as f64;
+            eprintln!("{}: {share:.0}% read · {}", self.name, self.rate());
+        }
+    }
+
+    fn rate(&self) -> String {
+        format!("{:.2} GB/s", self.num_done as f64 / 1e9 / self.started.elapsed().as_secs_f64().max(1e-9))
+    }
+
+    /// Ends the bar and leaves one line that says what was read.
+    pub(super) fn finish(self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        if self.plain || self.bar.is_some() {
+            let elapsed = clock(self.started.elapsed().as_secs_f64());
+            eprintln!("{}: {:.1} GB read in {elapsed} · {}", self.name, self.num_done as f64 / 1e9, self.rate());
+        }
+    }
 }
 
 /// h:mm:ss, or m:ss under an hour.

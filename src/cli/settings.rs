@@ -8,10 +8,12 @@ use serde_json::json;
 
 use super::arguments::{EngineArgs, PromptArgs, SamplingArgs, Thinking, generate_parameters, missing};
 use super::exit::UsageError;
+use super::progress::OutputArgs;
 use crate::data::{self, ColumnMap, Prompts, ReadOptions};
 use crate::demo;
 use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions};
 use crate::judge::Rubric;
+use crate::model;
 use crate::ops::Compute;
 use crate::prompt::{TemplateOptions, TemplateSource};
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
@@ -25,6 +27,8 @@ pub(super) struct NamedModel {
     pub(super) dir: PathBuf,
     pub(super) options: TextModelOptions,
     pub(super) record: ModelRecord,
+    /// What cannot be quantised as asked.
+    note: Option<String>,
 }
 
 impl NamedModel {
@@ -39,11 +43,19 @@ impl NamedModel {
         let label = demo::is_model_dir(dir).then_some(demo::MODEL_LABEL);
         let options = engine.text_model(compute, seed, template, label);
         let mut record = TextModel::describe(dir, &options)?;
+        let note = quantize_note(dir, compute)?;
         if options.label.is_some() {
             // The embedded model is part of this package, under its licence.
             record.license = Some(demo::LICENSE.to_owned());
         }
-        Ok(Self { dir: dir.to_owned(), options, record })
+        Ok(Self { dir: dir.to_owned(), options, record, note })
+    }
+
+    /// Says what cannot be quantised as asked.
+    pub(super) fn say_note(&self, output: &OutputArgs) {
+        if let Some(note) = &self.note {
+            output.say(note);
+        }
     }
 
     /// What its template is told of thinking: `on`, `off`, or nothing.
@@ -76,6 +88,12 @@ impl NamedModel {
             && self.record.weights == other.record.weights
             && self.record.template_sha256 == other.record.template_sha256
     }
+}
+
+/// What `--quantize` cannot do as asked for the model in `dir`.
+pub(super) fn quantize_note(dir: &Path, compute: &Compute) -> anyhow::Result<Option<String>> {
+    let note = model::quantize_note(dir, compute).map_err(TextModelError::from)?;
+    Ok(note.map(|note| format!("{}: {note}", dir.display())))
 }
 
 /// The template's date, its switch for thinking and, where the user gave one, the template itself.

@@ -10,7 +10,7 @@ mod drops;
 mod error;
 mod jsonl_file;
 pub mod language;
-mod nearest;
+pub(crate) mod nearest;
 mod parquet_file;
 mod quiet;
 mod read;

@@ -12,7 +12,7 @@ pub(super) fn similarity(a: &str, b: &str) -> f64 {
 }
 
 /// The candidates worth suggesting for `word`, most alike first, at most `limit`; equal ones keep their order.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, limit: usize) -> Vec<&'a str> {
     let mut scored: Vec<(f64, &str)> = candidates
         .into_iter()
         .map(|candidate| (similarity(word, candidate), candidate))

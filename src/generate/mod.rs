@@ -6,6 +6,7 @@ mod lines;
 mod requests;
 mod system;
 mod text_model;
+mod verify;
 
 use std::collections::HashMap;
 
@@ -20,6 +21,7 @@ pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};
+pub use verify::{Verified, VerifiedModel, verify};
 
 /// How answers are made.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::gguf;
 use crate::model::{self, HfConfig, LoadOptions, ModelError, WeightsKind};
 use crate::ops::Compute;
 use crate::prompt::{ChatTokenizer, PromptError, TemplateOptions};
@@ -49,6 +50,18 @@ pub enum TextModelError {
         /// The directory.
         path: PathBuf,
     },
+    /// An end token is none of the model's.
+    #[error(
+        "{path}: {id} is named as an end token, the model has a vocabulary of {model}\nhint: config.json, generation_config.json and the tokenizer (or those beside a GGUF file) are of different models"
+    )]
+    EndToken {
+        /// The directory.
+        path: PathBuf,
+        /// The token id.
+        id: u32,
+        /// Of config.json.
+        model: usize,
+    },
     /// Tokenizer and weights are of different models.
     #[error(
         "{path}: the tokenizer has {tokenizer} tokens, the model a vocabulary of {model}: a prompt could hold {token:?} \
@@ -92,22 +105,29 @@ impl TextModel {
         model::check(dir, options.weights)?;
         options.engine.num_blocks(&spec, &options.compute, spec.max_len(options.max_len))?;
         let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-        let name = canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+        let gguf_files = gguf::locate(dir).map_err(ModelError::from)?.unwrap_or_default();
+        let name = match gguf_files.first() {
+            Some(file) => gguf::model_name(file),
+            None => {
+                canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+            }
+        };
         let (name, weights) = match (&options.label, options.weights) {
             (Some(label), _) => (label.clone(), provenance::WeightsKind::EmbeddedDemo),
             (None, WeightsKind::Dummy { seed }) => {
                 (format!("{name} (dummy weights, seed {seed})"), provenance::WeightsKind::Dummy)
             }
+            (None, WeightsKind::Files) if !gguf_files.is_empty() => (name, provenance::WeightsKind::Gguf),
             (None, WeightsKind::Files) => (name, provenance::WeightsKind::Safetensors),
         };
         Ok(ModelRecord {
             name,
             path: dir.display().to_string(),
-            files: hashes(dir, options.weights == WeightsKind::Files)?,
+            files: hashes(dir, &gguf_files, options.weights == WeightsKind::Files)?,
             template_sha256: tokenizer.template_sha256().map(str::to_owned),
             merges_system: tokenizer.has_chat_template() && !tokenizer.supports_system().unwrap_or(true),
-            license: card_license(dir),
-            dtype: options.compute.weight_dtype.as_str().to_owned(),
+            license: license(dir, &gguf_files)?,
+            dtype: options.compute.weight_format(),
             weights,
         })
     }
@@ -183,7 +203,7 @@ impl TextModel {
 /// the template can bring into a prompt may lie beyond the model's rows: checkpoints whose text part is loaded alone have such,
 /// for images. A model with more rows than the tokenizer has tokens is common; rows that pad are hardly ever sampled, and an id
 /// without a token shows nothing in an answer.
-fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
+pub(super) fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Result<(), TextModelError> {
     match tokenizer.reachable_token_from(model) {
         Some((id, token)) => Err(TextModelError::VocabularyMismatch {
             path: dir.to_owned(),
@@ -196,8 +216,13 @@ fn check_vocabulary(dir: &Path, tokenizer: &ChatTokenizer, model: usize) -> Resu
     }
 }
 
-/// SHA-256 of the files that decide what the model computes; `weights`: the safetensors too.
-fn hashes(dir: &Path, weights: bool) -> Result<std::collections::BTreeMap<String, String>, TextModelError> {
+/// SHA-256 of the files that decide what the model computes; `weights`: the safetensors too. Of a GGUF model its files, and what
+/// lies beside them and wins over what they say.
+fn hashes(
+    dir: &Path,
+    gguf_files: &[PathBuf],
+    weights: bool,
+) -> Result<std::collections::BTreeMap<String, String>, TextModelError> {
     use rayon::prelude::*;
     const SMALL: [&str; 6] = [
         "config.json",
@@ -207,11 +232,19 @@ fn hashes(dir: &Path, weights: bool) -> Result<std::collections::BTreeMap<String
         "chat_template.jinja",
         "chat_template.json",
     ];
+    let dir = gguf_files.first().map_or(dir, |file| provenance::folder_of(file));
+    let has_tokenizer = dir.join("tokenizer.json").exists();
+    let is_read = |name: &str| match gguf_files.is_empty() {
+        true => SMALL.contains(&name) || (weights && name.ends_with(".safetensors")),
+        false => {
+            let beside = SMALL.contains(&name) && name != "config.json";
+            let is_part = gguf_files.iter().any(|file| file.file_name().is_some_and(|file| file == name));
+            is_part || (beside && (has_tokenizer || name == "generation_config.json"))
+        }
+    };
     let entries = std::fs::read_dir(dir).map_err(|source| ModelError::Io { path: dir.to_owned(), source })?;
-    let names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| SMALL.contains(&name.as_str()) || (weights && name.ends_with(".safetensors")))
-        .collect();
+    let names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| is_read(name)).collect();
     let hash = |name: String| {
         let hash = provenance::sha256_file(&dir.join(&name))?;
         Ok((name, hash))
@@ -219,9 +252,23 @@ fn hashes(dir: &Path, weights: bool) -> Result<std::collections::BTreeMap<String
     names.into_par_iter().map(hash).collect::<Result<_, ProvenanceError>>().map_err(TextModelError::from)
 }
 
+/// The front matter of a card stands in these bytes, however long the card is.
+const MAX_FRONT_MATTER: u64 = 256 << 10;
+
+/// The licence that a GGUF file names, or that the model's card does.
+pub(super) fn license(dir: &Path, gguf_files: &[PathBuf]) -> Result<Option<String>, TextModelError> {
+    let Some(file) = gguf_files.first() else { return Ok(card_license(dir)) };
+    let gguf = gguf::Gguf::open(gguf_files).map_err(ModelError::from)?;
+    let named = gguf.text("general.license").map_err(ModelError::from)?.map(str::to_owned);
+    Ok(named.or_else(|| card_license(provenance::folder_of(file))))
+}
+
 /// The licence that the model's card states in its front matter, if there is a card.
 fn card_license(dir: &Path) -> Option<String> {
-    let card = std::fs::read_to_string(dir.join("README.md")).ok()?;
+    use std::io::Read;
+    let mut card = Vec::new();
+    std::fs::File::open(dir.join("README.md")).ok()?.take(MAX_FRONT_MATTER).read_to_end(&mut card).ok()?;
+    let card = String::from_utf8_lossy(&card);
     let front = card.strip_prefix("---")?.split("\n---").next()?;
     let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
     let license = line.trim().trim_matches(['"', '\'']);

@@ -1,4 +1,4 @@
-//! Hugging Face's config.json and generation_config.json, read field by field with errors that name the field.
+//! Hugging Face's config.json and generation_config.json, or a GGUF file's metadata in their words, read field by field with errors that name the field.
 //! Knows both spellings of the rotary settings; knows nothing of what a family makes of the fields.
 
 use std::path::Path;
@@ -15,11 +15,16 @@ pub struct HfConfig {
 }
 
 impl HfConfig {
-    /// Reads `dir/config.json` and, where it exists, `dir/generation_config.json`.
+    /// Reads `dir/config.json`, or the metadata of the GGUF file that `dir` means ([`crate::gguf::locate`]), and, where it
+    /// exists, generation_config.json beside it.
     ///
     /// # Errors
-    /// [`ModelError::NotAModel`] without a config.json, [`ModelError::Config`] if a file is not a JSON object.
+    /// [`ModelError::NotAModel`] without a config.json, [`ModelError::Config`] if a file is not a JSON object,
+    /// [`ModelError::Gguf`] for an unusable GGUF file.
     pub fn read(dir: &Path) -> Result<Self, ModelError> {
+        if let Some(files) = crate::gguf::locate(dir)? {
+            return Self::of_gguf(&crate::gguf::Gguf::open(&files)?);
+        }
         let not_a_model = |what: &str| ModelError::NotAModel { path: dir.to_owned(), what: what.to_owned() };
         if !dir.exists() {
             return Err(not_a_model("it does not exist"));
@@ -34,6 +39,16 @@ impl HfConfig {
         let generation = dir.join("generation_config.json");
         let generation = if generation.exists() { read_object(&generation)? } else { Map::new() };
         Ok(Self { fields: read_object(&path)?, generation })
+    }
+
+    /// From a GGUF file's metadata; generation_config.json beside it wins over what the metadata recommend.
+    fn of_gguf(gguf: &crate::gguf::Gguf) -> Result<Self, ModelError> {
+        let super::gguf::Fields { config: fields, mut generation } = super::gguf::fields(gguf)?;
+        let beside = gguf.path().with_file_name("generation_config.json");
+        if beside.exists() {
+            generation.extend(read_object(&beside)?);
+        }
+        Ok(Self { fields, generation })
     }
 
     /// From JSON text, for tests and embedded models.
@@ -210,8 +225,25 @@ impl HfConfig {
     }
 }
 
+/// More than any model's configuration; a larger file is none.
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
+
+/// The text of a file of at most `limit` bytes; a larger one is refused before it is in memory.
+pub(super) fn read_text(path: &Path, limit: u64) -> Result<String, ModelError> {
+    use std::io::Read;
+    let io = |source| ModelError::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let mut text = String::new();
+    // What is read is bounded too, since the size of a pipe or a growing file says nothing.
+    file.take(limit + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > limit {
+        return Err(ModelError::TooLarge { path: path.to_owned(), limit_mib: limit >> 20 });
+    }
+    Ok(text)
+}
+
 fn read_object(path: &Path) -> Result<Map<String, Value>, ModelError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    let text = read_text(path, MAX_CONFIG_BYTES)?;
     parse_object(&path.file_name().unwrap_or_default().to_string_lossy(), &text)
 }
 

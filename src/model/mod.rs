@@ -1,10 +1,11 @@
-//! Decoder-only language models: a Hugging Face directory or a bare shape in, hidden states and logits out.
+//! Decoder-only language models: a Hugging Face directory, a GGUF file or a bare shape in, hidden states and logits out.
 //! Knows configurations, weights and operations; knows nothing of sequences, sampling, text or languages.
 
 pub mod arch;
 pub mod attention;
 pub mod config;
 pub mod decoder;
+mod gguf;
 mod layer;
 pub mod mlp;
 pub mod rope;
@@ -18,6 +19,7 @@ pub use config::HfConfig;
 pub use decoder::Decoder;
 pub use spec::{DecoderSpec, Head};
 
+use crate::gguf::GgufError;
 use crate::ops::Compute;
 use weights::WeightSource;
 
@@ -26,7 +28,7 @@ use weights::WeightSource;
 pub enum ModelError {
     /// The path is no model directory.
     #[error(
-        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json"
+        "{path} is not a model directory: {what}\nhint: give a folder with config.json, *.safetensors and tokenizer.json, or a GGUF file"
     )]
     NotAModel {
         /// What was given.
@@ -35,15 +37,29 @@ pub enum ModelError {
         what: String,
     },
     /// A file cannot be read.
-    #[error("{path} cannot be read: {source}")]
+    #[error(
+        "{path} cannot be read: {source}\nhint: check that it is there, that you may read it, and that the copy is complete"
+    )]
     Io {
         /// The file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A text file is larger than any of its kind.
+    #[error(
+        "{path} has more than {limit_mib} MiB, which no model's has\nhint: it is another file or damaged; copy or download it again"
+    )]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most that is read, in MiB.
+        limit_mib: u64,
+    },
     /// A configuration field is missing or unusable.
-    #[error("config.json: {field}: {what}")]
+    #[error(
+        "config.json: {field}: {what}\nhint: take the model's own config.json, unchanged and of the same download as its weights"
+    )]
     Config {
         /// The field.
         field: String,
@@ -74,16 +90,45 @@ pub enum ModelError {
         /// Size on disk.
         size_bytes: u64,
     },
+    /// The index names files that are not there.
+    #[error(
+        "{path}: {count} of the {total} files that model.safetensors.index.json names are missing, for example {first}\nhint: the download or the copy is not complete; fetch the missing ones, real files and not links"
+    )]
+    MissingShards {
+        /// The directory.
+        path: PathBuf,
+        /// One of them.
+        first: String,
+        /// How many.
+        count: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// Two files hold a tensor of the same name.
+    #[error(
+        "tensor `{name}` stands in {first} and in {second}\nhint: leave one set of weights in the folder, or the model.safetensors.index.json that says which to read"
+    )]
+    StoredTwice {
+        /// Hugging Face's name.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
     /// A format that runs code on load.
     #[error(
-        "{path}: weights in pickle format are refused, since loading them can run code\nhint: convert to safetensors"
+        "{path}: weights in pickle format are refused, since loading them can run code\nhint: convert to safetensors, where torch and safetensors are installed: {}",
+        convert(path)
     )]
     Pickle {
         /// The file.
         path: PathBuf,
     },
     /// A tensor that the configuration asks for is not in the files.
-    #[error("tensor `{name}` {shape:?} is missing from the weights{closest}")]
+    #[error(
+        "tensor `{name}` {shape:?} is missing from the weights{closest}\nhint: config.json and the weights are of different models, or a file of weights is missing"
+    )]
     MissingTensor {
         /// Hugging Face's name.
         name: String,
@@ -105,12 +150,22 @@ pub enum ModelError {
         want: Vec<usize>,
     },
     /// A tensor's element type is not supported.
-    #[error("tensor `{name}` is of type {dtype}, want F32, F16 or BF16")]
+    #[error(
+        "tensor `{name}` is of type {dtype}, want F32, F16 or BF16\nhint: take the model's publication in bf16 or f16"
+    )]
     WrongType {
         /// Hugging Face's name.
         name: String,
         /// In the file.
         dtype: String,
+    },
+    /// A part of a quantised matrix does not fit the method that config.json names.
+    #[error("tensor `{name}`: {what}\nhint: config.json and the weights are of different models, or of a newer format")]
+    Quantised {
+        /// The part.
+        name: String,
+        /// Got and expected.
+        what: String,
     },
     /// The files hold tensors that the configuration has no use for.
     #[error(
@@ -122,15 +177,32 @@ pub enum ModelError {
         /// How many.
         count: usize,
     },
+    /// A GGUF file is damaged, or of a kind that we do not run.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// A tensor operation failed.
-    #[error("tensor operation failed: {0}")]
+    #[error("tensor operation failed: {0}\nhint: this is a fault of the program or of the device; please report it")]
     Tensor(#[from] candle_core::Error),
+}
+
+/// The command that turns the pickle file `path`, and those of the same set, into safetensors files. `weights_only` loads numbers
+/// and no code; each tensor is copied, since the format does not store two that share memory.
+fn convert(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let files =
+        if name.starts_with("pytorch_model") { path.with_file_name("pytorch_model*.bin") } else { path.to_owned() };
+    format!(
+        "python3 -c \"import glob, torch, safetensors.torch as s; [s.save_file({{k: v.clone().contiguous() for k, v in \
+         torch.load(f, map_location='cpu', weights_only=True).items()}}, f.rsplit('.', 1)[0] + '.safetensors') for f in \
+         glob.glob('{}')]\"",
+        files.display()
+    )
 }
 
 /// Where weights come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightsKind {
-    /// The directory's safetensors.
+    /// The directory's safetensors, or a GGUF file.
     Files,
     /// Random numbers of this seed, for benchmarks and tests; always labelled as such.
     Dummy {
@@ -151,7 +223,7 @@ pub struct LoadOptions {
     pub max_len: Option<usize>,
 }
 
-/// Reads the configuration of directory `dir` and checks, by the headers of its weights, that the two belong together: all that
+/// Reads the configuration of directory or GGUF file `dir` and checks, by the headers of its weights, that the two belong together: all that
 /// [`load`] can find wrong, without reading a weight.
 ///
 /// # Errors
@@ -162,7 +234,18 @@ pub fn check(dir: &Path, weights: WeightsKind) -> Result<DecoderSpec, ModelError
     Ok(spec)
 }
 
-/// Loads the model of directory `dir`.
+/// What rounding the matrices of the model in `dir` as `compute` says cannot do as asked, in words; `None` if all fit.
+///
+/// # Errors
+/// [`ModelError`] if the configuration cannot be read.
+pub fn quantize_note(dir: &Path, compute: &Compute) -> Result<Option<String>, ModelError> {
+    match compute.quantize {
+        None => Ok(None),
+        Some(_) => Ok(weights::quantize_note(&arch::spec(&HfConfig::read(dir)?)?, compute)),
+    }
+}
+
+/// Loads the model of directory or GGUF file `dir`.
 ///
 /// # Errors
 /// [`ModelError`], naming the file, field or tensor at fault.
@@ -172,11 +255,16 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Decoder, ModelError> {
     Decoder::new(&options.compute, spec, max_len, &source)
 }
 
-fn open(dir: &Path, weights: WeightsKind) -> Result<(DecoderSpec, WeightSource), ModelError> {
-    let mut spec = arch::spec(&HfConfig::read(dir)?)?;
+/// Reads the configuration of directory `dir` and opens its weights, without holding the one against the other.
+///
+/// # Errors
+/// [`ModelError`], naming the file or field at fault.
+pub fn open(dir: &Path, weights: WeightsKind) -> Result<(DecoderSpec, WeightSource), ModelError> {
+    let config = HfConfig::read(dir)?;
+    let mut spec = arch::spec(&config)?;
     let source = match weights {
         WeightsKind::Dummy { seed } => WeightSource::dummy(seed),
-        WeightsKind::Files => WeightSource::open(dir)?,
+        WeightsKind::Files => WeightSource::open(dir, &config)?,
     };
     // A larger model's configuration does not tell reliably whether its text part has a head of its own.
     if spec.head == Head::Tied && source.is_part() && source.has_head() {

@@ -3,14 +3,16 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::Compute;
 use super::linear::{Linear, MatrixView};
+use super::{Compute, OpsPath};
 
 /// The embedding table [V, hidden].
 #[derive(Clone)]
 pub enum Embedding {
     /// A table of its own, kept in the weights' format.
     Table(Tensor),
+    /// A table of its own, kept in blocks.
+    Blocks(Linear),
     /// The head's matrix, stored once for both uses.
     Tied(Linear),
 }
@@ -22,9 +24,10 @@ impl Embedding {
     /// If size or format of the bytes do not fit.
     pub fn table(compute: &Compute, source: &MatrixView<'_>) -> Result<Self> {
         source.validate()?;
-        let shape = [source.rows, source.columns];
-        let table = Tensor::from_raw_buffer(source.bytes, source.dtype, &shape, &compute.device)?;
-        Ok(Self::Table(table.to_dtype(compute.weight_dtype)?))
+        match (compute.path, compute.blocks_of(source)) {
+            (OpsPath::Native, Some(_)) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
+            _ => Ok(Self::Table(super::dense(compute, source)?)),
+        }
     }
 
     /// Rows of `ids` as [ids.len(), hidden] in the activations' format.
@@ -33,7 +36,7 @@ impl Embedding {
     /// If an id is outside the vocabulary.
     pub fn forward(&self, compute: &Compute, ids: &[u32]) -> Result<Tensor> {
         match self {
-            Self::Tied(head) => head.gather_rows(compute, ids),
+            Self::Tied(matrix) | Self::Blocks(matrix) => matrix.gather_rows(compute, ids),
             Self::Table(table) => {
                 let rows = table.dim(0)?;
                 if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {

@@ -1,63 +1,18 @@
-//! Linear layers and embeddings' shared matrix: y = x Wᵀ + b, W packed once at load.
-//! Knows one matrix at a time and how its rows lie in memory; knows nothing of what the layer is for.
+//! Linear layers and embeddings' shared matrix: y = x Wᵀ + b, W packed once at load or kept in quantised blocks.
+//! Knows a stack of matrices and how their rows lie in memory; knows nothing of what the layer is for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::blocks::{self, BlockMatrix};
 use super::simd::Isa;
-use super::tile::{Element, MAX_ROWS, PANEL, Start, Tile, pack_rows};
+pub use super::stored::{MatrixView, StoredFormat};
+use super::tile::{Element, MAX_ROWS, PANEL, PanelRow, Start, Tile, pack_rows};
 use super::{Compute, OpsPath, SharedOut};
-
-/// A row-major matrix as it lies in a weights file: little-endian elements, not necessarily aligned.
-#[derive(Debug, Clone, Copy)]
-pub struct MatrixView<'a> {
-    /// `rows * columns` elements.
-    pub bytes: &'a [u8],
-    /// F32, F16 or BF16.
-    pub dtype: DType,
-    /// Output features.
-    pub rows: usize,
-    /// Input features.
-    pub columns: usize,
-}
-
-impl MatrixView<'_> {
-    /// Element `index` of row-major order, widened to f32.
-    fn element(&self, index: usize) -> f32 {
-        match self.dtype {
-            DType::F32 => f32::from_le_bytes(self.array(index)),
-            DType::F16 => f16::from_le_bytes(self.array(index)).to_f32(),
-            _ => bf16::from_le_bytes(self.array(index)).to_f32(),
-        }
-    }
-
-    fn array<const N: usize>(&self, index: usize) -> [u8; N] {
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(&self.bytes[index * N..(index + 1) * N]);
-        bytes
-    }
-
-    /// Checks size and format.
-    pub(super) fn validate(&self) -> Result<()> {
-        if !matches!(self.dtype, DType::F32 | DType::F16 | DType::BF16) {
-            candle_core::bail!("weights of type {:?}: want F32, F16 or BF16", self.dtype)
-        }
-        let want = self.rows.checked_mul(self.columns).and_then(|count| count.checked_mul(self.dtype.size_in_bytes()));
-        if want != Some(self.bytes.len()) || self.bytes.is_empty() {
-            let (rows, columns, got) = (self.rows, self.columns, self.bytes.len());
-            candle_core::bail!("a {rows}x{columns} matrix has {got} bytes, want {}", want.unwrap_or(usize::MAX))
-        }
-        Ok(())
-    }
-}
-
-/// One panel row: 32 columns of W at one k, on a cache-line boundary.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct PanelRow<T>([T; PANEL]);
 
 /// W as panels of 32 output features, each k-major: what `Tile` reads in one stream. Padded with zero rows.
 pub struct Packed<T> {
@@ -84,59 +39,37 @@ impl<T: Element> Packed<T> {
         Self { panels, out_features, in_features }
     }
 
-    /// y [rows, out] = x [rows, in] Wᵀ + bias, `bias` padded to whole panels.
-    fn forward(&self, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let (k, n) = (self.in_features, self.out_features);
-        let rows = x.len() / k;
-        let blocks = pack_activations(x, rows, k);
-        let mut y = Vec::<f32>::with_capacity(rows * n);
-        let out = SharedOut(y.as_mut_ptr());
-        let isa = Isa::detect();
-        let num_panels = n.div_ceil(PANEL);
-        // Enough pieces to balance, few enough that a thread streams long runs of panels.
-        let per_task = num_panels.div_ceil(rayon::current_num_threads() * 4).max(1);
-        (0..num_panels.div_ceil(per_task)).into_par_iter().for_each(|task| {
-            let mut edge = [0f32; MAX_ROWS * PANEL];
-            let end = ((task + 1) * per_task).min(num_panels);
-            let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
-            for panel in task * per_task..end {
-                let width = (n - panel * PANEL).min(PANEL);
-                for first in (0..rows).step_by(MAX_ROWS) {
-                    let block_rows = (rows - first).min(MAX_ROWS);
-                    let target = out.at(first * n + panel * PANEL);
-                    let whole = width == PANEL;
-                    // The last rows over this panel bring the next one in: few rows leave memory idle otherwise.
-                    let fetch = first + block_rows == rows && panel + 1 < end;
-                    let tile = Tile {
-                        rows: block_rows,
-                        columns: PANEL,
-                        depth: k,
-                        a: blocks[first * k..].as_ptr(),
-                        a_stride: block_rows,
-                        b: panel_at(panel),
-                        b_stride: PANEL,
-                        c: if whole { target } else { edge.as_mut_ptr() },
-                        c_stride: if whole { n } else { PANEL },
-                        start: bias.map_or(Start::Zero, |bias| Start::Row(bias[panel * PANEL..].as_ptr())),
-                        next: if fetch { panel_at(panel + 1) } else { std::ptr::null() },
-                    };
-                    // SAFETY: the tile lies within x's blocks, this panel and either `edge` or rows first.. and columns
-                    // panel*32.. of y, which no other task writes; `y` has capacity for all of them.
-                    unsafe {
-                        tile.run(isa);
-                        if !whole {
-                            for row in 0..block_rows {
-                                let source = edge[row * PANEL..].as_ptr();
-                                std::ptr::copy_nonoverlapping(source, target.wrapping_add(row * n), width);
-                            }
-                        }
-                    }
-                }
+    /// Computes the outputs of `panels` for every row of the batch.
+    fn run(&self, panels: Range<usize>, job: &Job<'_>) {
+        let (isa, k, rows) = (Isa::detect(), self.in_features, job.x.rows);
+        let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
+        let mut edge = Vec::new();
+        for panel in panels.clone() {
+            let width = (self.out_features - panel * PANEL).min(PANEL);
+            let (c, c_stride) = job.target(panel, width, &mut edge);
+            for first in (0..rows).step_by(MAX_ROWS) {
+                let block_rows = (rows - first).min(MAX_ROWS);
+                // The last rows over this panel bring the next one in: few rows leave memory idle otherwise.
+                let fetch = first + block_rows == rows && panel + 1 < panels.end;
+                let tile = Tile {
+                    rows: block_rows,
+                    columns: PANEL,
+                    depth: k,
+                    a: job.x.blocks[first * k..].as_ptr(),
+                    a_stride: block_rows,
+                    b: panel_at(panel),
+                    b_stride: PANEL,
+                    c: c.wrapping_add(first * c_stride),
+                    c_stride,
+                    start: job.start(panel),
+                    next: if fetch { panel_at(panel + 1) } else { std::ptr::null() },
+                };
+                // SAFETY: the tile lies within x's blocks, this panel, and the target of this panel, which no other task
+                // writes and which `Job::target` made large enough.
+                unsafe { tile.run(isa) };
             }
-        });
-        // SAFETY: the loop above wrote every one of the rows * n elements.
-        unsafe { y.set_len(rows * n) };
-        y
+            job.store_edge(panel, width, &edge);
+        }
     }
 
     /// Copies output-feature row `row` of W (one token's embedding) to `target` [in].
@@ -161,39 +94,135 @@ fn locate<'a, 'b>(sources: &'b [MatrixView<'a>], row: usize) -> Option<(&'b Matr
 }
 
 /// x [rows, k] as consecutive blocks of up to 12 rows, each k-major.
-fn pack_activations(x: &[f32], rows: usize, k: usize) -> Vec<f32> {
-    let mut blocks = vec![0f32; rows * k];
-    let pack = |(x, block): (&[f32], &mut [f32])| pack_rows(x, k, block.len() / k, k, block);
-    if rows * k < super::PARALLEL_FROM {
-        x.chunks(MAX_ROWS * k).zip(blocks.chunks_mut(MAX_ROWS * k)).for_each(pack);
-    } else {
-        x.par_chunks(MAX_ROWS * k).zip(blocks.par_chunks_mut(MAX_ROWS * k)).for_each(pack);
-    }
-    blocks
+pub struct Activations {
+    /// `rows * k` elements.
+    pub(super) blocks: Vec<f32>,
+    /// Rows of the batch.
+    pub(super) rows: usize,
 }
 
-/// A matrix in the form that the device multiplies with.
+impl Activations {
+    fn pack(x: &[f32], k: usize) -> Self {
+        let mut blocks = vec![0f32; x.len()];
+        let pack = |(x, block): (&[f32], &mut [f32])| pack_rows(x, k, block.len() / k, k, block);
+        if x.len() < super::PARALLEL_FROM {
+            x.chunks(MAX_ROWS * k).zip(blocks.chunks_mut(MAX_ROWS * k)).for_each(pack);
+        } else {
+            x.par_chunks(MAX_ROWS * k).zip(blocks.par_chunks_mut(MAX_ROWS * k)).for_each(pack);
+        }
+        Self { blocks, rows: x.len() / k }
+    }
+}
+
+/// What one matrix of a stack computes in a product: the batch, where its outputs go, what is added.
+pub struct Job<'a> {
+    /// The batch.
+    pub(super) x: &'a Activations,
+    /// This matrix's part of the bias, with room for a whole last panel.
+    bias: Option<&'a [f32]>,
+    /// This matrix's first output of the batch's first row.
+    out: SharedOut,
+    /// Outputs of the whole stack: the distance between rows.
+    stride: usize,
+}
+
+impl Job<'_> {
+    /// What a panel's sums start from.
+    pub(super) fn start(&self, panel: usize) -> Start {
+        self.bias.map_or(Start::Zero, |bias| Start::Row(bias[panel * PANEL..][..PANEL].as_ptr()))
+    }
+
+    /// Where a panel of `width` outputs is computed, and the distance between its rows: in place, or in `edge` if the tile,
+    /// which writes whole panels, would write past the matrix.
+    pub(super) fn target(&self, panel: usize, width: usize, edge: &mut Vec<f32>) -> (*mut f32, usize) {
+        if width == PANEL {
+            return (self.out.at(panel * PANEL), self.stride);
+        }
+        edge.resize(self.x.rows * PANEL, 0.0);
+        (edge.as_mut_ptr(), PANEL)
+    }
+
+    /// Copies what was computed in `edge` to its place.
+    pub(super) fn store_edge(&self, panel: usize, width: usize, edge: &[f32]) {
+        if width == PANEL {
+            return;
+        }
+        for (row, source) in edge.chunks_exact(PANEL).enumerate() {
+            let target = self.out.at(row * self.stride + panel * PANEL);
+            // SAFETY: `width` outputs of this panel in a row of the batch, which no other task writes.
+            unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, width) };
+        }
+    }
+}
+
+/// A matrix in the form that the CPU multiplies with.
 #[derive(Clone)]
 enum Weight {
     F32(Arc<Packed<f32>>),
     Bf16(Arc<Packed<bf16>>),
     F16(Arc<Packed<f16>>),
+    Blocks(Arc<dyn BlockMatrix>),
+}
+
+impl Weight {
+    fn packed(dtype: DType, sources: &[MatrixView<'_>]) -> Self {
+        match dtype {
+            DType::BF16 => Self::Bf16(Arc::new(Packed::new(sources))),
+            DType::F16 => Self::F16(Arc::new(Packed::new(sources))),
+            _ => Self::F32(Arc::new(Packed::new(sources))),
+        }
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::F32(packed) => packed.out_features,
+            Self::Bf16(packed) => packed.out_features,
+            Self::F16(packed) => packed.out_features,
+            Self::Blocks(blocks) => blocks.rows(),
+        }
+    }
+
+    fn run(&self, panels: Range<usize>, job: &Job<'_>) {
+        match self {
+            Self::F32(packed) => packed.run(panels, job),
+            Self::Bf16(packed) => packed.run(panels, job),
+            Self::F16(packed) => packed.run(panels, job),
+            Self::Blocks(blocks) => blocks.run(panels, job),
+        }
+    }
+
+    fn copy_row(&self, row: usize, target: &mut [f32]) {
+        match self {
+            Self::F32(packed) => packed.copy_row(row, target),
+            Self::Bf16(packed) => packed.copy_row(row, target),
+            Self::F16(packed) => packed.copy_row(row, target),
+            Self::Blocks(blocks) => blocks.copy_row(row, target),
+        }
+    }
+}
+
+/// The whole stack.
+#[derive(Clone)]
+enum Form {
+    /// For the native path: dense matrices that follow each other are one, each in blocks stands for itself.
+    Native(Vec<Weight>),
     /// [out, in], for the portable path.
-    Dense(Tensor),
+    Portable(Tensor),
 }
 
 /// y = x Wᵀ + b for one or several matrices stacked by rows. Cloning shares the weights.
 #[derive(Clone)]
 pub struct Linear {
-    weight: Weight,
-    /// Padded to whole panels for the packed forms.
+    form: Form,
+    /// With room for a whole last panel.
     bias: Option<Arc<Vec<f32>>>,
     out_features: usize,
     in_features: usize,
 }
 
 impl Linear {
-    /// Packs `sources` (stacked by rows, all with the same columns) and `bias` [sum of rows].
+    /// Takes `sources` (stacked by rows, all with the same columns, each in its own format) and `bias` [sum of rows]. What is
+    /// stored in blocks stays in them; what is dense is kept in the compute's formats.
     ///
     /// # Errors
     /// If sizes or formats do not fit each other.
@@ -213,17 +242,15 @@ impl Linear {
         {
             candle_core::bail!("a bias of {} for {out_features} outputs", bias.len())
         }
-        let weight = match (compute.path, compute.weight_dtype) {
-            (OpsPath::Portable, _) => Weight::Dense(dense(compute, sources)?),
-            (OpsPath::Native, DType::BF16) => Weight::Bf16(Arc::new(Packed::new(sources))),
-            (OpsPath::Native, DType::F16) => Weight::F16(Arc::new(Packed::new(sources))),
-            (OpsPath::Native, _) => Weight::F32(Arc::new(Packed::new(sources))),
+        let form = match compute.path {
+            OpsPath::Portable => Form::Portable(portable(compute, sources)?),
+            OpsPath::Native => Form::Native(native(compute, sources)?),
         };
         let bias = bias.map(|mut bias| {
-            bias.resize(out_features.next_multiple_of(PANEL), 0.0);
+            bias.resize(out_features + PANEL, 0.0);
             Arc::new(bias)
         });
-        Ok(Self { weight, bias, out_features, in_features })
+        Ok(Self { form, bias, out_features, in_features })
     }
 
     /// Output features.
@@ -236,10 +263,41 @@ impl Linear {
     /// # Errors
     /// If x has another width or lies on another device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if let Weight::Dense(weight) = &self.weight {
+        if let Form::Portable(weight) = &self.form {
             return self.portable(x, weight);
         }
         x.apply_op1_no_bwd(self)
+    }
+
+    /// y [rows, out] = x [rows, in] Wᵀ + bias.
+    fn native(&self, x: &[f32], weights: &[Weight]) -> Vec<f32> {
+        let n = self.out_features;
+        let x = Activations::pack(x, self.in_features);
+        let mut y = Vec::<f32>::with_capacity(x.rows * n);
+        let out = SharedOut(y.as_mut_ptr());
+        // Enough pieces to balance, few enough that a thread streams long runs of panels.
+        let num_panels: usize = weights.iter().map(|weight| weight.rows().div_ceil(PANEL)).sum();
+        let per_task = num_panels.div_ceil(rayon::current_num_threads() * 4).max(1);
+        let mut tasks = Vec::new();
+        let mut first_row = 0;
+        for weight in weights {
+            let panels = weight.rows().div_ceil(PANEL);
+            let job = Job {
+                x: &x,
+                bias: self.bias.as_ref().map(|bias| &bias[first_row..]),
+                out: SharedOut(out.at(first_row)),
+                stride: n,
+            };
+            let job = Arc::new(job);
+            for first in (0..panels).step_by(per_task) {
+                tasks.push((weight, first..(first + per_task).min(panels), job.clone()));
+            }
+            first_row += weight.rows();
+        }
+        tasks.into_par_iter().for_each(|(weight, panels, job)| weight.run(panels, &job));
+        // SAFETY: the tasks above wrote every one of the rows * n elements: each matrix its columns, of every row.
+        unsafe { y.set_len(x.rows * n) };
+        y
     }
 
     fn portable(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -261,18 +319,24 @@ impl Linear {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.out_features) {
             candle_core::bail!("token id {id} is outside the vocabulary of {}", self.out_features)
         }
+        let weights = match &self.form {
+            Form::Native(weights) => weights,
+            Form::Portable(weight) => {
+                let ids = Tensor::new(ids, &compute.device)?;
+                return weight.index_select(&ids, 0)?.to_dtype(compute.activation_dtype);
+            }
+        };
         let k = self.in_features;
         let mut rows = vec![0f32; ids.len() * k];
-        let each = |(&id, target): (&u32, &mut [f32])| match &self.weight {
-            Weight::F32(packed) => packed.copy_row(id as usize, target),
-            Weight::Bf16(packed) => packed.copy_row(id as usize, target),
-            Weight::F16(packed) => packed.copy_row(id as usize, target),
-            Weight::Dense(_) => {}
+        let each = |(&id, target): (&u32, &mut [f32])| {
+            let mut row = id as usize;
+            for weight in weights {
+                if row < weight.rows() {
+                    return weight.copy_row(row, target);
+                }
+                row -= weight.rows();
+            }
         };
-        if let Weight::Dense(weight) = &self.weight {
-            let ids = Tensor::new(ids, &compute.device)?;
-            return weight.index_select(&ids, 0)?.to_dtype(compute.activation_dtype);
-        }
         if rows.len() < super::PARALLEL_FROM {
             ids.iter().zip(rows.chunks_mut(k)).for_each(each);
         } else {
@@ -293,26 +357,25 @@ impl CustomOp1 for Linear {
         if columns != self.in_features {
             candle_core::bail!("a linear layer of {} inputs got rows of {columns}", self.in_features)
         }
-        let bias = self.bias.as_ref().map(|bias| bias.as_slice());
-        let y = match &self.weight {
-            Weight::F32(packed) => packed.forward(x, bias),
-            Weight::Bf16(packed) => packed.forward(x, bias),
-            Weight::F16(packed) => packed.forward(x, bias),
-            Weight::Dense(_) => candle_core::bail!("a dense weight has no packed product"),
-        };
-        Ok((CpuStorage::F32(y), Shape::from((rows, self.out_features))))
+        let Form::Native(weights) = &self.form else { candle_core::bail!("a portable weight has no native product") };
+        Ok((CpuStorage::F32(self.native(x, weights)), Shape::from((rows, self.out_features))))
     }
 }
 
-/// The stacked matrices as one [out, in] tensor in the compute dtype.
-fn dense(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Tensor> {
-    let parts = sources
-        .iter()
-        .map(|source| {
-            let shape = (source.rows, source.columns);
-            Tensor::from_raw_buffer(source.bytes, source.dtype, &[shape.0, shape.1], &compute.device)?
-                .to_dtype(compute.weight_dtype)
-        })
-        .collect::<Result<Vec<_>>>()?;
+/// The stacked matrices for the native path.
+fn native(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Vec<Weight>> {
+    let mut weights = Vec::new();
+    for run in sources.chunk_by(|a, b| compute.blocks_of(a).is_none() && compute.blocks_of(b).is_none()) {
+        weights.push(match compute.blocks_of(&run[0]) {
+            None => Weight::packed(compute.weight_dtype, run),
+            Some(format) => Weight::Blocks(blocks::matrix(format, &run[0])?),
+        });
+    }
+    Ok(weights)
+}
+
+/// The stacked matrices as one [out, in] tensor in the compute's weight format.
+fn portable(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Tensor> {
+    let parts = sources.iter().map(|source| super::dense(compute, source)).collect::<Result<Vec<_>>>()?;
     Tensor::cat(&parts, 0)?.contiguous()
 }

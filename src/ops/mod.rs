@@ -4,6 +4,7 @@
 
 pub mod activation;
 pub mod attention;
+pub(crate) mod blocks;
 pub mod embedding;
 pub mod experts;
 pub mod linear;
@@ -11,17 +12,23 @@ pub mod norm;
 pub mod paged;
 pub mod rotary;
 pub(crate) mod simd;
+pub(crate) mod stored;
 pub(crate) mod tile;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
+use stored::{MatrixView, StoredFormat};
 
 /// Where and how to compute: the device, the number formats, and which version of the operations.
 #[derive(Debug, Clone)]
 pub struct Compute {
     /// The device that holds weights and KV cache.
     pub device: Device,
-    /// Storage format of weight matrices.
+    /// Storage format of weight matrices that are not kept in blocks.
     pub weight_dtype: DType,
+    /// Block format that dense weight matrices are rounded to while they are loaded; those whose rows are not whole blocks take
+    /// q8_0, or stay dense.
+    pub quantize: Option<GgmlDType>,
     /// Format of activations and KV cache: f32 on the CPU, the weights' format elsewhere.
     pub activation_dtype: DType,
     /// Which version of each operation runs.
@@ -88,6 +95,7 @@ impl Compute {
         Ok(Self {
             device,
             weight_dtype,
+            quantize: None,
             activation_dtype: if on_cpu { DType::F32 } else { weight_dtype },
             path: if on_cpu { OpsPath::Native } else { OpsPath::Portable },
         })
@@ -95,12 +103,44 @@ impl Compute {
 
     /// The CPU with f32 weights.
     pub fn cpu() -> Self {
-        Self { device: Device::Cpu, weight_dtype: DType::F32, activation_dtype: DType::F32, path: OpsPath::Native }
+        Self {
+            device: Device::Cpu,
+            weight_dtype: DType::F32,
+            quantize: None,
+            activation_dtype: DType::F32,
+            path: OpsPath::Native,
+        }
     }
 
     /// The same, but on the portable operations (which keep weights in the activations' format).
     pub fn portable(self) -> Self {
         Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, ..self }
+    }
+
+    /// The same, but what is dense stays so: for matrices too small or too delicate to be rounded.
+    pub fn unquantized(&self) -> Self {
+        Self { quantize: None, ..self.clone() }
+    }
+
+    /// The blocks that a stored matrix is kept in; `None`: dense.
+    fn blocks_of(&self, source: &MatrixView<'_>) -> Option<GgmlDType> {
+        match source.format {
+            StoredFormat::Blocks(format) => Some(format),
+            StoredFormat::Dense(_) => self.quantize.and_then(|format| blocks::fitting(format, source.columns)),
+        }
+    }
+
+    /// The format of weight matrices in one word, for example `f32` or `q8_0`.
+    pub fn weight_format(&self) -> String {
+        self.quantize.map_or(StoredFormat::Dense(self.weight_dtype), StoredFormat::from).name()
+    }
+
+    /// Bytes that a weight takes on average.
+    pub fn bytes_per_weight(&self) -> f64 {
+        match self.quantize {
+            Some(format) => format.type_size() as f64 / format.block_size() as f64,
+            None => self.weight_dtype.size_in_bytes() as f64,
+        }
     }
 
     /// Short description for reports, for example `cpu avx512 f32`.
@@ -111,7 +151,7 @@ impl Compute {
             Device::Metal(_) => "metal".to_owned(),
         };
         let path = if self.path == OpsPath::Portable { " portable" } else { "" };
-        format!("{device} {}{path}", self.weight_dtype.as_str())
+        format!("{device} {}{path}", self.weight_format())
     }
 }
 
@@ -159,6 +199,21 @@ fn f32_slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a
 
 fn storage_dtype(storage: &CpuStorage) -> DType {
     candle_core::backend::BackendStorage::dtype(storage)
+}
+
+/// A stored matrix as a [rows, columns] tensor in the compute's weight format: of blocks, and of what the compute rounds to
+/// blocks, the widened values.
+fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
+    source.validate()?;
+    let shape = [source.rows, source.columns];
+    let tensor = match (compute.blocks_of(source), source.format) {
+        (None, StoredFormat::Dense(dtype)) => Tensor::from_raw_buffer(source.bytes, dtype, &shape, &compute.device)?,
+        (Some(format), _) | (None, StoredFormat::Blocks(format)) => {
+            let wide = blocks::widened(blocks::matrix(format, source)?.as_ref());
+            Tensor::from_vec(wide, &shape, &compute.device)?
+        }
+    };
+    tensor.to_dtype(compute.weight_dtype)
 }
 
 /// Copies a tensor's elements to the host as f32, row-major.

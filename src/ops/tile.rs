@@ -11,6 +11,11 @@ pub const PANEL: usize = 32;
 /// Rows of A that one tile takes at most.
 pub const MAX_ROWS: usize = 12;
 
+/// One panel row: 32 columns of B at one k, on a cache-line boundary.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct PanelRow<T>(pub [T; PANEL]);
+
 /// Element types that a panel of B may be stored in; arithmetic is always f32.
 pub trait Element: Copy + Send + Sync + 'static {
     /// Zero, for padding.

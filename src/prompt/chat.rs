@@ -31,7 +31,8 @@ pub struct ChatTokenizer {
 impl ChatTokenizer {
     /// Loads `tokenizer.json` and what goes with it from a model directory: `tokenizer_config.json`,
     /// `special_tokens_map.json`, `generation_config.json`, and the chat template (`chat_template.jinja`, else
-    /// `chat_template.json`, else in `tokenizer_config.json`; `options` may override it).
+    /// `chat_template.json`, else in `tokenizer_config.json`; `options` may override it). Of a GGUF file: what its metadata say,
+    /// unless a tokenizer.json lies beside it.
     ///
     /// # Errors
     /// No `tokenizer.json`, unreadable or invalid files, a template that does not compile. A missing template is an error

@@ -23,6 +23,9 @@ pub enum PromptError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The tokenizer in a GGUF file cannot be used.
+    #[error(transparent)]
+    Gguf(#[from] crate::gguf::GgufError),
     /// A file was read and is not what it should be.
     #[error("{origin} is not usable: {reason}\nhint: {hint}")]
     Invalid {

@@ -23,9 +23,24 @@ pub(super) struct TokenizerFiles {
 const JSON_HINT: &str = "the file may be cut short or a Git LFS pointer; fetch it again";
 
 impl TokenizerFiles {
-    /// Reads a model directory. `chat_template.jinja` wins over `chat_template.json`, and that over the template in
-    /// `tokenizer_config.json`.
+    /// Reads a model directory, or the GGUF file that `model_dir` means ([`crate::gguf::locate`]): a tokenizer.json beside the
+    /// file, with the texts that belong to it, wins over the file's own. `chat_template.jinja` wins over `chat_template.json`, and
+    /// that over the template in `tokenizer_config.json`.
     pub(super) fn read(model_dir: &Path) -> Result<Self, PromptError> {
+        let Some(files) = crate::gguf::locate(model_dir)? else { return Self::read_dir(model_dir) };
+        let gguf = crate::gguf::Gguf::open(&files)?;
+        let beside = crate::provenance::folder_of(gguf.path());
+        if !beside.join("tokenizer.json").exists() {
+            return super::gguf::files(&gguf);
+        }
+        let mut found = Self::read_dir(beside)?;
+        if let (Err(_), Some(template)) = (&found.template, gguf.text("tokenizer.chat_template")?) {
+            found.template = Ok(super::gguf::template_source(&gguf, template.to_owned()));
+        }
+        Ok(found)
+    }
+
+    fn read_dir(model_dir: &Path) -> Result<Self, PromptError> {
         let tokenizer_path = model_dir.join("tokenizer.json");
         let tokenizer_json = match std::fs::read(&tokenizer_path) {
             Ok(bytes) => bytes,

@@ -3,15 +3,16 @@
 //!
 //! [`ChatTokenizer`] is the door: it loads a model directory, renders a dialogue through the model's chat template as
 //! Transformers renders it, and encodes it so that the text of a turn never becomes a control token. The files behind it:
-//! `files` (what a model directory says), `template` with `python` (Jinja as Transformers sets it up), `controls` (which
-//! tokens steer a model, and how text is kept from matching them), `detokenize`, `thinking` and `stop` (ids back to text).
-//! `rewrite` brings a template's source into the form that minijinja reads as Jinja2 does.
+//! `files` (what a model directory says), `gguf` (what a GGUF file says), `template` with `python` (Jinja as Transformers sets
+//! it up), `rewrite` (a template's source in the form that minijinja reads as Jinja2 does), `controls` (which tokens steer a
+//! model, and how text is kept from matching them), `detokenize`, `thinking` and `stop` (ids back to text).
 
 mod chat;
 mod controls;
 mod detokenize;
 mod error;
 mod files;
+mod gguf;
 mod python;
 mod rewrite;
 mod stop;

@@ -37,6 +37,7 @@ fn another_runs_folder_is_refused_and_each_difference_named() {
     refuse(&["--limit", "1"], &["parameters.prompts.limit: (none) → 1"]);
     refuse(&["-n", "2"], &["num_samples: 1 → 2"]);
     refuse(&["--dtype", "bf16"], &["generator.dtype: f32 → bf16", "judge.dtype"]);
+    refuse(&["--quantize", "q8_0"], &["generator.dtype: f32 → q8_0", "judge.dtype: f32 → q8_0"]);
     let other = [models[1].clone(), models[0].clone()];
     refused(3, &workshop.path("."), &make(&prompts, &out, &rubric, &other), &["generator.name: llama → qwen2"]);
     let more = workshop.prompts("more.jsonl", &ROWS[..3]);
@@ -44,6 +45,26 @@ fn another_runs_folder_is_refused_and_each_difference_named() {
     let second = workshop.write("second.toml", super::workshop::RUBRIC.replace("Form,", "Shape,"));
     refused(3, &workshop.path("."), &make(&prompts, &out, text(&second), &models), &["rubric_sha256"]);
     refused(3, &workshop.path("."), &["make", "--demo", "--out", &out], &["p.jsonl → the embedded demonstration"]);
+}
+
+#[test]
+fn quantised_weights_are_named_and_what_does_not_fit_is_said_once() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    let (out, rubric, [llama, _]) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    let mut base = vec!["make", "--prompts", text(&prompts), "--generator", &llama, "--judge", &llama, "--out", &out];
+    base.extend(["--rubric", &rubric, "--max-tokens", "4", "--margin", "0"]);
+    let made = run(&[&base[..], &["--quantize", "q4k"]].concat());
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let note = "q4k takes rows of whole blocks of 256: 23 of 23 matrices stay in q8_0 (rows of 64)";
+    assert_eq!(made.stderr.matches(note).count(), 1, "{}", made.stderr);
+    let lock: Value = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
+    assert_eq!((&lock["generator"]["dtype"], &lock["judge"]["dtype"]), (&"q4k".into(), &"q4k".into()));
+    assert!(lock["environment"]["device"].as_str().unwrap().ends_with(" q4k"), "{lock}");
+    let other = [&base[..], &["--quantize", "q8_0"]].concat();
+    refused(3, &workshop.path("."), &other, &["generator.dtype: q4k → q8_0"]);
+    refused(3, &workshop.path("."), &base, &["generator.dtype: q4k → f32"]);
+    refused(2, &workshop.path("."), &[&base[..], &["--quantize", "q3k"]].concat(), &["q8_0, q6k, q5k, q4k, q4_0"]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_path_that_is_no_model_directory_is_named() {
     };
     refused(&temp.path().join("nowhere"), "does not exist");
     refused(temp.path(), "no config.json");
-    let file = temp.path().join("model.gguf");
+    let file = temp.path().join("model.onnx");
     fs::write(&file, "GGUF").unwrap();
     refused(&file, "it is a file");
     fs::remove_file(&file).unwrap();

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use half::{bf16, f16};
-use pairwright::model::{ModelError, WeightsKind};
+use pairwright::model::weights::WeightSource;
+use pairwright::model::{HfConfig, ModelError, WeightsKind};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -14,24 +15,27 @@ use tempfile::TempDir;
 use super::{assert_says, fixture, load, logits, refusal};
 
 #[derive(Clone)]
-struct Stored {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+pub(super) struct Stored {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Vec<u8>,
 }
 
 type Tensors = BTreeMap<String, Stored>;
 
 /// A model in memory, to change before it is written.
 #[derive(Clone)]
-struct Model {
-    config: Value,
-    tensors: Tensors,
+pub(super) struct Model {
+    pub(super) config: Value,
+    pub(super) tensors: Tensors,
 }
 
 impl Model {
-    fn read(family: &str) -> Self {
-        let dir = fixture(family);
+    pub(super) fn read(family: &str) -> Self {
+        Self::read_dir(&fixture(family))
+    }
+
+    pub(super) fn read_dir(dir: &Path) -> Self {
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter();
         let stored = |view: &TensorView<'_>| Stored {
@@ -43,7 +47,27 @@ impl Model {
         Self { config, tensors: tensors.map(|(name, view)| (name, stored(&view))).collect() }
     }
 
-    fn write(&self) -> TempDir {
+    /// Without tensors.
+    pub(super) fn new(config: Value) -> Self {
+        Self { config, tensors: Tensors::new() }
+    }
+
+    /// Adds a tensor of f32.
+    pub(super) fn insert(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.tensors.insert(name.to_owned(), Stored { dtype: Dtype::F32, shape: shape.to_vec(), bytes });
+    }
+
+    /// Every tensor's elements, changed with name and shape at hand.
+    pub(super) fn change(&mut self, to_values: impl Fn(&str, &[usize], Vec<f32>) -> Vec<f32>) {
+        for (name, tensor) in &mut self.tensors {
+            let values = tensor.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            let values = to_values(name, &tensor.shape, values);
+            tensor.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        }
+    }
+
+    pub(super) fn write(&self) -> TempDir {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("config.json"), self.config.to_string()).unwrap();
         fs::write(temp.path().join("model.safetensors"), serialise(self.tensors.iter())).unwrap();
@@ -97,14 +121,69 @@ fn shards_equal_the_single_file() {
     let gone = temp.path().join("model-00002-of-00003.safetensors");
     fs::remove_file(&gone).unwrap();
     let error = refusal(temp.path());
-    assert!(matches!(error, ModelError::Io { .. }), "{error:?}");
-    assert_says(&error, &["model-00002-of-00003.safetensors", "No such file"]);
+    assert!(matches!(error, ModelError::MissingShards { count: 1, total: 3, .. }), "{error:?}");
+    assert_says(&error, &["1 of the 3 files", "model-00002-of-00003.safetensors", "hint: "]);
     fs::write(&index, "{\"metadata\": {}}").unwrap();
     assert_says(&refusal(temp.path()), &["index.json", "weight_map"]);
     fs::write(&index, "{").unwrap();
     let error = refusal(temp.path());
     assert!(matches!(error, ModelError::Corrupt { .. }), "{error:?}");
     assert_says(&error, &["index.json", "1 bytes"]);
+}
+
+/// A tensor of 65 MiB in a file of holes: larger than what is read at once, with faults on both sides of the seam.
+#[test]
+fn values_that_are_no_numbers_are_counted_across_the_parts_that_a_tensor_is_read_in() {
+    use std::io::{Seek, SeekFrom, Write};
+    let num_bytes = 65_u64 << 20;
+    let small = r#""a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}"#;
+    let large = format!(r#""b":{{"dtype":"F16","shape":[{}],"data_offsets":[4,{}]}}"#, num_bytes / 2, 4 + num_bytes);
+    let header = format!("{{{small},{large}}}");
+    let temp = tempfile::tempdir().unwrap();
+    let mut file = fs::File::create(temp.path().join("model.safetensors")).unwrap();
+    file.write_all(&[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    let start = 8 + header.len() as u64 + 4;
+    file.set_len(start + num_bytes).unwrap();
+    for (at, value) in [
+        (0, f16::NAN),
+        ((64 << 20) - 2, f16::INFINITY),
+        (64 << 20, f16::NEG_INFINITY),
+        (num_bytes - 2, f16::NAN),
+        (1 << 20, f16::MAX),
+    ] {
+        file.seek(SeekFrom::Start(start + at)).unwrap();
+        file.write_all(&value.to_le_bytes()).unwrap();
+    }
+    let source = WeightSource::open(temp.path(), &HfConfig::parse("{}").unwrap()).unwrap();
+    let mut parts = Vec::new();
+    let found = source.non_finite(|read| parts.push(read));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].name.as_str(), found[0].num_nan, found[0].num_infinite), ("b", 2, 2));
+    assert_eq!(parts, [4, 64 << 20, 1 << 20]);
+    let inventory = source.inventory();
+    assert_eq!((inventory.num_files, inventory.num_tensors, inventory.num_bytes), (1, 2, 4 + num_bytes));
+    assert_eq!(inventory.num_elements, 2 + num_bytes / 2);
+}
+
+#[test]
+fn an_index_that_leads_out_of_its_folder_is_refused() {
+    let temp = Model::read("llama").write();
+    let index = temp.path().join("model.safetensors.index.json");
+    for name in ["../model.safetensors", "/etc/hostname", "a/model.safetensors", "..", ".", "", "model.safetensors/"] {
+        fs::write(&index, json!({"weight_map": {"model.norm.weight": name}}).to_string()).unwrap();
+        let error = refusal(temp.path());
+        assert!(matches!(error, ModelError::Corrupt { .. }), "{name}: {error:?}");
+        assert_says(&error, &["index.json", &format!("`{name}`"), "a file of its own folder", "hint: "]);
+    }
+}
+
+#[test]
+fn a_tensor_that_two_files_hold_is_refused() {
+    let temp = Model::read("llama").write();
+    fs::copy(temp.path().join("model.safetensors"), temp.path().join("model.fp16.safetensors")).unwrap();
+    let error = refusal(temp.path());
+    assert!(matches!(error, ModelError::StoredTwice { .. }), "{error:?}");
+    assert_says(&error, &["model.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
 }
 
 #[test]

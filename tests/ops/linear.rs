@@ -15,7 +15,7 @@ fn compute(weight_dtype: DType) -> Compute {
 }
 
 fn linear(compute: &Compute, bytes: &[u8], dtype: DType, shape: (usize, usize), bias: Option<Vec<f32>>) -> Linear {
-    let view = MatrixView { bytes, dtype, rows: shape.0, columns: shape.1 };
+    let view = MatrixView { bytes, format: dtype.into(), rows: shape.0, columns: shape.1 };
     Linear::new(compute, &[view], bias).unwrap()
 }
 
@@ -105,8 +105,10 @@ fn stacked_matrices_give_concatenated_outputs() {
     let x = matrix(&random.numbers(rows * k, 1.0), rows, k);
     let parts: Vec<(usize, Vec<u8>)> =
         [40, 7, 65].map(|n| (n, stored(&random.numbers(n * k, 1.0), DType::F16).0)).into_iter().collect();
-    let views: Vec<MatrixView<'_>> =
-        parts.iter().map(|(rows, bytes)| MatrixView { bytes, dtype: DType::F16, rows: *rows, columns: k }).collect();
+    let views: Vec<MatrixView<'_>> = parts
+        .iter()
+        .map(|(rows, bytes)| MatrixView { bytes, format: DType::F16.into(), rows: *rows, columns: k })
+        .collect();
     for compute in [compute(DType::F16), Compute::cpu(), Compute::cpu().portable()] {
         let stacked = Linear::new(&compute, &views, None).unwrap().forward(&x).unwrap();
         let single: Vec<Tensor> =
@@ -139,7 +141,7 @@ fn embeddings_are_the_rounded_rows_tied_or_not() {
     let table = random.numbers(vocab * hidden, 1.0);
     for dtype in DTYPES {
         let (bytes, rounded) = stored(&table, dtype);
-        let view = MatrixView { bytes: &bytes, dtype, rows: vocab, columns: hidden };
+        let view = MatrixView { bytes: &bytes, format: dtype.into(), rows: vocab, columns: hidden };
         for compute in [compute(dtype), Compute::cpu().portable()] {
             let tied = Embedding::Tied(Linear::new(&compute, &[view], None).unwrap());
             for embedding in [tied, Embedding::table(&compute, &view).unwrap()] {
@@ -173,7 +175,7 @@ fn no_rows_give_no_rows() {
 #[test]
 fn wrong_shapes_and_formats_are_errors() {
     let (bytes, _) = stored(&Random(9).numbers(40 * 16, 1.0), DType::F32);
-    let view = MatrixView { bytes: &bytes, dtype: DType::F32, rows: 40, columns: 16 };
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: 40, columns: 16 };
     for compute in [Compute::cpu(), Compute::cpu().portable()] {
         let refused = |sources: &[MatrixView<'_>], bias: Option<Vec<f32>>, part: &str| {
             let error = Linear::new(&compute, sources, bias).err().expect("it was meant to be refused").to_string();
@@ -182,7 +184,7 @@ fn wrong_shapes_and_formats_are_errors() {
         refused(&[MatrixView { rows: 41, ..view }], None, "want 2624");
         refused(&[MatrixView { columns: 15, ..view }], None, "want 2400");
         refused(&[MatrixView { rows: usize::MAX, ..view }], None, "bytes");
-        refused(&[MatrixView { dtype: DType::I64, ..view }], None, "I64");
+        refused(&[MatrixView { format: DType::I64.into(), ..view }], None, "I64");
         refused(&[view, MatrixView { rows: 20, columns: 32, ..view }], None, "16 and 32 columns");
         refused(&[view], Some(vec![0.0; 39]), "bias of 39");
         refused(&[], None, "no matrix");
@@ -198,7 +200,7 @@ fn wrong_shapes_and_formats_are_errors() {
             assert_eq!(y.dims(), [3, 40]);
         }
         assert!(Embedding::table(&compute, &MatrixView { rows: 41, ..view }).is_err());
-        assert!(Embedding::table(&compute, &MatrixView { dtype: DType::I64, rows: 20, ..view }).is_err());
+        assert!(Embedding::table(&compute, &MatrixView { format: DType::I64.into(), rows: 20, ..view }).is_err());
         let short = MatrixView { bytes: &bytes[..bytes.len() - 1], ..view };
         assert!(Embedding::table(&compute, &short).is_err());
     }

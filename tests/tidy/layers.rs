@@ -5,14 +5,15 @@ use crate::scan::{Kind, Token};
 use crate::tree::{Breach, SourceFile, Tree, closing, places};
 
 /// Modules that anyone may use; they use no module but those before them in this list.
-const LEAVES: [&str; 3] = ["config", "provenance", "journal"];
+const LEAVES: [&str; 4] = ["config", "provenance", "journal", "gguf"];
 /// For each module what it may import besides the leaves. A module not named here is not part of the house.
-const MAY_IMPORT: [(&str, &[&str]); 18] = [
+const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("ops", &[]),
     ("model", &["ops"]),
     ("engine", &["ops", "model"]),
     ("data", &[]),
     ("prompt", &["data"]),
+    ("registry", &["data"]),
     ("demo", &["data", "prompt", "ops", "model"]),
     ("generate", COMPUTE_AND_TEXT),
     ("judge", &["ops", "model", "engine", "data", "prompt", "generate"]),
@@ -32,8 +33,8 @@ const UP_TO_QUALITY: &[&str] = &["ops", "model", "engine", "data", "prompt", "ge
 const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
 const EVERYTHING: &[&str] = &[
-    "ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "run", "annotate",
-    "report", "bench", "plan", "doctor", "hub",
+    "ops", "model", "engine", "data", "prompt", "registry", "generate", "judge", "quality", "dataset", "demo", "run",
+    "annotate", "report", "bench", "plan", "doctor", "hub",
 ];
 
 /// Folders and files of the layers that see token ids only.

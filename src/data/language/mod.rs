@@ -163,6 +163,11 @@ pub fn card_code(name: &str, code: &str) -> Option<String> {
     Some(codes::two_letters(id).unwrap_or(id).to_owned())
 }
 
+/// The English name of an ISO 639-3 code; `None` if it is no such code.
+pub fn english_name(code: &str) -> Option<&'static str> {
+    codes::english_name(code)
+}
+
 fn select(available: &[LanguageCount], wanted: impl Fn(&LanguageCount) -> bool) -> Vec<LanguageCount> {
     available.iter().filter(|language| wanted(language)).cloned().collect()
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::rounding::stays_dense;
 use super::{Elements, ModelError, WeightSource};
 use crate::model::spec::NormSpec;
 use crate::model::tensors::{self, Matrix, Pairs, Stored};
@@ -40,7 +41,7 @@ impl<'a> Loader<'a> {
         let columns = matrix.columns;
         let views: Vec<MatrixView<'_>> = data
             .iter()
-            .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, dtype: stored.dtype, rows: *rows, columns })
+            .map(|(stored, rows)| MatrixView { bytes: &stored.bytes, format: stored.format, rows: *rows, columns })
             .collect();
         let mut biases = (!matrix.biases.is_empty()).then(Vec::new);
         if let Some(all) = &mut biases {
@@ -48,7 +49,10 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(bias)?);
             }
         }
-        let linear = Linear::new(self.compute, &views, biases)?;
+        let linear = match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
+            true => Linear::new(&self.compute.unquantized(), &views, biases)?,
+            false => Linear::new(self.compute, &views, biases)?,
+        };
         matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
         Ok(linear)
     }
@@ -70,9 +74,9 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// [`ModelError`] naming the tensor.
     pub fn embedding(&mut self, stored: &Stored) -> Result<Embedding, ModelError> {
-        let Elements { bytes, dtype } = self.source.read(stored)?;
+        let Elements { bytes, format } = self.source.read(stored)?;
         let (rows, columns) = (stored.shape.first().copied().unwrap_or(1), stored.shape.last().copied().unwrap_or(1));
-        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, dtype, rows, columns })?;
+        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, format, rows, columns })?;
         self.source.release(stored);
         Ok(embedding)
     }
@@ -110,10 +114,9 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// [`ModelError`] naming the tensor.
     pub fn vector(&mut self, stored: &Stored) -> Result<Vec<f32>, ModelError> {
-        let Elements { bytes, dtype } = self.source.read(stored)?;
-        let len = bytes.len() / dtype.size_in_bytes();
-        let tensor = candle_core::Tensor::from_raw_buffer(&bytes, dtype, &[len], &candle_core::Device::Cpu)?;
-        let mut values = crate::ops::to_host(&tensor)?;
+        let Elements { bytes, format } = self.source.read(stored)?;
+        let len = stored.shape.iter().skip(usize::from(stored.entry.is_some())).product();
+        let mut values = MatrixView { bytes: &bytes, format, rows: 1, columns: len }.to_f32()?;
         if let Some(pairs) = stored.pairs {
             values = (0..len).map(|row| values[pairs.source(row)]).collect();
         }

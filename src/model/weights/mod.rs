@@ -4,8 +4,13 @@
 //! file and packed form never lie in memory together.
 
 mod dummy;
+mod gguf;
 mod loader;
+mod quantised;
+mod rounding;
 mod safetensors;
+mod unpack;
+mod verify;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
@@ -13,11 +18,17 @@ use std::path::Path;
 
 use candle_core::DType;
 
-use super::ModelError;
 use super::spec::{DecoderSpec, Head};
 use super::tensors::Stored;
+use super::{HfConfig, ModelError};
+use crate::model::gguf::Piece;
+use crate::ops::linear::StoredFormat;
+use gguf::GgufFiles;
 pub use loader::Loader;
-use safetensors::SafetensorsFiles;
+use quantised::{Plan, Quantised};
+pub use rounding::quantize_note;
+use safetensors::{Entry, SafetensorsFiles};
+pub use verify::{Inventory, NonFinite};
 
 /// Tensors by Hugging Face's names.
 pub struct WeightSource {
@@ -61,16 +72,25 @@ impl Trunk {
 }
 
 enum Store {
-    Safetensors(SafetensorsFiles),
+    Safetensors(SafetensorsFiles, Option<Quantised>),
+    Gguf(GgufFiles),
     Dummy { seed: u64 },
 }
 
-/// A tensor's elements, row-major and little-endian.
+/// Where a tensor lies in safetensors files.
+enum Found<'a> {
+    /// Its elements as they are.
+    Dense(&'a Entry, DType),
+    /// Codes to be widened.
+    Quantised(Plan<'a>),
+}
+
+/// A tensor's elements, row-major.
 pub struct Elements<'a> {
     /// Not necessarily aligned.
     pub bytes: Cow<'a, [u8]>,
-    /// Element type.
-    pub dtype: DType,
+    /// Dense elements, or blocks of a matrix's rows.
+    pub format: StoredFormat,
 }
 
 impl WeightSource {
@@ -79,14 +99,21 @@ impl WeightSource {
         Self { store: Store::Dummy { seed }, trunk: Trunk::find(std::iter::empty()) }
     }
 
-    /// Maps the weights files of a model directory and reads their headers.
+    /// Maps the weights files of a model directory, or the GGUF file that `dir` means, and reads their headers. `config`
+    /// says whether and how safetensors are quantised.
     ///
     /// # Errors
-    /// [`ModelError`] if there are none, one is missing or damaged, or the directory holds only pickle files.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+    /// [`ModelError`] if there are none, one is missing or damaged, the directory holds only pickle files, or the quantisation is
+    /// none that can be read.
+    pub fn open(dir: &Path, config: &HfConfig) -> Result<Self, ModelError> {
+        if let Some(files) = crate::gguf::locate(dir)? {
+            let trunk = Trunk::find(std::iter::empty());
+            return Ok(Self { store: Store::Gguf(GgufFiles::open(&files)?), trunk });
+        }
+        let quantised = Quantised::of(config)?;
         let files = SafetensorsFiles::open(dir)?;
         let trunk = Trunk::find(files.names());
-        Ok(Self { store: Store::Safetensors(files), trunk })
+        Ok(Self { store: Store::Safetensors(files, quantised), trunk })
     }
 
     /// Whether the decoder is a part of a larger model.
@@ -102,35 +129,63 @@ impl WeightSource {
 
     /// A stored tensor, or the entry of it that is meant.
     fn read(&self, stored: &Stored) -> Result<Elements<'_>, ModelError> {
-        let Elements { bytes, dtype } = self.tensor(&stored.name, &stored.shape)?;
-        let Some(entry) = stored.entry else { return Ok(Elements { bytes, dtype }) };
-        let size = bytes.len() / stored.shape.first().copied().unwrap_or(1).max(1);
+        let Stored { name, shape, entry, .. } = stored;
+        let Elements { bytes, format } = match &self.store {
+            Store::Dummy { seed } => {
+                Elements { bytes: Cow::Owned(dummy::bytes(*seed, name, shape)), format: DType::BF16.into() }
+            }
+            Store::Gguf(files) => files.stored(self.find_piece(files, name, shape)?)?,
+            Store::Safetensors(files, quantised) => match self.find(files, quantised.as_ref(), name, shape)? {
+                Found::Dense(entry, dtype) => {
+                    Elements { bytes: Cow::Borrowed(files.bytes(entry)), format: dtype.into() }
+                }
+                Found::Quantised(plan) => return plan.read(files, *entry),
+            },
+        };
+        let Some(entry) = entry else { return Ok(Elements { bytes, format }) };
+        let size = bytes.len() / shape.first().copied().unwrap_or(1).max(1);
         let range = entry * size..(entry + 1) * size;
         let bytes = match bytes {
             Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[range]),
             Cow::Owned(bytes) => Cow::Owned(bytes[range].to_vec()),
         };
-        Ok(Elements { bytes, dtype })
+        Ok(Elements { bytes, format })
     }
 
-    /// Tensor `name`, which must have `shape`.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Elements<'_>, ModelError> {
-        let files = match &self.store {
-            Store::Dummy { seed } => {
-                let bytes = Cow::Owned(dummy::bytes(*seed, name, shape));
-                return Ok(Elements { bytes, dtype: DType::BF16 });
+    /// Tensor `name` of a GGUF file, which must have `shape`: by the header alone.
+    fn find_piece<'a>(&self, files: &'a GgufFiles, name: &str, shape: &[usize]) -> Result<&'a Piece, ModelError> {
+        let Some(piece) = files.piece(name) else { return Err(self.missing(name, shape)) };
+        match piece.shape == shape {
+            true => Ok(piece),
+            false => {
+                let (got, want) = (piece.shape.clone(), shape.to_vec());
+                Err(ModelError::WrongShape { name: name.to_owned(), got, want })
             }
-            Store::Safetensors(files) => files,
-        };
+        }
+    }
+
+    /// Where tensor `name`, which must have `shape`, lies in safetensors files: by the headers alone.
+    fn find<'a>(
+        &self,
+        files: &'a SafetensorsFiles,
+        quantised: Option<&Quantised>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Found<'a>, ModelError> {
         let stored_name = self.trunk.stored_name(name);
         let name = stored_name.as_str();
+        if let Some(quantised) = quantised
+            && let Some(plan) = quantised.plan(files, name, shape)?
+        {
+            return Ok(Found::Quantised(plan));
+        }
         let Some(entry) = files.entry(name) else { return Err(self.missing(name, shape)) };
         if entry.shape != shape {
             let (got, want) = (entry.shape.clone(), shape.to_vec());
             return Err(ModelError::WrongShape { name: name.to_owned(), got, want });
         }
         match entry.dense() {
-            Some(dtype) => Ok(Elements { bytes: Cow::Borrowed(files.bytes(entry)), dtype }),
+            Some(dtype) => Ok(Found::Dense(entry, dtype)),
             None => Err(ModelError::WrongType { name: name.to_owned(), dtype: format!("{:?}", entry.dtype) }),
         }
     }
@@ -153,7 +208,8 @@ impl WeightSource {
     /// Every name in the files; none for random weights.
     fn names(&self) -> Vec<&str> {
         match &self.store {
-            Store::Safetensors(files) => files.names().collect(),
+            Store::Safetensors(files, _) => files.names().collect(),
+            Store::Gguf(files) => files.names().collect(),
             Store::Dummy { .. } => Vec::new(),
         }
     }
@@ -164,21 +220,36 @@ impl WeightSource {
     /// # Errors
     /// [`ModelError`] naming the tensor that is missing, extra, wrongly shaped or of an unsupported type.
     pub fn check(&self, spec: &DecoderSpec) -> Result<(), ModelError> {
-        if matches!(self.store, Store::Dummy { .. }) {
-            return Ok(());
+        let quantised = match &self.store {
+            Store::Dummy { .. } => return Ok(()),
+            Store::Safetensors(_, quantised) => quantised.as_ref(),
+            Store::Gguf(_) => None,
+        };
+        let mut wanted = HashSet::new();
+        for (name, shape) in super::tensors::tensors(spec) {
+            let stored_name = self.trunk.stored_name(&name);
+            match &self.store {
+                Store::Dummy { .. } => {}
+                Store::Gguf(files) => {
+                    self.find_piece(files, &name, &shape)?;
+                }
+                Store::Safetensors(files, _) => {
+                    let found = self.find(files, quantised, &name, &shape)?;
+                    if let (Found::Quantised(_), Some(quantised)) = (found, quantised) {
+                        wanted.extend(quantised.parts(&stored_name));
+                    }
+                }
+            }
+            wanted.insert(stored_name);
         }
-        let wanted = super::tensors::tensors(spec);
-        for (name, shape) in &wanted {
-            self.tensor(name, shape)?;
-        }
-        let wanted: HashSet<String> = wanted.iter().map(|(name, _)| self.trunk.stored_name(name)).collect();
         let other_head = match spec.head {
             Head::Own => None,
-            Head::Tied | Head::Scores(_) => Some(self.trunk.stored_name("lm_head.weight")),
+            Head::Tied | Head::Scores(_) => Some(self.trunk.stored_name("lm_head.")),
         };
         let harmless = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
-                || other_head.as_deref() == Some(name)
+                || other_head.as_deref().is_some_and(|head| name.starts_with(head))
+                || quantised.is_some_and(|quantised| quantised.is_unused(name))
                 || !self.trunk.owns(name)
                 || is_unused_key(spec, name.strip_prefix(&self.trunk.prefix).unwrap_or_default())
         };
@@ -192,9 +263,16 @@ impl WeightSource {
 
     /// Tells the system that a tensor's pages, or those of the entry that is meant, are not needed any more.
     fn release(&self, stored: &Stored) {
-        if let Store::Safetensors(files) = &self.store {
-            let part = stored.entry.map(|entry| (entry, stored.shape.first().copied().unwrap_or(1)));
-            files.release(&self.trunk.stored_name(&stored.name), part);
+        match &self.store {
+            Store::Safetensors(files, quantised) => {
+                let part = stored.entry.map(|entry| (entry, stored.shape.first().copied().unwrap_or(1)));
+                let name = self.trunk.stored_name(&stored.name);
+                files.release(&name, part);
+                let parts = quantised.as_ref().map(|quantised| quantised.parts(&name));
+                parts.into_iter().flatten().for_each(|name| files.release(&name, part));
+            }
+            Store::Gguf(files) => files.release(&stored.name),
+            Store::Dummy { .. } => {}
         }
     }
 }

@@ -1,0 +1,212 @@
+//! Matrices kept in ggml's quantised blocks. A product widens 32 rows by 256 columns at a time into a thread's scratch and runs
+//! the house's tile over all rows of the batch, so that it has the bits of the dense product with the widened weights. Formats
+//! and rounding are Candle's. Knows one matrix; knows nothing of files, nor of who chose its format.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use candle_core::Result;
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::k_quants::*;
+use rayon::prelude::*;
+
+use super::linear::Job;
+use super::simd::Isa;
+use super::stored::{MatrixView, StoredFormat};
+use super::tile::{MAX_ROWS, PANEL, PanelRow, Start, Tile};
+
+/// Columns that are widened at a time: with 32 rows 32 KiB, which stay in the first cache while the batch passes.
+const DEPTH: usize = 256;
+
+/// The format in which a matrix with rows of `columns` elements is kept when `asked` was asked for: that, or else q8_0, whose
+/// blocks are the smallest; `None` if its rows are whole blocks of neither.
+pub fn fitting(asked: GgmlDType, columns: usize) -> Option<GgmlDType> {
+    [asked, GgmlDType::Q8_0].into_iter().find(|format| columns.is_multiple_of(format.block_size()))
+}
+
+/// A matrix [rows, columns] in blocks. A faster product for one format takes the place of [`BlockMatrix::run`].
+pub trait BlockMatrix: Send + Sync {
+    /// Output features.
+    fn rows(&self) -> usize;
+
+    /// Input features.
+    fn columns(&self) -> usize;
+
+    /// Widens `depth` columns from `first` on of panel `panel`: element (row, k) goes to `target[k - first]`, lane
+    /// row - 32 panel. Lanes past the last row become 0.
+    fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]);
+
+    /// Widens row `row` to `target` [columns].
+    fn copy_row(&self, row: usize, target: &mut [f32]);
+
+    /// Computes the outputs of `panels` for every row of the batch.
+    fn run(&self, panels: Range<usize>, job: &Job<'_>) {
+        let isa = Isa::detect();
+        let (k, rows) = (self.columns(), job.x.rows);
+        let mut chunk = vec![PanelRow([0f32; PANEL]); DEPTH.min(k)];
+        let mut edge = Vec::new();
+        for panel in panels {
+            let width = (self.rows() - panel * PANEL).min(PANEL);
+            let (c, c_stride) = job.target(panel, width, &mut edge);
+            for first in (0..k).step_by(DEPTH) {
+                let depth = (k - first).min(DEPTH);
+                self.widen(panel, first, &mut chunk[..depth]);
+                for row in (0..rows).step_by(MAX_ROWS) {
+                    let block_rows = (rows - row).min(MAX_ROWS);
+                    let tile = Tile {
+                        rows: block_rows,
+                        columns: PANEL,
+                        depth,
+                        a: job.x.blocks[row * k + first * block_rows..].as_ptr(),
+                        a_stride: block_rows,
+                        b: chunk.as_ptr().cast::<f32>(),
+                        b_stride: PANEL,
+                        c: c.wrapping_add(row * c_stride),
+                        c_stride,
+                        start: if first == 0 { job.start(panel) } else { Start::Accumulate },
+                        next: std::ptr::null(),
+                    };
+                    // SAFETY: the tile lies within x's block of these rows, the chunk, and the target of this panel, which
+                    // no other task writes and which `Job::target` made large enough; the first chunk writes what the
+                    // later ones add to.
+                    unsafe { tile.run(isa) };
+                }
+            }
+            job.store_edge(panel, width, &edge);
+        }
+    }
+}
+
+/// The blocks of one type, row by row.
+struct Blocks<T> {
+    blocks: Vec<T>,
+    rows: usize,
+    columns: usize,
+}
+
+impl<T: GgmlType> Blocks<T> {
+    fn zeros(rows: usize, columns: usize) -> Self {
+        Self { blocks: vec![T::zeros(); rows * columns / T::BLCK_SIZE], rows, columns }
+    }
+
+    /// From the blocks' bytes, which need no alignment.
+    fn from_bytes(source: &MatrixView<'_>) -> Result<Self> {
+        let mut this = Self::zeros(source.rows, source.columns);
+        if size_of_val(&this.blocks[..]) != source.bytes.len() {
+            candle_core::bail!("{} bytes for {} blocks of {:?}", source.bytes.len(), this.blocks.len(), T::DTYPE)
+        }
+        // SAFETY: as many bytes as the blocks take; Candle's block types are `repr(C)` of integers and halves without padding
+        // (it asserts their sizes), so that any bytes are a valid block.
+        unsafe {
+            let target = this.blocks.as_mut_ptr().cast::<u8>();
+            std::ptr::copy_nonoverlapping(source.bytes.as_ptr(), target, source.bytes.len());
+        }
+        Ok(this)
+    }
+
+    /// By rounding a dense matrix, a row at a time.
+    fn quantised(source: &MatrixView<'_>) -> Self {
+        let mut this = Self::zeros(source.rows, source.columns);
+        let columns = source.columns;
+        this.blocks.par_chunks_mut(columns / T::BLCK_SIZE).enumerate().for_each_init(
+            || vec![0f32; columns],
+            |wide, (row, blocks)| {
+                wide.iter_mut().enumerate().for_each(|(k, value)| *value = source.element(row * columns + k));
+                T::from_float(wide, blocks);
+            },
+        );
+        this
+    }
+
+    /// Blocks of columns `first..first + depth` of a row.
+    fn run_of(&self, row: usize, first: usize, depth: usize) -> &[T] {
+        &self.blocks[(row * self.columns + first) / T::BLCK_SIZE..][..depth / T::BLCK_SIZE]
+    }
+}
+
+impl<T: GgmlType> BlockMatrix for Blocks<T> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
+        const LANES: usize = 16;
+        let depth = target.len();
+        let mut wide = [[0f32; DEPTH]; LANES];
+        for half in (0..PANEL).step_by(LANES) {
+            for (lane, wide) in wide.iter_mut().enumerate() {
+                let row = panel * PANEL + half + lane;
+                match row < self.rows {
+                    true => T::to_float(self.run_of(row, first, depth), &mut wide[..depth]),
+                    false => wide.fill(0.0),
+                }
+            }
+            for (k, target) in target.iter_mut().enumerate() {
+                for (lane, wide) in wide.iter().enumerate() {
+                    target.0[half + lane] = wide[k];
+                }
+            }
+        }
+    }
+
+    fn copy_row(&self, row: usize, target: &mut [f32]) {
+        T::to_float(self.run_of(row, 0, self.columns), target);
+    }
+}
+
+/// Runs `$body` with `$block` standing for the type of a format's blocks.
+macro_rules! with_block_type {
+    ($format:expr, $block:ident => $body:expr) => {{
+        macro_rules! arm {
+            ($type:ty) => {{
+                type $block = $type;
+                $body
+            }};
+        }
+        match $format {
+            GgmlDType::Q4_0 => arm!(BlockQ4_0),
+            GgmlDType::Q4_1 => arm!(BlockQ4_1),
+            GgmlDType::Q5_0 => arm!(BlockQ5_0),
+            GgmlDType::Q5_1 => arm!(BlockQ5_1),
+            GgmlDType::Q8_0 => arm!(BlockQ8_0),
+            GgmlDType::Q8_1 => arm!(BlockQ8_1),
+            GgmlDType::Q2K => arm!(BlockQ2K),
+            GgmlDType::Q3K => arm!(BlockQ3K),
+            GgmlDType::Q4K => arm!(BlockQ4K),
+            GgmlDType::Q5K => arm!(BlockQ5K),
+            GgmlDType::Q6K => arm!(BlockQ6K),
+            GgmlDType::Q8K => arm!(BlockQ8K),
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                candle_core::bail!("{:?} has no blocks", $format)
+            }
+        }
+    }};
+}
+
+/// A matrix in `format`'s blocks: a stored one of that format as it is, a dense one rounded.
+///
+/// # Errors
+/// If the rows are not whole blocks, the size is wrong, or the matrix is stored in another block format.
+pub fn matrix(format: GgmlDType, source: &MatrixView<'_>) -> Result<Arc<dyn BlockMatrix>> {
+    source.validate()?;
+    StoredFormat::Blocks(format).row_bytes(source.columns)?;
+    match source.format {
+        StoredFormat::Dense(_) => with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::quantised(source)))),
+        StoredFormat::Blocks(stored) if stored == format => {
+            with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::from_bytes(source)?)))
+        }
+        StoredFormat::Blocks(stored) => candle_core::bail!("a matrix in {stored:?} blocks, asked for in {format:?}"),
+    }
+}
+
+/// All elements of a matrix in blocks, widened, row-major.
+pub fn widened(matrix: &dyn BlockMatrix) -> Vec<f32> {
+    let columns = matrix.columns();
+    let mut wide = vec![0f32; matrix.rows() * columns];
+    wide.par_chunks_mut(columns).enumerate().for_each(|(row, target)| matrix.copy_row(row, target));
+    wide
+}
