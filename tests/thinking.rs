@@ -108,6 +108,10 @@ fn a_block_that_opens_an_answer_is_split_off() {
             ("◁think▷", "◁/think▷", ""),
             ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>", ""),
         ] {
+            // Names of channels are text between control tokens, where these tokenizers would put a space; harmony has none.
+            if open.starts_with("<|channel|>") && kind != "bytelevel" {
+                continue;
+            }
             let whole = format!("{open}{thought}{close}{answer}{behind}");
             let expected = (answer.to_owned(), Some(thought.to_owned()), false);
             assert_eq!(split(&tokenizer, &whole), expected, "{kind} {open}");

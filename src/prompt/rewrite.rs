@@ -126,6 +126,7 @@ fn word(tag: &str) -> &str {
 
 fn block(tag: &str) -> String {
     match word(tag) {
+        _ if !tag.ends_with("%}") => tag.to_owned(),
         "generation" if inner(tag).trim() == "generation" => tag.replacen("generation", "with", 1),
         "endgeneration" if inner(tag).trim() == "endgeneration" => tag.replacen("endgeneration", "endwith", 1),
         "for" => literals(&guard_for(tag).unwrap_or_else(|| tag.to_owned())),

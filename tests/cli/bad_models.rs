@@ -89,8 +89,8 @@ fn a_tokenizer_of_another_model() {
     let model = model(&workshop, "m", "llama");
     let mut tokenizer: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(model.join("tokenizer.json")).unwrap()).unwrap();
-    let extra = json!({"id": 384, "content": "<|one too many|>", "single_word": false, "lstrip": false, "rstrip": false,
-        "normalized": false, "special": true});
+    let extra = json!({"id": 384, "content": "one too many", "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": false});
     tokenizer["added_tokens"].as_array_mut().unwrap().push(extra);
     std::fs::write(model.join("tokenizer.json"), tokenizer.to_string()).unwrap();
     refused_everywhere(&workshop, text(&model), &["tokenizer has 385 tokens", "vocabulary of 384"]);
