@@ -180,8 +180,12 @@ fn before_divergence(decoder: Decoder, expected: &Expected) -> usize {
 #[test]
 fn q8_0_chooses_the_tokens_of_f32() {
     let (mut all, mut clear) = ((0, 0), (0, 0));
-    for family in ["llama", "llama31_rope", "mistral", "qwen2", "qwen3"] {
-        let dir = super::fixture(family);
+    let ours = ["llama", "llama31_rope", "mistral", "qwen2", "qwen3"].map(super::fixture);
+    let more = std::env::var_os("PAIRWRIGHT_REFERENCE_DIR").map(|root| std::fs::read_dir(root).unwrap());
+    let more =
+        more.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|dir| dir.join("expected.json").exists());
+    for dir in ours.into_iter().chain(more) {
+        let family = dir.display();
         let expected: Expected =
             serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
         let [(exact, total), _] = agreement(&load(&dir, &Compute::cpu()), &expected, 0.05);
