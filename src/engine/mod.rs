@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod block_manager;
+mod error;
 pub mod runner;
 pub mod sampler;
 pub mod scheduler;
@@ -17,6 +18,8 @@ use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
 use batch::{Purpose, StepBatch};
 use block_manager::BlockManager;
+pub use error::EngineError;
+use error::{WRONG_FOR_SCORES, WRONG_FOR_TEXT};
 use runner::Runner;
 use scheduler::{Limits, Scheduler};
 use sequence::Sequence;
@@ -76,67 +79,6 @@ impl EngineOptions {
         }
     }
 }
-
-/// Why the engine refuses a request or stops.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// Blocks that hold nothing.
-    #[error("a block size of 0 tokens: want 16, 32, 64, 128 or 256")]
-    EmptyBlocks,
-    /// Nothing to compute.
-    #[error("the prompt holds no tokens")]
-    EmptyPrompt,
-    /// It cannot be answered within the context.
-    #[error(
-        "the prompt has {num_tokens} tokens, the context holds {max_len}\nhint: shorten the prompt, or raise --max-len if the model allows"
-    )]
-    PromptTooLong {
-        /// Of the prompt.
-        num_tokens: usize,
-        /// Of the run.
-        max_len: usize,
-    },
-    /// It cannot be answered within the cache.
-    #[error(
-        "a sequence of up to {num_tokens} tokens does not fit the KV cache of {capacity} tokens\nhint: raise --kv-memory or --kv-tokens, or lower --max-tokens"
-    )]
-    KvTooSmall {
-        /// Prompt and answer.
-        num_tokens: usize,
-        /// Of the cache.
-        capacity: usize,
-    },
-    /// Tokenizer and model do not belong together.
-    #[error(
-        "token id {token} is outside the model's vocabulary of {vocab_size}\nhint: tokenizer.json and the weights are of different models"
-    )]
-    UnknownToken {
-        /// The id.
-        token: u32,
-        /// Of the model.
-        vocab_size: usize,
-    },
-    /// The model's head gives something else than what is asked for.
-    #[error("the model {has}\nhint: {hint}")]
-    WrongHead {
-        /// What it has.
-        has: &'static str,
-        /// What to use instead.
-        hint: &'static str,
-    },
-    /// A tensor operation failed.
-    #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
-}
-
-const WRONG_FOR_TEXT: EngineError = EngineError::WrongHead {
-    has: "is a reward model: it scores dialogues and cannot write or predict text",
-    hint: "score answers with it (`pairwright score`), or give a model whose architecture ends in ForCausalLM",
-};
-const WRONG_FOR_SCORES: EngineError = EngineError::WrongHead {
-    has: "has no score head: it predicts text",
-    hint: "give a reward model, whose architecture ends in ForSequenceClassification",
-};
 
 /// What happened in a step.
 #[derive(Debug, Clone, PartialEq)]

@@ -49,11 +49,7 @@ pub(super) fn spec(config: &HfConfig) -> Result<DecoderSpec, ModelError> {
     if config.flag("enable_moe_block", false)? {
         spec.layers.iter_mut().for_each(|layer| layer.experts = true);
         let num_experts = config.size("num_experts")?;
-        let num_chosen = config.size("top_k_experts")?;
-        if num_chosen > num_experts {
-            let want = format!("no more than num_experts ({num_experts})");
-            return Err(wrong("top_k_experts", &num_chosen.into(), &want));
-        }
+        let num_chosen = super::num_chosen(config, "top_k_experts", config.size("top_k_experts")?, num_experts)?;
         spec.experts = Some(ExpertsSpec {
             block: "",
             num_experts,

@@ -1,7 +1,6 @@
 //! gpt-oss: experts with a clamped gate, a learned sink per head, alternating windows, YaRN.
 //! Knows the configuration's fields only.
 
-use crate::model::config::wrong;
 use crate::model::spec::{ExpertLayout, ExpertsSpec};
 use crate::model::{DecoderSpec, HfConfig, ModelError};
 use crate::ops::activation::Activation;
@@ -23,11 +22,7 @@ pub(super) fn spec(config: &HfConfig) -> Result<DecoderSpec, ModelError> {
         Some(count) => count,
         None => config.optional_size("num_experts")?.unwrap_or(128),
     };
-    let num_chosen = config.optional_size("num_experts_per_tok")?.unwrap_or(4);
-    if num_chosen > num_experts {
-        let want = format!("no more than num_local_experts ({num_experts})");
-        return Err(wrong("num_experts_per_tok", &num_chosen.into(), &want));
-    }
+    let num_chosen = super::num_chosen(config, "num_experts_per_tok", 4, num_experts)?;
     for layer in &mut spec.layers {
         (layer.mlp_width, layer.experts) = (0, true);
     }

@@ -1,7 +1,7 @@
 //! Mistral 7B and its successors (llama with a sliding window), Mixtral (with experts) and Ministral 3 (with queries that grow).
 //! Knows the configuration's fields only.
 
-use crate::model::config::{missing, wrong};
+use crate::model::config::missing;
 use crate::model::spec::{ExpertLayout, ExpertsSpec};
 use crate::model::{DecoderSpec, HfConfig, ModelError};
 use crate::ops::experts::Router;
@@ -22,11 +22,7 @@ pub(super) fn mixtral(config: &HfConfig) -> Result<DecoderSpec, ModelError> {
     let mut spec = super::base(config, "mixtral", 1_000_000.0)?;
     let window = config.optional_size("sliding_window")?;
     let num_experts = config.optional_size("num_local_experts")?.unwrap_or(8);
-    let num_chosen = config.optional_size("num_experts_per_tok")?.unwrap_or(2);
-    if num_chosen > num_experts {
-        let want = format!("no more than num_local_experts ({num_experts})");
-        return Err(wrong("num_experts_per_tok", &num_chosen.into(), &want));
-    }
+    let num_chosen = super::num_chosen(config, "num_experts_per_tok", 2, num_experts)?;
     let width = config.size("intermediate_size")?;
     for layer in &mut spec.layers {
         (layer.window, layer.mlp_width, layer.experts) = (window, 0, true);

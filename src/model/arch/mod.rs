@@ -131,6 +131,12 @@ const MAX_LABELS: usize = 1024;
 /// More layers than any model has; a larger number is a damaged file.
 const MAX_LAYERS: usize = 4096;
 
+/// More experts than any model has in a layer.
+const MAX_EXPERTS: usize = 8192;
+
+/// More heads than any model has in a layer.
+const MAX_HEADS: usize = 1 << 14;
+
 /// Norms before each block, under llama's names.
 const LLAMA_WIRING: Wiring = Wiring {
     before_attention: Some("input_layernorm"),
@@ -213,6 +219,9 @@ fn base(config: &HfConfig, family: &'static str, theta: f64) -> Result<DecoderSp
 }
 
 fn geometry(num_heads: usize, num_kv_heads: usize, head_dim: usize) -> Result<HeadGeometry, ModelError> {
+    if num_heads > MAX_HEADS {
+        return Err(wrong("num_attention_heads", &num_heads.into(), &format!("no more than {MAX_HEADS}")));
+    }
     if !num_heads.is_multiple_of(num_kv_heads) {
         let got = num_kv_heads.into();
         return Err(wrong("num_key_value_heads", &got, &format!("a divisor of num_attention_heads ({num_heads})")));
@@ -231,6 +240,19 @@ fn activation(config: &HfConfig, default: &str) -> Result<Activation, ModelError
             let got = config.get(field).unwrap_or(&Value::Null);
             Err(wrong(field, got, "\"silu\", \"gelu_pytorch_tanh\" or \"relu2\""))
         }
+    }
+}
+
+/// Experts per token, from `field`.
+fn num_chosen(config: &HfConfig, field: &str, default: usize, num_experts: usize) -> Result<usize, ModelError> {
+    if num_experts > MAX_EXPERTS {
+        return Err(wrong("num_experts", &num_experts.into(), &format!("no more than {MAX_EXPERTS} experts")));
+    }
+    match config.optional_size(field)?.unwrap_or(default) {
+        chosen if chosen > num_experts => {
+            Err(wrong(field, &chosen.into(), &format!("no more than there are experts ({num_experts})")))
+        }
+        chosen => Ok(chosen),
     }
 }
 

@@ -33,11 +33,7 @@ pub(super) fn qwen3_moe(config: &HfConfig) -> Result<DecoderSpec, ModelError> {
         Some(count) => count,
         None => config.optional_size("num_local_experts")?.unwrap_or(128),
     };
-    let num_chosen = config.optional_size("num_experts_per_tok")?.unwrap_or(8);
-    if num_chosen > num_experts {
-        let want = format!("no more than num_experts ({num_experts})");
-        return Err(wrong("num_experts_per_tok", &num_chosen.into(), &want));
-    }
+    let num_chosen = super::num_chosen(config, "num_experts_per_tok", 8, num_experts)?;
     let step = config.optional_size("decoder_sparse_step")?.unwrap_or(1);
     let dense: Vec<u64> = match config.get("mlp_only_layers") {
         None => Vec::new(),
