@@ -2,6 +2,7 @@
 //! Knows nothing of ratings or of the dataset that is written from its answers.
 
 mod answer;
+mod in_flight;
 mod lines;
 mod requests;
 mod system;
@@ -12,11 +13,11 @@ use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::engine::{
-    Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, SequenceOutput, Task,
-};
-use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, StopMatcher, ThinkingMarkers};
+use crate::engine::{Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, Task};
+use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
+use in_flight::InFlight;
+pub use in_flight::ONLY_THINKING;
 pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use system::{SystemPromptError, SystemPrompts};
@@ -66,9 +67,6 @@ pub enum GenerateError {
     #[error(transparent)]
     Store(Box<dyn std::error::Error + Send + Sync>),
 }
-
-/// Reason of a row whose model thought and never answered.
-pub const ONLY_THINKING: &str = "only_thinking";
 
 /// Sequences queued in the engine beyond those that run, per place in the batch: enough to choose from, little to hold.
 const QUEUE_PER_PLACE: usize = 8;
@@ -165,16 +163,9 @@ fn admit<'t>(
     let key = sampling_key(&request.id, sample_index);
     match engine.add(Request { prompt, task: Task::Generate(sampling.clone()), key }) {
         Ok(id) => {
-            let answer = InFlight {
-                id: request.id.clone(),
-                sample_index,
-                num_prompt_tokens,
-                text: String::new(),
-                cut: None,
-                reader: AnswerReader::new(tokenizer, opened),
-                stops: StopMatcher::new(stop_strings),
-            };
-            Ok(Ok((id, answer)))
+            let row = (request.id.clone(), sample_index);
+            let reader = AnswerReader::new(tokenizer, opened);
+            Ok(Ok((id, InFlight::new(row, num_prompt_tokens, reader, stop_strings))))
         }
         Err(error @ EngineError::PromptTooLong { .. }) => failure("prompt_too_long", &error),
         Err(error @ EngineError::EmptyPrompt) => failure("empty_prompt", &error),
@@ -206,60 +197,4 @@ fn encode(tokenizer: &ChatTokenizer, input: &PromptInput) -> Result<(Vec<u32>, O
 pub fn dialogue(system: Option<&str>, prompt: &str) -> Vec<Message> {
     let turn = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     system.map(|text| turn("system", text)).into_iter().chain([turn("user", prompt)]).collect()
-}
-
-/// An answer that is being written.
-struct InFlight<'t> {
-    id: String,
-    sample_index: u32,
-    num_prompt_tokens: u32,
-    text: String,
-    /// Where a stop string cut the text.
-    cut: Option<usize>,
-    reader: AnswerReader<'t>,
-    stops: StopMatcher,
-}
-
-impl InFlight<'_> {
-    /// Takes a token; true if a stop string is complete. Stop strings are looked for in the answer, not in the thinking.
-    fn push(&mut self, token: u32) -> Result<bool, PromptError> {
-        let Some(piece) = self.reader.push(token)? else { return Ok(false) };
-        self.text.push_str(&piece);
-        self.cut = self.stops.push(&piece).map(|found| found.cut_bytes);
-        Ok(self.cut.is_some())
-    }
-
-    fn finish(mut self, reason: FinishReason, output: SequenceOutput) -> Result<Answer, PromptError> {
-        let end = self.reader.finish()?;
-        if self.cut.is_none()
-            && let Some(held_back) = end.rest
-        {
-            self.text.push_str(&held_back);
-            self.cut = self.stops.push(&held_back).map(|found| found.cut_bytes);
-        }
-        if let Some(bytes) = self.cut {
-            self.text.truncate(bytes);
-        }
-        let (id, sample_index) = (self.id, self.sample_index);
-        if end.thinking.is_some() && (end.is_open || self.text.trim().is_empty()) {
-            let detail = format!(
-                "the answer holds nothing but thinking: it ended ({}) after {} tokens {}; hint: --thinking off, or more \
-                 --max-tokens",
-                if reason == FinishReason::Stop { "end token" } else { "token limit" },
-                output.tokens.len(),
-                if end.is_open { "inside the thinking" } else { "with no text behind it" },
-            );
-            let failure = Failure { record_id: id.clone(), sample_index, reason: ONLY_THINKING.to_owned(), detail };
-            return Ok(Answer { id, sample_index, result: Err(failure) });
-        }
-        let generated = Generated {
-            finish_reason: if self.cut.is_some() { FinishReason::Stop } else { reason },
-            text: self.text,
-            thinking: end.thinking,
-            num_prompt_tokens: self.num_prompt_tokens,
-            tokens: output.tokens,
-            prompt_logprobs: output.prompt_logprobs,
-        };
-        Ok(Answer { id, sample_index, result: Ok(generated) })
-    }
 }
