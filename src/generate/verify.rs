@@ -23,7 +23,7 @@ pub struct Verified {
     pub context: usize,
     /// Rows of the embedding.
     pub vocab_size: usize,
-    /// Largest token id of the tokenizer + 1; no more than `vocab_size`.
+    /// Largest token id of the tokenizer + 1. Where it is more than `vocab_size`, no text reaches the tokens without a row.
     pub tokenizer_size: usize,
     /// Scores per text, of a reward model's head; `None` for a model that writes.
     pub num_scores: Option<usize>,

@@ -98,6 +98,20 @@ fn a_whole_model_is_verified_with_what_it_is_and_runs_as() {
 }
 
 #[test]
+fn tokens_without_a_row_that_no_text_reaches_are_told_and_let_pass() {
+    let workshop = Workshop::new();
+    let model = super::damage::model(&workshop, "m", "llama");
+    let path = model.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let extra = serde_json::json!({"id": 384, "content": "<|one too many|>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true});
+    tokenizer["added_tokens"].as_array_mut().unwrap().push(extra);
+    std::fs::write(path, tokenizer.to_string()).unwrap();
+    let stdout = done(&["models", "verify", model.to_str().unwrap()]);
+    assert!(stdout.contains("385 tokens, 1 of them, which no text reaches, without a row"), "{stdout}");
+}
+
+#[test]
 fn another_list_takes_the_place_of_the_built_in_one() {
     let workshop = Workshop::new();
     let own = workshop.write(

@@ -83,13 +83,16 @@ fn describe(out: &mut impl Write, dir: &Path, model: &Verified, deep: bool) -> s
         Some(true) => "there, takes a system turn",
         Some(false) => "there, takes no system turn",
     };
-    let padding = model.vocab_size - model.tokenizer_size;
+    let rows = match model.vocab_size.checked_sub(model.tokenizer_size) {
+        Some(unused) => format!("{unused} rows of the embedding unused"),
+        None => format!("{} of them, which no text reaches, without a row", model.tokenizer_size - model.vocab_size),
+    };
     let lines = [
         ("family", format!("{}, {} layers", model.family, model.num_layers)),
         ("parameters", format!("{} ({})", billions(weights.num_elements), weights.num_elements)),
         ("weights", format!("{} in {files}: {}", gigabytes(weights.num_bytes), dtypes.collect::<Vec<_>>().join(", "))),
         ("context", format!("{} tokens", model.context)),
-        ("tokenizer", format!("{} tokens, {padding} rows of the embedding unused", model.tokenizer_size)),
+        ("tokenizer", format!("{} tokens, {rows}", model.tokenizer_size)),
         ("end tokens", model.eos_ids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")),
         ("template", template.to_owned()),
         ("licence", model.license.clone().unwrap_or_else(|| "no card that states one".to_owned())),
