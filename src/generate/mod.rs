@@ -7,11 +7,9 @@ mod lines;
 mod requests;
 mod system;
 mod text_model;
-mod verify;
+pub mod verify;
 
 use std::collections::HashMap;
-
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::{Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
@@ -22,7 +20,6 @@ pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};
-pub use verify::{Verified, VerifiedModel, verify};
 
 /// How answers are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -138,7 +135,8 @@ fn samples(request: PromptRequest, num_samples: u32) -> impl Iterator<Item = (Pr
 
 /// A row's identity for its random numbers.
 pub fn sampling_key(id: &str, sample_index: u32) -> u64 {
-    xxh3_64(id.as_bytes()).rotate_left(17) ^ u64::from(sample_index).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    xxhash_rust::xxh3::xxh3_64(id.as_bytes()).rotate_left(17)
+        ^ u64::from(sample_index).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// Encodes and queues one sample; the inner error is the row's own.

@@ -9,7 +9,8 @@ use serde_json::json;
 use super::list::{billions, gigabytes};
 use crate::cli::progress::{Bytes, OutputArgs};
 use crate::cli::settings::{date, template_options};
-use crate::generate::{Ending, Verified, verify};
+use crate::generate::Ending;
+use crate::generate::verify::{Verified, verify};
 use crate::model::weights::NonFinite;
 
 /// Tensors that a message names before it counts the rest.
