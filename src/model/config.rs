@@ -205,7 +205,7 @@ impl HfConfig {
         rope
     }
 
-    /// The tokens that end an answer: generation_config.json's, or else config.json's.
+    /// The tokens that end an answer: generation_config.json's, or else config.json's, or else its text part's.
     pub fn eos_token_ids(&self) -> Vec<u32> {
         let ids = |value: &Value| -> Vec<u32> {
             let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -215,8 +215,9 @@ impl HfConfig {
             }
         };
         let of = |fields: &Map<String, Value>| fields.get("eos_token_id").map(ids).unwrap_or_default();
-        let generation = of(&self.generation);
-        if generation.is_empty() { of(&self.fields) } else { generation }
+        let part = self.get("text_config").and_then(Value::as_object).map(of);
+        let sources = [of(&self.generation), of(&self.fields), part.unwrap_or_default()];
+        sources.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default()
     }
 
     /// A sampling default of generation_config.json, for example `temperature`, if it is there and sampling is meant.

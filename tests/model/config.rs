@@ -220,6 +220,11 @@ fn end_tokens_come_from_either_file() {
     assert_eq!(both.eos_token_ids(), [5, 6], "the generation's own file goes first");
     assert_eq!(both.generation_number("temperature"), Some(0.6));
     assert_eq!(both.generation_number("top_k"), None);
+    assert_eq!(
+        read(r#"{"text_config": {"eos_token_id": 9}}"#, None).eos_token_ids(),
+        [9],
+        "a larger model's text part"
+    );
     assert!(read(r#"{"eos_token_id": null}"#, None).eos_token_ids().is_empty());
 }
 
