@@ -40,7 +40,7 @@ impl Decoder {
     ) -> std::result::Result<Self, ModelError> {
         source.check(&spec)?;
         let mut loader = Loader::new(compute, source);
-        let head = loader.linear(&tensors::head(&spec))?;
+        let head = loader.head(&tensors::head(&spec))?;
         let embedding = match spec.head {
             Head::Tied => Embedding::Tied(head.clone()),
             Head::Own | Head::Scores(_) => loader.embedding(&tensors::embedding(&spec))?,

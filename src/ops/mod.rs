@@ -122,6 +122,19 @@ impl Compute {
         Self { quantize: None, ..self.clone() }
     }
 
+    /// The same with the head's matrix one step finer than the others, f16 under q8_0 and q8_0 under the rest: what it loses goes
+    /// straight into the logits (ggml's own mixes keep it finer too).
+    pub fn for_head(&self) -> Self {
+        match self.quantize {
+            None => self.clone(),
+            Some(GgmlDType::Q8_0) if self.path == OpsPath::Native => {
+                Self { quantize: None, weight_dtype: DType::F16, ..self.clone() }
+            }
+            Some(GgmlDType::Q8_0) => self.unquantized(),
+            Some(_) => Self { quantize: Some(GgmlDType::Q8_0), ..self.clone() },
+        }
+    }
+
     /// The blocks that a stored matrix is kept in; `None`: dense.
     fn blocks_of(&self, source: &MatrixView<'_>) -> Option<GgmlDType> {
         match source.format {

@@ -83,10 +83,18 @@ fn logits_are_those_of_the_widened_weights() {
     let exact = logits(&load(dir.path(), &Compute::cpu()));
     for (format, bound) in FORMATS.into_iter().zip([0.02, 0.075, 0.15, 0.28, 0.34]) {
         let mut widened = model.clone();
-        widened.change(|_, shape, values| {
+        widened.change(|name, shape, values| {
             if shape.len() != 2 {
                 return values;
             }
+            // The head is one step finer.
+            let format = match (name == "lm_head.weight", format) {
+                (false, format) => format,
+                (true, GgmlDType::Q8_0) => {
+                    return values.into_iter().map(|x| half::f16::from_f32(x).to_f32()).collect();
+                }
+                (true, _) => GgmlDType::Q8_0,
+            };
             let tensor = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
             let quantised = QTensor::quantize(&tensor, format).unwrap();
             pairwright::ops::to_host(&quantised.dequantize(&Device::Cpu).unwrap()).unwrap()
@@ -95,7 +103,9 @@ fn logits_are_those_of_the_widened_weights() {
         let got = logits(&load(dir.path(), &quantising(format)));
         assert_eq!(got, want, "{format:?}");
         let portable = logits(&load(dir.path(), &quantising(format).portable()));
-        assert!(error(&portable, &want) < 1e-5, "{format:?}: {}", error(&portable, &want));
+        // The portable path has no f16: its head under q8_0 stays exact.
+        let bound_portable = if format == GgmlDType::Q8_0 { 1e-3 } else { 1e-5 };
+        assert!(error(&portable, &want) < bound_portable, "{format:?}: {}", error(&portable, &want));
         let error = error(&got, &exact);
         println!("{format:?}: relative error of logits {error:.4}");
         assert!(error > 0.0 && error < bound, "{format:?}: {error}");
@@ -175,8 +185,8 @@ fn before_divergence(decoder: Decoder, expected: &Expected) -> usize {
 
 /// What is asserted is the agreement token by token with Transformers' own text before each: a text that has once parted is no
 /// measure; the share before the first difference is printed beside it. These models are random, and among their 384 tokens the
-/// second best is often as good as the best: Transformers itself, given the same rounded weights, agrees on 903 of 960. So 95 % is
-/// asked of the tokens that f32 prefers by 0.05 (their logits' standard deviation is 1.5), and 93 % of all.
+/// second best is often as good as the best: Transformers itself, with all weights rounded, agrees on 903 of 960. With the head in
+/// f16 it is 912. 95 % is asked of all tokens, 97 % of those that f32 prefers by 0.05 (their logits' standard deviation is 1.5).
 #[test]
 fn q8_0_chooses_the_tokens_of_f32() {
     let (mut all, mut clear) = ((0, 0), (0, 0));
@@ -199,6 +209,6 @@ fn q8_0_chooses_the_tokens_of_f32() {
         clear = (clear.0 + of_clear.0, clear.1 + of_clear.1);
     }
     println!("all families: {all:?} of all, {clear:?} of clear tokens");
-    assert!(clear.0 as f64 >= 0.95 * clear.1 as f64 && clear.1 as f64 >= 0.9 * all.1 as f64, "{clear:?}");
-    assert!(all.0 as f64 >= 0.93 * all.1 as f64, "{all:?}");
+    assert!(all.0 * 100 >= 95 * all.1, "{all:?}");
+    assert!(clear.0 * 100 >= 97 * clear.1, "{clear:?}");
 }

@@ -34,6 +34,24 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// [`ModelError`] naming the tensor.
     pub fn linear(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
+        match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
+            true => self.linear_in(&self.compute.unquantized(), matrix),
+            false => self.linear_in(self.compute, matrix),
+        }
+    }
+
+    /// The head's matrix.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn head(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
+        match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
+            true => self.linear(matrix),
+            false => self.linear_in(&self.compute.for_head(), matrix),
+        }
+    }
+
+    fn linear_in(&mut self, compute: &Compute, matrix: &Matrix) -> Result<Linear, ModelError> {
         let mut data = Vec::with_capacity(matrix.parts.len());
         for (part, rows) in &matrix.parts {
             data.push((self.rows(part, *rows, matrix.columns)?, *rows));
@@ -49,10 +67,7 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(bias)?);
             }
         }
-        let linear = match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
-            true => Linear::new(&self.compute.unquantized(), &views, biases)?,
-            false => Linear::new(self.compute, &views, biases)?,
-        };
+        let linear = Linear::new(compute, &views, biases)?;
         matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
         Ok(linear)
     }
