@@ -28,7 +28,7 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Scores are bent into ± this: cap * tanh(score / cap) (Gemma 2).
     pub soft_cap: Option<f32>,
-    /// A score per query head [H] that takes its share of the softmax and gives no value (gpt-oss).
+    /// A score per query head `[H]` that takes its share of the softmax and gives no value (gpt-oss).
     pub sinks: Option<Arc<[f32]>>,
     path: OpsPath,
 }

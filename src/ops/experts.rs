@@ -28,7 +28,7 @@ pub struct Router {
     pub num_chosen: usize,
     /// Weights of the chosen experts sum to 1 (softmax over the chosen); otherwise each is its share among all experts.
     pub normalised: bool,
-    /// A factor on each expert's weight [E], if there is one.
+    /// A factor on each expert's weight `[E]`, if there is one.
     pub expert_scale: Option<Vec<f32>>,
 }
 

@@ -109,7 +109,7 @@ fn configurations_whose_numbers_are_absurd() {
         ("intermediate_size", json!(1 << 30), "[1073741824, 64]"),
         ("num_hidden_layers", json!(1 << 30), "no more than 4096"),
         ("num_hidden_layers", json!(4096), "is missing from the weights"),
-        ("num_attention_heads", json!(1 << 30), "got 1073741824, want no more than 16384"),
+        ("num_attention_heads", json!(1 << 30), "num_attention_heads: got 1073741824, want no more than 16384"),
         ("num_attention_heads", json!(3), "want a divisor of num_attention_heads (3)"),
         ("head_dim", json!(1 << 30), "self_attn"),
         ("num_key_value_heads", json!(3), "got 3, want a divisor of num_attention_heads"),

@@ -188,6 +188,36 @@ fn a_tensor_that_two_files_hold_is_refused() {
     assert_says(&error, &["model.bf16.safetensors", "model.fp16.safetensors", "hint: leave one set"]);
 }
 
+/// Where the decoder of a larger model stands in its files, and where its head; other parts lie beside it.
+#[test]
+fn a_larger_models_decoder_is_found_under_any_prefix() {
+    let model = Model::read("llama");
+    let original = bits(model.write().path());
+    for (trunk, head) in [
+        ("", "lm_head"),
+        ("language_model.model.", "language_model.lm_head"),
+        ("model.language_model.", "lm_head"),
+        ("model.text_model.", "lm_head"),
+    ] {
+        let rename = |name: &String| match name.strip_prefix("model.") {
+            Some(rest) => format!("{trunk}{rest}"),
+            None => name.replace("lm_head", head),
+        };
+        let mut renamed = model.clone();
+        renamed.tensors = model.tensors.iter().map(|(name, stored)| (rename(name), stored.clone())).collect();
+        assert_eq!(bits(renamed.write().path()), original, "{trunk}");
+        let missing = rename(&"model.layers.1.mlp.up_proj.weight".to_owned());
+        let other = renamed.tensors.remove(&missing).unwrap();
+        assert_says(&refusal(renamed.write().path()), &[&missing, "missing"]);
+        renamed.tensors.insert(missing, other.clone());
+        renamed.tensors.insert("vision_tower.layers.0.weight".to_owned(), other);
+        match trunk {
+            "" => assert_says(&refusal(renamed.write().path()), &["vision_tower.layers.0.weight"]),
+            _ => assert_eq!(bits(renamed.write().path()), original, "{trunk} beside other parts"),
+        }
+    }
+}
+
 #[test]
 fn another_format_beside_the_single_file_is_left_alone() {
     let temp = Model::read("llama").write();
