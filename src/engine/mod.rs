@@ -187,6 +187,24 @@ impl Engine {
         Ok(self.scheduler.add(Sequence::new(request, longest, self.scheduler.blocks().block_size())))
     }
 
+    /// Queues several requests, or none of them.
+    ///
+    /// # Errors
+    /// [`EngineError`] of the first that can never be served.
+    pub fn add_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Result<Vec<SequenceId>, EngineError> {
+        let mut ids = Vec::new();
+        for request in requests {
+            match self.add(request) {
+                Ok(id) => ids.push(id),
+                Err(error) => {
+                    ids.iter().for_each(|&id| _ = self.stop(id));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(ids)
+    }
+
     /// Ends a sequence from outside, for example at a stop string; what it gave so far is returned.
     pub fn stop(&mut self, id: SequenceId) -> Option<SequenceOutput> {
         self.scheduler.finish(id).map(|sequence| sequence.output)

@@ -131,17 +131,15 @@ fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) 
     let Some(plan) = plan else {
         return Ok(Err(JudgeRow::failed(&item.candidate, "empty_rubric", "the rubric has no aspects".to_owned())));
     };
-    let mut sequences: Vec<(SequenceId, Part)> = Vec::new();
-    for (part, request) in requests {
-        match engine.add(request) {
-            Ok(id) => sequences.push((id, part)),
-            Err(error @ EngineError::PromptTooLong { .. }) => {
-                sequences.iter().for_each(|(id, _)| _ = engine.stop(*id));
-                return Ok(Err(JudgeRow::failed(&item.candidate, "judge_prompt_too_long", error.to_string())));
-            }
-            Err(error) => return Err(error.into()),
+    let (parts, requests): (Vec<Part>, Vec<Request>) = requests.into_iter().unzip();
+    let ids = match engine.add_all(requests) {
+        Ok(ids) => ids,
+        Err(error @ EngineError::PromptTooLong { .. }) => {
+            return Ok(Err(JudgeRow::failed(&item.candidate, "judge_prompt_too_long", error.to_string())));
         }
-    }
+        Err(error) => return Err(error.into()),
+    };
+    let sequences: Vec<(SequenceId, Part)> = ids.into_iter().zip(parts).collect();
     let answers = vec![vec![Vec::new(); plan.queries().count()]; rubric.aspects.len()];
     Ok(Ok((InFlight { item, plan, answers, num_pending: sequences.len() }, sequences)))
 }

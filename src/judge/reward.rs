@@ -194,25 +194,21 @@ fn admit(model: &mut TextModel, request: ScoreRequest) -> Result<Admitted, Gener
         ScoreInput::One(messages) => (vec![messages], false),
         ScoreInput::Pair { chosen, rejected } => (vec![chosen, rejected], true),
     };
-    let mut sequences = Vec::new();
+    let mut requests = Vec::new();
     for messages in &dialogues {
-        let prompt = match tokenizer.encode_chat(messages, DialogueEnd::Whole) {
-            Ok(prompt) => prompt,
+        match tokenizer.encode_chat(messages, DialogueEnd::Whole) {
+            Ok(prompt) => requests.push(Request { prompt, task: Task::Classify, key: 0 }),
             Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
-            Err(error) => {
-                sequences.iter().for_each(|&id| _ = engine.stop(id));
-                return Ok(Err(("not_encodable", error.to_string())));
-            }
-        };
-        match engine.add(Request { prompt, task: Task::Classify, key: 0 }) {
-            Ok(id) => sequences.push(id),
-            Err(error @ (EngineError::PromptTooLong { .. } | EngineError::EmptyPrompt)) => {
-                sequences.iter().for_each(|&id| _ = engine.stop(id));
-                return Ok(Err(("too_long", error.to_string())));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Ok(Err(("not_encodable", error.to_string()))),
         }
     }
+    let sequences = match engine.add_all(requests) {
+        Ok(sequences) => sequences,
+        Err(error @ (EngineError::PromptTooLong { .. } | EngineError::EmptyPrompt)) => {
+            return Ok(Err(("too_long", error.to_string())));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let scores = vec![None; dialogues.len()];
     Ok(Ok((InFlight { id: request.id, is_pair, scores }, sequences)))
 }
