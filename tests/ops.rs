@@ -7,6 +7,8 @@ mod attention;
 mod blocks;
 #[path = "ops/experts.rs"]
 mod experts;
+#[path = "ops/int8.rs"]
+mod int8;
 #[path = "ops/linear.rs"]
 mod linear;
 #[path = "ops/paged.rs"]

@@ -1,6 +1,7 @@
-//! Matrices kept in ggml's quantised blocks. A product widens 32 rows by 256 columns at a time into a thread's scratch and runs
-//! the house's tile over all rows of the batch, so that it has the bits of the dense product with the widened weights. Formats
-//! and rounding are Candle's. Knows one matrix; knows nothing of files, nor of who chose its format.
+//! Matrices kept in ggml's quantised blocks. A product either rounds the batch to 8 bits and multiplies integers, or widens 32 rows
+//! by 256 columns at a time into a thread's scratch and runs the house's tile over all rows of the batch, so that it has the bits
+//! of the dense product with the widened weights. Formats and rounding of weights are Candle's. Knows one matrix; knows nothing
+//! of files, nor of who chose its format.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,10 +11,13 @@ use candle_core::quantized::GgmlDType;
 use candle_core::quantized::k_quants::*;
 use rayon::prelude::*;
 
+use super::BlockInputs;
 use super::linear::Job;
+use super::panels::{Operands, Panels};
 use super::simd::Isa;
 use super::stored::{MatrixView, StoredFormat};
-use super::tile::{MAX_ROWS, PANEL, PanelRow, Start, Tile};
+use super::tile::{MAX_ROWS, PANEL, PanelRow, Start, Tile, row_blocks};
+use super::tile8::{GROUP, IntegerIsa, SUB_GROUP, Sums, Tile8};
 
 /// Columns that are widened at a time: with 32 rows 32 KiB, which stay in the first cache while the batch passes.
 const DEPTH: usize = 256;
@@ -24,7 +28,7 @@ pub fn fitting(asked: GgmlDType, columns: usize) -> Option<GgmlDType> {
     [asked, GgmlDType::Q8_0].into_iter().find(|format| columns.is_multiple_of(format.block_size()))
 }
 
-/// A matrix [rows, columns] in blocks. A faster product for one format takes the place of [`BlockMatrix::run`].
+/// A matrix [rows, columns] in blocks.
 pub trait BlockMatrix: Send + Sync {
     /// Output features.
     fn rows(&self) -> usize;
@@ -39,41 +43,51 @@ pub trait BlockMatrix: Send + Sync {
     /// Widens row `row` to `target` [columns].
     fn copy_row(&self, row: usize, target: &mut [f32]);
 
+    /// Whether [`Self::run`] takes the batch rounded to 8 bits.
+    fn rounds_inputs(&self) -> bool {
+        false
+    }
+
     /// Computes the outputs of `panels` for every row of the batch.
     fn run(&self, panels: Range<usize>, job: &Job<'_>) {
-        let isa = Isa::detect();
-        let (k, rows) = (self.columns(), job.x.rows);
-        let mut chunk = vec![PanelRow([0f32; PANEL]); DEPTH.min(k)];
-        let mut edge = Vec::new();
-        for panel in panels {
-            let width = (self.rows() - panel * PANEL).min(PANEL);
-            let (c, c_stride) = job.target(panel, width, &mut edge);
-            for first in (0..k).step_by(DEPTH) {
-                let depth = (k - first).min(DEPTH);
-                self.widen(panel, first, &mut chunk[..depth]);
-                for row in (0..rows).step_by(MAX_ROWS) {
-                    let block_rows = (rows - row).min(MAX_ROWS);
-                    let tile = Tile {
-                        rows: block_rows,
-                        columns: PANEL,
-                        depth,
-                        a: job.x.blocks[row * k + first * block_rows..].as_ptr(),
-                        a_stride: block_rows,
-                        b: chunk.as_ptr().cast::<f32>(),
-                        b_stride: PANEL,
-                        c: c.wrapping_add(row * c_stride),
-                        c_stride,
-                        start: if first == 0 { job.start(panel) } else { Start::Accumulate },
-                        next: std::ptr::null(),
-                    };
-                    // SAFETY: the tile lies within x's block of these rows, the chunk, and the target of this panel, which
-                    // no other task writes and which `Job::target` made large enough; the first chunk writes what the
-                    // later ones add to.
-                    unsafe { tile.run(isa) };
-                }
+        run_widened(self, panels, job);
+    }
+}
+
+/// The product with widened weights.
+fn run_widened<M: BlockMatrix + ?Sized>(matrix: &M, panels: Range<usize>, job: &Job<'_>) {
+    let isa = Isa::detect();
+    let (k, rows) = (matrix.columns(), job.x.rows);
+    let Some(x) = &job.x.dense else { return };
+    let mut chunk = vec![PanelRow([0f32; PANEL]); DEPTH.min(k)];
+    let mut edge = Vec::new();
+    for panel in panels {
+        let width = (matrix.rows() - panel * PANEL).min(PANEL);
+        let (c, c_stride) = job.target(panel, width, &mut edge);
+        for first in (0..k).step_by(DEPTH) {
+            let depth = (k - first).min(DEPTH);
+            matrix.widen(panel, first, &mut chunk[..depth]);
+            for block in row_blocks(rows) {
+                let tile = Tile {
+                    rows: block.len(),
+                    columns: PANEL,
+                    depth,
+                    a: x[block.start * k + first * block.len()..].as_ptr(),
+                    a_stride: block.len(),
+                    b: chunk.as_ptr().cast::<f32>(),
+                    b_stride: PANEL,
+                    c: c.wrapping_add(block.start * c_stride),
+                    c_stride,
+                    start: if first == 0 { job.start(panel) } else { Start::Accumulate },
+                    next: std::ptr::null(),
+                };
+                // SAFETY: the tile lies within x's block of these rows, the chunk, and the target of this panel, which
+                // no other task writes and which `Job::target` made large enough; the first chunk writes what the
+                // later ones add to.
+                unsafe { tile.run(isa) };
             }
-            job.store_edge(panel, width, &edge);
         }
+        job.store_edge(panel, width, &edge);
     }
 }
 
@@ -116,6 +130,11 @@ impl<T: GgmlType> Blocks<T> {
             },
         );
         this
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: Candle's block types are `repr(C)` of integers and halves without padding; bytes need no alignment.
+        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), size_of_val(&self.blocks[..])) }
     }
 
     /// Blocks of columns `first..first + depth` of a row.
@@ -187,17 +206,89 @@ macro_rules! with_block_type {
     }};
 }
 
-/// A matrix in `format`'s blocks: a stored one of that format as it is, a dense one rounded.
+/// A matrix whose blocks lie as the integer product reads them.
+struct Integers {
+    panels: Panels,
+    inputs: BlockInputs,
+}
+
+impl BlockMatrix for Integers {
+    fn rows(&self) -> usize {
+        self.panels.rows()
+    }
+
+    fn columns(&self) -> usize {
+        self.panels.columns()
+    }
+
+    fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
+        self.panels.widen(panel, first, target);
+    }
+
+    fn copy_row(&self, row: usize, target: &mut [f32]) {
+        self.panels.copy_row(row, target);
+    }
+
+    fn rounds_inputs(&self) -> bool {
+        self.inputs == BlockInputs::Int8
+    }
+
+    fn run(&self, panels: Range<usize>, job: &Job<'_>) {
+        let Some(x) = &job.x.rounded else { return run_widened(self, panels, job) };
+        let (isa, k) = (IntegerIsa::detect(), self.columns());
+        let mut scratch = Operands::default();
+        let mut edge = Vec::new();
+        let mut sums = Sums([[0.0; PANEL]; MAX_ROWS]);
+        for panel in panels {
+            let width = (self.rows() - panel * PANEL).min(PANEL);
+            let (c, c_stride) = job.target(panel, width, &mut edge);
+            let start = job.start_row(panel);
+            let operand = self.panels.operand(panel, &mut scratch);
+            for block in row_blocks(x.rows) {
+                sums.0[..block.len()].fill(start);
+                let tile = Tile8 {
+                    rows: block.len(),
+                    a: &x.quants[block.start * k..block.end * k],
+                    a_scales: &x.scales[block.start * k / GROUP..block.end * k / GROUP],
+                    a_sums: &x.sums[block.start * k / SUB_GROUP..block.end * k / SUB_GROUP],
+                    b: operand.quants,
+                    b_scales: operand.scales,
+                    b_mins: operand.mins,
+                    kind: self.panels.kind(),
+                };
+                tile.run(isa, &mut sums);
+                for (row, sums) in block.zip(&sums.0) {
+                    // SAFETY: 32 outputs of this panel in a row of the batch, which no other task writes and for which
+                    // `Job::target` made room.
+                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), c.wrapping_add(row * c_stride), PANEL) };
+                }
+            }
+            job.store_edge(panel, width, &edge);
+        }
+    }
+}
+
+/// A matrix in `format`'s blocks: a stored one of that format as it is, a dense one rounded. `inputs`: how the batch enters its
+/// products, where the format has a choice.
 ///
 /// # Errors
 /// If the rows are not whole blocks, the size is wrong, or the matrix is stored in another block format.
-pub fn matrix(format: GgmlDType, source: &MatrixView<'_>) -> Result<Arc<dyn BlockMatrix>> {
+pub fn matrix(format: GgmlDType, source: &MatrixView<'_>, inputs: BlockInputs) -> Result<Arc<dyn BlockMatrix>> {
     source.validate()?;
     StoredFormat::Blocks(format).row_bytes(source.columns)?;
     match source.format {
-        StoredFormat::Dense(_) => with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::quantised(source)))),
+        StoredFormat::Dense(_) => with_block_type!(format, Block => {
+            let blocks = Blocks::<Block>::quantised(source);
+            match Panels::new(format, blocks.bytes(), source.rows, source.columns) {
+                Some(panels) => Ok(Arc::new(Integers { panels, inputs })),
+                None => Ok(Arc::new(blocks)),
+            }
+        }),
         StoredFormat::Blocks(stored) if stored == format => {
-            with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::from_bytes(source)?)))
+            match Panels::new(format, source.bytes, source.rows, source.columns) {
+                Some(panels) => Ok(Arc::new(Integers { panels, inputs })),
+                None => with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::from_bytes(source)?))),
+            }
         }
         StoredFormat::Blocks(stored) => candle_core::bail!("a matrix in {stored:?} blocks, asked for in {format:?}"),
     }

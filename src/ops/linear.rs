@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use super::blocks::{self, BlockMatrix};
 use super::simd::Isa;
 pub use super::stored::{MatrixView, StoredFormat};
-use super::tile::{Element, MAX_ROWS, PANEL, PanelRow, Start, Tile, pack_rows};
+use super::tile::{Element, PANEL, PanelRow, Start, Tile, pack_rows, row_blocks};
+use super::tile8::Rounded;
 use super::{Compute, OpsPath, SharedOut};
 
 /// W as panels of 32 output features, each k-major: what `Tile` reads in one stream. Padded with zero rows.
@@ -42,24 +43,24 @@ impl<T: Element> Packed<T> {
     /// Computes the outputs of `panels` for every row of the batch.
     fn run(&self, panels: Range<usize>, job: &Job<'_>) {
         let (isa, k, rows) = (Isa::detect(), self.in_features, job.x.rows);
+        let Some(x) = &job.x.dense else { return };
         let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
         let mut edge = Vec::new();
         for panel in panels.clone() {
             let width = (self.out_features - panel * PANEL).min(PANEL);
             let (c, c_stride) = job.target(panel, width, &mut edge);
-            for first in (0..rows).step_by(MAX_ROWS) {
-                let block_rows = (rows - first).min(MAX_ROWS);
+            for block in row_blocks(rows) {
                 // The last rows over this panel bring the next one in: few rows leave memory idle otherwise.
-                let fetch = first + block_rows == rows && panel + 1 < panels.end;
+                let fetch = block.end == rows && panel + 1 < panels.end;
                 let tile = Tile {
-                    rows: block_rows,
+                    rows: block.len(),
                     columns: PANEL,
                     depth: k,
-                    a: job.x.blocks[first * k..].as_ptr(),
-                    a_stride: block_rows,
+                    a: x[block.start * k..].as_ptr(),
+                    a_stride: block.len(),
                     b: panel_at(panel),
                     b_stride: PANEL,
-                    c: c.wrapping_add(first * c_stride),
+                    c: c.wrapping_add(block.start * c_stride),
                     c_stride,
                     start: job.start(panel),
                     next: if fetch { panel_at(panel + 1) } else { std::ptr::null() },
@@ -93,31 +94,46 @@ fn locate<'a, 'b>(sources: &'b [MatrixView<'a>], row: usize) -> Option<(&'b Matr
     None
 }
 
-/// x [rows, k] as consecutive blocks of up to 12 rows, each k-major.
-pub struct Activations {
-    /// `rows * k` elements.
-    pub(super) blocks: Vec<f32>,
+/// x [rows, k] in the forms that a stack's matrices multiply with.
+pub struct Inputs {
+    /// Consecutive blocks of [`row_blocks`], each k-major.
+    pub(super) dense: Option<Vec<f32>>,
+    /// The same rounded to 8 bits.
+    pub(super) rounded: Option<Rounded>,
     /// Rows of the batch.
     pub(super) rows: usize,
 }
 
-impl Activations {
-    fn pack(x: &[f32], k: usize) -> Self {
-        let mut blocks = vec![0f32; x.len()];
-        let pack = |(x, block): (&[f32], &mut [f32])| pack_rows(x, k, block.len() / k, k, block);
-        if x.len() < super::PARALLEL_FROM {
-            x.chunks(MAX_ROWS * k).zip(blocks.chunks_mut(MAX_ROWS * k)).for_each(pack);
-        } else {
-            x.par_chunks(MAX_ROWS * k).zip(blocks.par_chunks_mut(MAX_ROWS * k)).for_each(pack);
-        }
-        Self { blocks, rows: x.len() / k }
+impl Inputs {
+    fn new(x: &[f32], k: usize, weights: &[Weight]) -> Self {
+        let rounds = |weight: &Weight| matches!(weight, Weight::Blocks(blocks) if blocks.rounds_inputs());
+        let dense = (!weights.iter().all(rounds)).then(|| pack(x, k));
+        let rounded = weights.iter().any(rounds).then(|| Rounded::new(x, k));
+        Self { dense, rounded, rows: x.len() / k }
     }
+}
+
+fn pack(x: &[f32], k: usize) -> Vec<f32> {
+    let mut packed = vec![0f32; x.len()];
+    let mut rest = &mut packed[..];
+    let mut blocks = Vec::new();
+    for block in row_blocks(x.len() / k) {
+        let (target, behind) = rest.split_at_mut(block.len() * k);
+        rest = behind;
+        blocks.push((&x[block.start * k..block.end * k], target));
+    }
+    let pack = |(x, target): (&[f32], &mut [f32])| pack_rows(x, k, target.len() / k, k, target);
+    match x.len() < super::PARALLEL_FROM {
+        true => blocks.into_iter().for_each(pack),
+        false => blocks.into_par_iter().for_each(pack),
+    }
+    packed
 }
 
 /// What one matrix of a stack computes in a product: the batch, where its outputs go, what is added.
 pub struct Job<'a> {
     /// The batch.
-    pub(super) x: &'a Activations,
+    pub(super) x: &'a Inputs,
     /// This matrix's part of the bias, with room for a whole last panel.
     bias: Option<&'a [f32]>,
     /// This matrix's first output of the batch's first row.
@@ -130,6 +146,12 @@ impl Job<'_> {
     /// What a panel's sums start from.
     pub(super) fn start(&self, panel: usize) -> Start {
         self.bias.map_or(Start::Zero, |bias| Start::Row(bias[panel * PANEL..][..PANEL].as_ptr()))
+    }
+
+    /// The same as numbers.
+    pub(super) fn start_row(&self, panel: usize) -> [f32; PANEL] {
+        let bias = self.bias.and_then(|bias| bias[panel * PANEL..].first_chunk());
+        bias.copied().unwrap_or([0.0; PANEL])
     }
 
     /// Where a panel of `width` outputs is computed, and the distance between its rows: in place, or in `edge` if the tile,
@@ -272,7 +294,7 @@ impl Linear {
     /// y [rows, out] = x [rows, in] Wᵀ + bias.
     fn native(&self, x: &[f32], weights: &[Weight]) -> Vec<f32> {
         let n = self.out_features;
-        let x = Activations::pack(x, self.in_features);
+        let x = Inputs::new(x, self.in_features, weights);
         let mut y = Vec::<f32>::with_capacity(x.rows * n);
         let out = SharedOut(y.as_mut_ptr());
         // Enough pieces to balance, few enough that a thread streams long runs of panels.
@@ -368,7 +390,7 @@ fn native(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Vec<Weight>> 
     for run in sources.chunk_by(|a, b| compute.blocks_of(a).is_none() && compute.blocks_of(b).is_none()) {
         weights.push(match compute.blocks_of(&run[0]) {
             None => Weight::packed(compute.weight_dtype, run),
-            Some(format) => Weight::Blocks(blocks::matrix(format, &run[0])?),
+            Some(format) => Weight::Blocks(blocks::matrix(format, &run[0], compute.block_inputs)?),
         });
     }
     Ok(weights)

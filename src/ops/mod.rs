@@ -10,10 +10,12 @@ pub mod experts;
 pub mod linear;
 pub mod norm;
 pub mod paged;
+pub(crate) mod panels;
 pub mod rotary;
 pub(crate) mod simd;
 pub(crate) mod stored;
 pub(crate) mod tile;
+pub(crate) mod tile8;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
@@ -29,6 +31,8 @@ pub struct Compute {
     /// Block format that dense weight matrices are rounded to while they are loaded; those whose rows are not whole blocks take
     /// q8_0, or stay dense.
     pub quantize: Option<GgmlDType>,
+    /// How the batch enters products of matrices in blocks, on the CPU's native path.
+    pub block_inputs: BlockInputs,
     /// Format of activations and KV cache: f32 on the CPU, the weights' format elsewhere.
     pub activation_dtype: DType,
     /// Which version of each operation runs.
@@ -42,6 +46,16 @@ pub enum OpsPath {
     Native,
     /// Candle operations only: slower, runs anywhere, the reference in tests.
     Portable,
+}
+
+/// How the batch enters a product whose matrix is in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockInputs {
+    /// Rounded to 8 bits, 32 elements against their largest one; products are of integers. Formats that have no such product
+    /// (q8_1, q2k, q3k, q8k) take f32.
+    Int8,
+    /// As it is; the weights are widened.
+    F32,
 }
 
 /// A device as the user names it.
@@ -96,17 +110,19 @@ impl Compute {
             device,
             weight_dtype,
             quantize: None,
+            block_inputs: BlockInputs::Int8,
             activation_dtype: if on_cpu { DType::F32 } else { weight_dtype },
             path: if on_cpu { OpsPath::Native } else { OpsPath::Portable },
         })
     }
 
-    /// The CPU with f32 weights.
+    /// The CPU with f32 weights, where nothing is rounded that is not asked for: the reference of tests.
     pub fn cpu() -> Self {
         Self {
             device: Device::Cpu,
             weight_dtype: DType::F32,
             quantize: None,
+            block_inputs: BlockInputs::F32,
             activation_dtype: DType::F32,
             path: OpsPath::Native,
         }
@@ -222,7 +238,7 @@ fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
     let tensor = match (compute.blocks_of(source), source.format) {
         (None, StoredFormat::Dense(dtype)) => Tensor::from_raw_buffer(source.bytes, dtype, &shape, &compute.device)?,
         (Some(format), _) | (None, StoredFormat::Blocks(format)) => {
-            let wide = blocks::widened(blocks::matrix(format, source)?.as_ref());
+            let wide = blocks::widened(blocks::matrix(format, source, BlockInputs::F32)?.as_ref());
             Tensor::from_vec(wide, &shape, &compute.device)?
         }
     };

@@ -2,6 +2,8 @@
 //! Linear layers, attention scores and attention values all call it, so each output element is everywhere one chain of
 //! fused multiply-adds in the order of k, whatever the batch. Knows raw pointers and strides; knows nothing of tensors.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::simd::Isa;
@@ -10,6 +12,12 @@ use super::simd::Isa;
 pub const PANEL: usize = 32;
 /// Rows of A that one tile takes at most.
 pub const MAX_ROWS: usize = 12;
+
+/// The rows of a batch in blocks of at most 12, as equal as they can be: a short last block would waste a pass over the panel.
+pub fn row_blocks(rows: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    let count = rows.div_ceil(MAX_ROWS);
+    (0..count).map(move |index| index * rows / count..(index + 1) * rows / count)
+}
 
 /// One panel row: 32 columns of B at one k, on a cache-line boundary.
 #[derive(Clone, Copy)]

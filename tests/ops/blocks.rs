@@ -13,18 +13,18 @@ const SMALL: [GgmlDType; 6] =
 const LARGE: [GgmlDType; 6] =
     [GgmlDType::Q2K, GgmlDType::Q3K, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K, GgmlDType::Q8K];
 
-fn formats() -> impl Iterator<Item = GgmlDType> {
+pub fn formats() -> impl Iterator<Item = GgmlDType> {
     SMALL.into_iter().chain(LARGE)
 }
 
 /// Block bytes of a [rows, columns] matrix, as Candle rounds it, and the numbers that they stand for, as Candle widens them.
-fn in_blocks(data: &[f32], rows: usize, columns: usize, format: GgmlDType) -> (Vec<u8>, Vec<f32>) {
+pub fn in_blocks(data: &[f32], rows: usize, columns: usize, format: GgmlDType) -> (Vec<u8>, Vec<f32>) {
     let quantised = QTensor::quantize(&matrix(data, rows, columns), format).unwrap();
     let wide = to_host(&quantised.dequantize(&Device::Cpu).unwrap()).unwrap();
     (quantised.data().unwrap().into_owned(), wide)
 }
 
-fn view(bytes: &[u8], format: impl Into<StoredFormat>, rows: usize, columns: usize) -> MatrixView<'_> {
+pub fn view(bytes: &[u8], format: impl Into<StoredFormat>, rows: usize, columns: usize) -> MatrixView<'_> {
     MatrixView { bytes, format: format.into(), rows, columns }
 }
 

@@ -1,0 +1,473 @@
+//! Matrices of 4 to 8 bits per weight as the integer product reads them: panels of 32 rows, groups of 32 columns, the bits of ggml's
+//! blocks in an order from which a few shifts give a tile's operand. No number changes: scales stay as they are stored.
+//! Knows ggml's block layouts (ggml-common.h, `block_q8_0` and its kin); knows nothing of files or batches.
+
+use candle_core::quantized::GgmlDType;
+use half::f16;
+use rayon::prelude::*;
+
+use super::simd::{Vectorised, dispatch};
+use super::tile::{PANEL, PanelRow};
+use super::tile8::{GROUP, QuantKind};
+
+/// Quants of one group of one panel.
+const GROUP_QUANTS: usize = GROUP * PANEL;
+
+/// How scales are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scales {
+    /// An f16 per group, and with mins another one.
+    Halves,
+    /// Per 256 columns an f16 and with mins another one; per group, or per half of one, an integer that multiplies it.
+    Products,
+}
+
+/// What distinguishes the formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    kind: QuantKind,
+    /// Bits of a quant.
+    bits: usize,
+    scales: Scales,
+}
+
+impl Layout {
+    /// `None` for formats that have no integer product here.
+    fn of(format: GgmlDType) -> Option<Self> {
+        let kind = |zero, sub_group, has_mins| QuantKind { zero, sub_group, has_mins };
+        let (bits, scales, kind) = match format {
+            GgmlDType::Q8_0 => (8, Scales::Halves, kind(128, 32, false)),
+            GgmlDType::Q4_0 => (4, Scales::Halves, kind(8, 32, false)),
+            GgmlDType::Q4_1 => (4, Scales::Halves, kind(0, 32, true)),
+            GgmlDType::Q5_0 => (5, Scales::Halves, kind(16, 32, false)),
+            GgmlDType::Q5_1 => (5, Scales::Halves, kind(0, 32, true)),
+            GgmlDType::Q4K => (4, Scales::Products, kind(0, 32, true)),
+            GgmlDType::Q5K => (5, Scales::Products, kind(0, 32, true)),
+            GgmlDType::Q6K => (6, Scales::Products, kind(32, 16, false)),
+            _ => return None,
+        };
+        Some(Self { kind, bits, scales })
+    }
+
+    /// Bytes of a group's quants in a panel.
+    fn quant_bytes(&self) -> usize {
+        GROUP_QUANTS / 8 * self.bits
+    }
+
+    /// Scales of a group, per row.
+    fn subs(&self) -> usize {
+        GROUP / self.kind.sub_group
+    }
+
+    /// f16 numbers that each row has per run of columns, and the run's length.
+    fn halves(&self) -> (usize, usize) {
+        let run = if self.scales == Scales::Halves { GROUP } else { 256 };
+        (1 + usize::from(self.kind.has_mins), run)
+    }
+
+    /// Integer scales that each row has per group.
+    fn products(&self) -> usize {
+        match self.scales {
+            Scales::Halves => 0,
+            Scales::Products => self.subs() + usize::from(self.kind.has_mins),
+        }
+    }
+}
+
+/// A cache line of quants.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// See the module's text.
+pub struct Panels {
+    layout: Layout,
+    rows: usize,
+    columns: usize,
+    /// Per panel and group: the lowest four bits (or all eight) of the quants, then what is above them.
+    quants: Vec<Line>,
+    /// Per panel and run: [1 or 2, 32], scales and then mins.
+    halves: Vec<f16>,
+    /// Per panel and group: [subs, 32] scales and then [32] mins, as bytes; those of Q6K are signed.
+    products: Vec<u8>,
+}
+
+/// Operands of a panel's products over all columns.
+#[derive(Default)]
+pub struct Operands {
+    quants: Vec<Line>,
+    scales: Vec<f32>,
+    mins: Vec<f32>,
+}
+
+/// The quants, scales and mins of a panel, as [`super::tile8::Tile8`] takes them.
+pub struct Operand<'a> {
+    /// [k / 4, 32, 4]
+    pub quants: &'a [u8],
+    /// [k / sub_group, 32]
+    pub scales: &'a [f32],
+    /// [k / 32, 32], or empty.
+    pub mins: &'a [f32],
+}
+
+impl Panels {
+    /// The matrix [rows, columns] of `format`'s blocks, row by row, that `bytes` holds; `None` if the format has no integer
+    /// product. The caller has checked the size and that rows are whole blocks.
+    pub fn new(format: GgmlDType, bytes: &[u8], rows: usize, columns: usize) -> Option<Self> {
+        let layout = Layout::of(format)?;
+        let (num_panels, groups) = (rows.div_ceil(PANEL), columns / GROUP);
+        let (num_halves, run) = layout.halves();
+        let lines = layout.quant_bytes() / 64 * groups;
+        let halves = num_halves * PANEL * columns / run;
+        let products = layout.products() * PANEL * groups;
+        let mut this = Self {
+            layout,
+            rows,
+            columns,
+            quants: vec![Line([0; 64]); num_panels * lines],
+            halves: vec![f16::ZERO; num_panels * halves],
+            products: vec![0; num_panels * products],
+        };
+        let row_bytes = bytes.len() / rows.max(1);
+        let panels = this.quants.par_chunks_mut(lines.max(1)).zip(this.halves.par_chunks_mut(halves.max(1)));
+        // A panel's products; of formats without, an empty slice each.
+        let products: Vec<&mut [u8]> = match products {
+            0 => (0..num_panels).map(|_| &mut [][..]).collect(),
+            products => this.products.chunks_mut(products).collect(),
+        };
+        panels.zip(products).enumerate().for_each(|(panel, ((quants, halves), products))| {
+            let mut target = PanelMut { layout, quants, halves, products };
+            for lane in 0..PANEL.min(rows - panel * PANEL) {
+                let row = &bytes[(panel * PANEL + lane) * row_bytes..][..row_bytes];
+                for (index, block) in row.chunks_exact(format.type_size()).enumerate() {
+                    target.store(lane, index * format.block_size(), &Block::read(format, block));
+                }
+            }
+        });
+        Some(this)
+    }
+
+    /// Output features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Input features.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// How quants are meant.
+    pub fn kind(&self) -> QuantKind {
+        self.layout.kind
+    }
+
+    /// The operands of panel `panel`: in `scratch`, or in place where nothing has to be put together.
+    pub fn operand<'a>(&'a self, panel: usize, scratch: &'a mut Operands) -> Operand<'a> {
+        let groups = self.columns / GROUP;
+        self.expand_scales(panel, 0..groups, scratch);
+        if self.layout.bits == 8 {
+            let quants = &self.quants[panel * groups * GROUP_QUANTS / 64..][..groups * GROUP_QUANTS / 64];
+            return Operand { quants: flat(quants), scales: &scratch.scales, mins: &scratch.mins };
+        }
+        scratch.quants.resize(groups * GROUP_QUANTS / 64, Line([0; 64]));
+        for group in 0..groups {
+            self.expand_quants(panel, group, &mut scratch.quants[group * GROUP_QUANTS / 64..][..GROUP_QUANTS / 64]);
+        }
+        Operand { quants: flat(&scratch.quants), scales: &scratch.scales, mins: &scratch.mins }
+    }
+
+    fn expand_quants(&self, panel: usize, group: usize, target: &mut [Line]) {
+        let lines = self.layout.quant_bytes() / 64;
+        let source = &self.quants[(panel * self.columns / GROUP + group) * lines..][..lines];
+        match self.layout.bits {
+            4 => dispatch(Expand::<0> { source, target }),
+            5 => dispatch(Expand::<1> { source, target }),
+            6 => dispatch(Expand::<2> { source, target }),
+            _ => target.copy_from_slice(source),
+        }
+    }
+
+    /// Scales and mins of a panel's groups as f32.
+    fn expand_scales(&self, panel: usize, groups: std::ops::Range<usize>, scratch: &mut Operands) {
+        let (layout, all) = (self.layout, self.columns / GROUP);
+        let (num_halves, run) = layout.halves();
+        let (subs, has_mins) = (layout.subs(), layout.kind.has_mins);
+        scratch.scales.resize(groups.len() * subs * PANEL, 0.0);
+        scratch.mins.resize(if has_mins { groups.len() * PANEL } else { 0 }, 0.0);
+        for (index, group) in groups.enumerate() {
+            let at = (panel * self.columns / run + group * GROUP / run) * num_halves * PANEL;
+            let halves = &self.halves[at..][..num_halves * PANEL];
+            let at = (panel * all + group) * layout.products() * PANEL;
+            let products = &self.products[at..][..layout.products() * PANEL];
+            let scales = &mut scratch.scales[index * subs * PANEL..][..subs * PANEL];
+            let mins = if has_mins { &mut scratch.mins[index * PANEL..][..PANEL] } else { &mut [] };
+            dispatch(ExpandScales { signed: subs == 2, halves, products, scales, mins });
+        }
+    }
+
+    /// Widens `target.len()` columns from `first` on of panel `panel`; both are multiples of 32.
+    pub fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
+        let QuantKind { zero, sub_group, has_mins } = self.layout.kind;
+        let mut scratch = Operands::default();
+        let groups = first / GROUP..(first + target.len()) / GROUP;
+        self.expand_scales(panel, groups.clone(), &mut scratch);
+        let mut quants = [Line([0; 64]); GROUP_QUANTS / 64];
+        for (index, (group, target)) in groups.zip(target.chunks_mut(GROUP)).enumerate() {
+            self.expand_quants(panel, group, &mut quants);
+            let quants = flat(&quants);
+            for (k, target) in target.iter_mut().enumerate() {
+                let scales = &scratch.scales[(index * GROUP + k) / sub_group * PANEL..][..PANEL];
+                for (lane, (value, scale)) in target.0.iter_mut().zip(scales).enumerate() {
+                    let quant = i32::from(quants[k / 4 * 4 * PANEL + lane * 4 + k % 4]) - i32::from(zero);
+                    *value = scale * quant as f32;
+                    if has_mins {
+                        *value -= scratch.mins[index * PANEL + lane];
+                    }
+                }
+            }
+        }
+    }
+
+    /// Widens row `row` to `target` [columns].
+    pub fn copy_row(&self, row: usize, target: &mut [f32]) {
+        let mut wide = [PanelRow([0f32; PANEL]); GROUP];
+        for (group, target) in target.chunks_mut(GROUP).enumerate() {
+            self.widen(row / PANEL, group * GROUP, &mut wide);
+            target.iter_mut().zip(&wide).for_each(|(value, wide)| *value = wide.0[row % PANEL]);
+        }
+    }
+}
+
+fn flat(lines: &[Line]) -> &[u8] {
+    // SAFETY: a line is 64 bytes without padding, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), size_of_val(lines)) }
+}
+
+fn flat_mut(lines: &mut [Line]) -> &mut [u8] {
+    // SAFETY: as of `flat`; the borrow is handed on.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
+}
+
+/// Quants of 4 + HIGH bits: the low four of quants i and 512 + i share byte i; of the high ones, byte i holds those of quants i,
+/// i + 1024 HIGH / 8, and so on, the first lowest.
+struct Expand<'a, const HIGH: usize> {
+    source: &'a [Line],
+    target: &'a mut [Line],
+}
+
+impl<const HIGH: usize> Vectorised for Expand<'_, HIGH> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let (low, high) = self.source.split_at(GROUP_QUANTS / 2 / 64);
+        let (first, second) = self.target.split_at_mut(low.len());
+        for ((first, second), low) in first.iter_mut().zip(second).zip(low) {
+            for ((first, second), &low) in first.0.iter_mut().zip(&mut second.0).zip(&low.0) {
+                (*first, *second) = (low & 15, low >> 4);
+            }
+        }
+        if HIGH > 0 {
+            for (part, target) in self.target.chunks_mut(high.len()).enumerate() {
+                for (target, high) in target.iter_mut().zip(high) {
+                    for (target, &high) in target.0.iter_mut().zip(&high.0) {
+                        *target |= (high >> (part * HIGH) & ((1 << HIGH) - 1)) << 4;
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct ExpandScales<'a> {
+    signed: bool,
+    halves: &'a [f16],
+    products: &'a [u8],
+    scales: &'a mut [f32],
+    mins: &'a mut [f32],
+}
+
+impl Vectorised for ExpandScales<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let (scale, min) = self.halves.split_at(PANEL);
+        let (scale_products, min_products) = self.products.split_at(self.products.len().min(self.scales.len()));
+        for (sub, scales) in self.scales.chunks_mut(PANEL).enumerate() {
+            scales.iter_mut().zip(scale).for_each(|(value, half)| *value = wide(*half));
+            let products = scale_products.chunks(PANEL).nth(sub).unwrap_or_default();
+            match self.signed {
+                true => scales.iter_mut().zip(products).for_each(|(value, &by)| *value *= f32::from(by as i8)),
+                false => scales.iter_mut().zip(products).for_each(|(value, &by)| *value *= f32::from(by)),
+            }
+        }
+        self.mins.iter_mut().zip(min).for_each(|(value, half)| *value = wide(*half));
+        self.mins.iter_mut().zip(min_products).for_each(|(value, &by)| *value *= f32::from(by));
+    }
+}
+
+/// f16 to f32 by integer arithmetic that compilers vectorise; exact. (Rebias by a product: F. Giesen, "half_to_float_fast4", 2012,
+/// public domain idea.)
+#[inline(always)]
+fn wide(half: f16) -> f32 {
+    let bits = u32::from(half.to_bits());
+    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((254 - 15) << 23);
+    let special = if bits & 0x7c00 == 0x7c00 { 0xff << 23 } else { 0 };
+    f32::from_bits(magnitude.to_bits() | special | (bits & 0x8000) << 16)
+}
+
+/// One panel while rows are stored.
+struct PanelMut<'a> {
+    layout: Layout,
+    quants: &'a mut [Line],
+    halves: &'a mut [f16],
+    products: &'a mut [u8],
+}
+
+impl PanelMut<'_> {
+    /// Stores a row's block that begins at column `first`.
+    fn store(&mut self, lane: usize, first: usize, block: &Block) {
+        let layout = self.layout;
+        let (num_halves, run) = layout.halves();
+        for (which, &half) in block.halves[..num_halves].iter().enumerate() {
+            self.halves[(first / run * num_halves + which) * PANEL + lane] = half;
+        }
+        for (index, quants) in block.quants[..block.len].chunks_exact(GROUP).enumerate() {
+            let group = first / GROUP + index;
+            let lines = layout.quant_bytes() / 64;
+            let target = flat_mut(&mut self.quants[group * lines..][..lines]);
+            for (k, &quant) in quants.iter().enumerate() {
+                let at = k / 4 * 4 * PANEL + lane * 4 + k % 4;
+                if layout.bits == 8 {
+                    target[at] = quant;
+                    continue;
+                }
+                let half = GROUP_QUANTS / 2;
+                target[at % half] |= (quant & 15) << (at / half * 4);
+                let high = layout.bits - 4;
+                if high > 0 {
+                    let part = GROUP_QUANTS / 8 * high;
+                    target[half + at % part] |= (quant >> 4) << (at / part * high);
+                }
+            }
+            let count = layout.products();
+            let target = &mut self.products[group * count * PANEL..][..count * PANEL];
+            for (which, target) in target.chunks_mut(PANEL).enumerate() {
+                target[lane] = match which < layout.subs() {
+                    true => block.scales[index * layout.subs() + which],
+                    false => block.mins[index],
+                };
+            }
+        }
+    }
+}
+
+/// One block, taken apart.
+struct Block {
+    /// Elements.
+    len: usize,
+    /// Unsigned, zero at the kind's.
+    quants: [u8; 256],
+    /// Scale and min of the whole block.
+    halves: [f16; 2],
+    /// Integer factors of the scale.
+    scales: [u8; 16],
+    /// Integer factors of the min.
+    mins: [u8; 8],
+}
+
+impl Block {
+    fn read(format: GgmlDType, bytes: &[u8]) -> Self {
+        let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let mut block =
+            Self { len: format.block_size(), quants: [0; 256], halves: [f16::ZERO; 2], scales: [0; 16], mins: [0; 8] };
+        match format {
+            GgmlDType::Q8_0 => {
+                block.halves[0] = half(0);
+                block.quants.iter_mut().zip(&bytes[2..34]).for_each(|(quant, byte)| *quant = byte ^ 0x80);
+            }
+            GgmlDType::Q4_0 => {
+                block.halves[0] = half(0);
+                block.nibbles(&bytes[2..18], 0);
+            }
+            GgmlDType::Q4_1 => {
+                block.halves = [half(0), -half(2)];
+                block.nibbles(&bytes[4..20], 0);
+            }
+            GgmlDType::Q5_0 => {
+                block.halves[0] = half(0);
+                block.nibbles(&bytes[6..22], u32::from_le_bytes([bytes[2], bytes[3], bytes[4], bytes[5]]));
+            }
+            GgmlDType::Q5_1 => {
+                block.halves = [half(0), -half(2)];
+                block.nibbles(&bytes[8..24], u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]));
+            }
+            GgmlDType::Q4K => {
+                block.halves = [half(0), half(2)];
+                block.six_bit_scales(&bytes[4..16]);
+                block.long_nibbles(&bytes[16..144], &[0; 32]);
+            }
+            GgmlDType::Q5K => {
+                block.halves = [half(0), half(2)];
+                block.six_bit_scales(&bytes[4..16]);
+                let (high, low) = bytes[16..176].split_at(32);
+                block.long_nibbles(low, high);
+            }
+            // Q6K
+            _ => {
+                block.halves[0] = half(208);
+                block.scales.copy_from_slice(&bytes[192..208]);
+                for (index, quant) in block.quants.iter_mut().enumerate() {
+                    let (part, within) = (index / 128, index % 128);
+                    let low = bytes[64 * part + within % 64] >> (within / 64 * 4) & 15;
+                    let high = bytes[128 + 32 * part + within % 32] >> (within / 32 * 2) & 3;
+                    *quant = low | high << 4;
+                }
+            }
+        }
+        block
+    }
+
+    /// 32 quants: the first half in the low nibbles; bit i of `high` is the fifth of quant i.
+    fn nibbles(&mut self, low: &[u8], high: u32) {
+        for (index, quant) in self.quants[..32].iter_mut().enumerate() {
+            *quant = (low[index % 16] >> (index / 16 * 4) & 15) | (high >> index & 1) as u8 * 16;
+        }
+    }
+
+    /// 256 quants: groups two by two in the nibbles of 32 bytes; bit g of byte i of `high` is the fifth of quant i of group g.
+    fn long_nibbles(&mut self, low: &[u8], high: &[u8]) {
+        for (index, quant) in self.quants.iter_mut().enumerate() {
+            let (group, within) = (index / 32, index % 32);
+            let nibble = low[group / 2 * 32 + within] >> (group % 2 * 4) & 15;
+            *quant = nibble | (high[within] >> group & 1) << 4;
+        }
+    }
+
+    /// Eight scales and eight mins of six bits in twelve bytes.
+    fn six_bit_scales(&mut self, bytes: &[u8]) {
+        for group in 0..8 {
+            (self.scales[group], self.mins[group]) = match group < 4 {
+                true => (bytes[group] & 63, bytes[group + 4] & 63),
+                false => (
+                    (bytes[group + 4] & 15) | (bytes[group - 4] >> 6) << 4,
+                    (bytes[group + 4] >> 4) | (bytes[group] >> 6) << 4,
+                ),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_is_widened_exactly() {
+        for bits in 0..=u16::MAX {
+            let half = f16::from_bits(bits);
+            let (got, want) = (wide(half), half.to_f32());
+            assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{bits:#x}: {got} {want}");
+        }
+    }
+}
