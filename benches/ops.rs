@@ -15,7 +15,7 @@ use pairwright::ops::embedding::Embedding;
 use pairwright::ops::experts::Router;
 use pairwright::ops::linear::{Linear, MatrixView};
 use pairwright::ops::norm::Norm;
-use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
+use pairwright::ops::paged::{HeadGeometry, KvFormat, KvLayer, PagedBatch};
 use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{BlockInputs, Compute, to_host};
 
@@ -202,7 +202,8 @@ impl Layer {
         let rotary = Rotary::new(compute, RotaryTable::new(&speeds, 1.0, context), GEOMETRY, HeadNorms::none());
         let attention = Attention::new(compute, GEOMETRY, 0.125, None);
         let cache = KvLayer::new(compute, GEOMETRY, batch * context.div_ceil(BLOCK), BLOCK)?;
-        cache.write(&matrix(batch * context, GEOMETRY.qkv_width())?, &rotary, &paged_batch(batch, context, context))?;
+        let step = paged_batch(batch, context, context);
+        cache.write(&rotary.forward(matrix(batch * context, GEOMETRY.qkv_width())?, &step)?, &step)?;
         Ok(Self { rotary, attention, cache })
     }
 }
@@ -215,7 +216,7 @@ fn attention(bench: &Bench) -> Outcome {
         let portable = Layer::new(&Compute::cpu().portable(), batch, context)?;
         let step = paged_batch(batch, context, num_new);
         let queries = matrix(batch * num_new, GEOMETRY.q_width())?;
-        let bytes = batch * context * GEOMETRY.kv_bytes_per_token(DType::F32) + 2 * queries.elem_count() * 4;
+        let bytes = batch * context * GEOMETRY.kv_bytes_per_token(KvFormat::F32) + 2 * queries.elem_count() * 4;
         let seen = batch * (num_new * context - num_new * (num_new - 1) / 2);
         let work = bench.bound(bytes, 4 * seen * GEOMETRY.q_width());
         let shape = format!("{what} B={batch} ctx={context} new={num_new}");
@@ -233,19 +234,20 @@ fn rotary_and_paged(bench: &Bench) -> Outcome {
         let qkv = matrix(batch * num_new, GEOMETRY.qkv_width())?;
         let shape = format!("T={} heads=32 D=64", batch * num_new);
         let work = Work::Bytes(2 * batch * num_new * GEOMETRY.q_width() * 4);
-        let run = |layer: &Layer| layer.rotary.queries(&qkv, &step);
+        // The rows are rotated in place, so each run begins with a copy of them.
+        let run = |layer: &Layer| layer.rotary.forward(qkv.copy()?, &step);
         bench.case("rotary", &shape, work, 1e-6, &|| run(&native), &|| run(&portable))?;
         // What was written is compared through the attention that reads it.
-        let queries = native.rotary.queries(&qkv, &step)?;
+        let rotated = native.rotary.forward(qkv.copy()?, &step)?;
         let read = |layer: &Layer| {
-            layer.cache.write(&qkv, &layer.rotary, &step)?;
-            layer.attention.forward(&queries, &layer.cache, &step)
+            layer.cache.write(&rotated, &step)?;
+            layer.attention.forward(&rotated, &layer.cache, &step)
         };
         let (got, want) = (to_host(&read(&native)?)?, to_host(&read(&portable)?)?);
         if got.iter().zip(&want).any(|(got, want)| (got - want).abs() > 1e-5) {
             return Err(format!("paged {shape}: native and portable caches differ, not timed").into());
         }
-        let write = |layer: &Layer| layer.cache.write(&qkv, &layer.rotary, &step).map(|()| qkv.clone());
+        let write = |layer: &Layer| layer.cache.write(&rotated, &step).map(|()| rotated.clone());
         let work = Work::Bytes(4 * batch * num_new * GEOMETRY.kv_width() * 4);
         bench.case("paged", &format!("write {shape}"), work, 0.0, &|| write(&native), &|| write(&portable))?;
     }

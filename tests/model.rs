@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use pairwright::model::{self, Decoder, LoadOptions, ModelError, WeightsKind};
 use pairwright::ops::Compute;
 use pairwright::ops::paged::PagedBatch;
+use pairwright::ops::workspace::Workspace;
 
 /// A fixture model's directory.
 fn fixture(family: &str) -> PathBuf {
@@ -53,9 +54,10 @@ fn packed_logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
         block_size: 16,
     };
     let cache = decoder.new_cache(1 + num_blocks as usize, 16).unwrap();
-    let hidden = decoder.hidden_states(ids, &batch, &cache).unwrap();
+    let ws = &mut Workspace::default();
+    let hidden = decoder.hidden_states(ws, ids, &batch, &cache).unwrap();
     let rows: Vec<u32> = (0..num_tokens).collect();
-    let logits = pairwright::ops::to_host(&decoder.logits(&hidden, &rows).unwrap()).unwrap();
+    let logits = pairwright::ops::to_host(&decoder.logits(ws, &hidden, &rows).unwrap()).unwrap();
     assert!(logits.iter().all(|logit| logit.is_finite()));
     logits
 }

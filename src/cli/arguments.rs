@@ -11,7 +11,7 @@ use super::exit::UsageError;
 use crate::engine::{EngineOptions, KvBudget, SamplingParams};
 use crate::generate::{GenerateOptions, TextModelOptions};
 use crate::model::{HfConfig, WeightsKind};
-use crate::ops::{Compute, DeviceChoice};
+use crate::ops::{BlockInputs, Compute, DeviceChoice};
 use crate::prompt::TemplateOptions;
 
 /// Where weights come from.
@@ -63,6 +63,15 @@ impl QuantizeArg {
     }
 }
 
+/// How activations enter products with weights in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ActivationsArg {
+    /// Rounded on the fly, 32 numbers against the largest of them: products of integers, several times as fast
+    Int8,
+    /// As they are: exact, slower than weights in f32
+    F32,
+}
+
 /// Flags of every command that runs a model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
@@ -78,6 +87,9 @@ pub(super) struct EngineArgs {
     /// biases and routers stay as they are; so do weights that are published in blocks
     #[arg(long)]
     quantize: Option<QuantizeArg>,
+    /// How activations enter products with weights in blocks (--quantize, GGUF), on the CPU
+    #[arg(long, default_value = "int8")]
+    activations: ActivationsArg,
     /// Most sequences computed together; changes speed and memory, never an answer
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub(super) max_batch: usize,
@@ -123,7 +135,11 @@ impl EngineArgs {
             let message = "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu";
             return Err(UsageError(message.to_owned()).into());
         }
-        Ok(Compute { quantize: self.quantize.map(QuantizeArg::format), ..compute })
+        let block_inputs = match self.activations {
+            ActivationsArg::Int8 => BlockInputs::Int8,
+            ActivationsArg::F32 => BlockInputs::F32,
+        };
+        Ok(Compute { quantize: self.quantize.map(QuantizeArg::format), block_inputs, ..compute })
     }
 
     /// Batch and cache.

@@ -66,7 +66,7 @@ impl EngineOptions {
         if self.block_size == 0 {
             return Err(EngineError::EmptyBlocks);
         }
-        let per_token = spec.kv_bytes_per_token(compute.activation_dtype);
+        let per_token = spec.kv_bytes_per_token(compute.kv_format);
         let affordable = match self.kv_budget {
             KvBudget::Tokens(tokens) => tokens.div_ceil(self.block_size),
             KvBudget::Bytes(bytes) => bytes / per_token.saturating_mul(self.block_size).max(1),

@@ -6,14 +6,16 @@ use candle_core::{Result, Tensor};
 use super::batch::StepBatch;
 use crate::model::Decoder;
 use crate::ops::paged::KvLayer;
+use crate::ops::workspace::{OpTimes, Workspace};
 
 /// Logits held on the host at once, in elements: 64 MiB of f32.
 const LOGITS_AT_ONCE: usize = 16 << 20;
 
-/// Decoder and cache.
+/// Decoder, cache and buffers.
 pub struct Runner {
     decoder: Decoder,
     cache: Vec<KvLayer>,
+    workspace: Workspace,
 }
 
 impl Runner {
@@ -23,7 +25,7 @@ impl Runner {
     /// If the device has no room for the cache.
     pub fn new(decoder: Decoder, num_blocks: usize, block_size: usize) -> Result<Self> {
         let cache = decoder.new_cache(num_blocks, block_size)?;
-        Ok(Self { decoder, cache })
+        Ok(Self { decoder, cache, workspace: Workspace::default() })
     }
 
     /// The model.
@@ -40,8 +42,13 @@ impl Runner {
     ///
     /// # Errors
     /// If a tensor operation fails; what the cache holds for the batch's tokens is then undefined.
-    pub fn hidden_states(&self, batch: &StepBatch) -> Result<Tensor> {
-        self.decoder.hidden_states(&batch.token_ids, &batch.paged, &self.cache)
+    pub fn hidden_states(&mut self, batch: &StepBatch) -> Result<Tensor> {
+        self.decoder.hidden_states(&mut self.workspace, &batch.token_ids, &batch.paged, &self.cache)
+    }
+
+    /// Seconds spent in products and in attention so far.
+    pub fn times(&self) -> OpTimes {
+        self.workspace.times()
     }
 
     /// Calls `each(indices into logits_rows, f32 logits [rows * V])` (V: the head's outputs) until all wanted rows are served.
@@ -49,7 +56,7 @@ impl Runner {
     /// # Errors
     /// If a tensor operation fails.
     pub fn each_logits(
-        &self,
+        &mut self,
         hidden: &Tensor,
         batch: &StepBatch,
         mut each: impl FnMut(std::ops::Range<usize>, Vec<f32>),
@@ -58,7 +65,7 @@ impl Runner {
         for start in (0..batch.logits_rows.len()).step_by(at_once) {
             let range = start..(start + at_once).min(batch.logits_rows.len());
             let rows: Vec<u32> = batch.logits_rows[range.clone()].iter().map(|wanted| wanted.row).collect();
-            let logits = crate::ops::to_host(&self.decoder.logits(hidden, &rows)?)?;
+            let logits = crate::ops::to_host(&self.decoder.logits(&mut self.workspace, hidden, &rows)?)?;
             each(range, logits);
         }
         Ok(())

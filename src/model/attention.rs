@@ -12,6 +12,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::{HeadNorms, Rotary, RotaryTable};
+use crate::ops::workspace::{Slot, Workspace};
 
 /// The attention block of one layer.
 pub struct AttentionBlock {
@@ -61,12 +62,12 @@ impl AttentionBlock {
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward(&self, x: &Tensor, cache: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
-        let qkv = self.qkv.forward(x)?;
-        let queries = self.rotary.queries(&qkv, batch)?;
+    pub fn forward(&self, ws: &mut Workspace, x: &Tensor, cache: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+        let qkv = self.rotary.forward(self.qkv.forward_in(ws, Slot::Qkv, x)?, batch)?;
         if self.writes {
-            cache.write(&qkv, &self.rotary, batch)?;
+            cache.write(&qkv, batch)?;
         }
-        self.output.forward(&self.attention.forward(&queries, cache, batch)?)
+        let attended = self.attention.forward_in(ws, &qkv, cache, batch)?;
+        self.output.forward_in(ws, Slot::Attention, &attended)
     }
 }

@@ -9,11 +9,12 @@ use super::spec::{DecoderSpec, Head};
 use super::tensors;
 use super::weights::{Loader, WeightSource};
 use crate::ops::Compute;
-use crate::ops::embedding::Embedding;
+use crate::ops::embedding::{Embedding, select_rows};
 use crate::ops::linear::Linear;
-use crate::ops::norm::Norm;
+use crate::ops::norm::{self, Norm};
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::RotaryTable;
+use crate::ops::workspace::{Slot, Workspace};
 
 /// A loaded model.
 pub struct Decoder {
@@ -87,23 +88,29 @@ impl Decoder {
         own.map(|layer| KvLayer::new(&self.compute, layer.geometry, num_blocks, block_size)).collect()
     }
 
-    /// Normalised hidden states [T, hidden] of packed tokens; their keys and values go to `cache`, as [`Self::new_cache`] made
-    /// it.
+    /// Normalised hidden states [T, hidden] of packed tokens, in a buffer of `ws` where there are such; their keys and values go to
+    /// `cache`, as [`Self::new_cache`] made it.
     ///
     /// # Errors
     /// If an id is outside the vocabulary or a tensor operation fails.
-    pub fn hidden_states(&self, token_ids: &[u32], batch: &PagedBatch, cache: &[KvLayer]) -> Result<Tensor> {
-        let mut embeddings = self.embedding.forward(&self.compute, token_ids)?;
+    pub fn hidden_states(
+        &self,
+        ws: &mut Workspace,
+        token_ids: &[u32],
+        batch: &PagedBatch,
+        cache: &[KvLayer],
+    ) -> Result<Tensor> {
+        let mut embeddings = self.embedding.stream(&self.compute, ws, token_ids)?;
         if self.spec.scales.embedding != 1.0 {
-            embeddings = (embeddings * self.spec.scales.embedding)?;
+            embeddings = embeddings.scale(self.spec.scales.embedding)?;
         }
         let mut inputs = match &self.per_layer {
-            Some(per_layer) => per_layer.forward(&self.compute, token_ids, &embeddings)?.into_iter(),
+            Some(per_layer) => per_layer.forward(&self.compute, token_ids, embeddings.residual())?.into_iter(),
             None => Vec::new().into_iter(),
         };
-        let mut stream = Stream::new(&self.compute, embeddings);
+        let mut stream = Stream::new(embeddings);
         for layer in &self.layers {
-            stream = layer.forward(stream, cache, batch, inputs.next())?;
+            stream = layer.forward(ws, stream, cache, batch, inputs.next())?;
         }
         Ok(stream.normed(Some(&self.norm))?.1)
     }
@@ -112,14 +119,14 @@ impl Decoder {
     ///
     /// # Errors
     /// If a row is outside `hidden` or a tensor operation fails.
-    pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let rows = Tensor::new(rows, hidden.device())?;
-        let mut logits = self.head.forward(&hidden.index_select(&rows, 0)?)?.to_dtype(DType::F32)?;
+    pub fn logits(&self, ws: &mut Workspace, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let rows = select_rows(&self.compute, ws, hidden, rows)?;
+        let mut logits = self.head.forward_in(ws, Slot::Logits, &rows)?.to_dtype(DType::F32)?;
         if matches!(self.spec.head, Head::Scores(_)) {
             return Ok(logits);
         }
         if self.spec.scales.logits != 1.0 {
-            logits = (logits * self.spec.scales.logits)?;
+            logits = norm::scale(self.compute.path, logits, self.spec.scales.logits)?;
         }
         match self.spec.scales.logit_cap {
             Some(cap) => (logits / cap)?.tanh()? * cap,

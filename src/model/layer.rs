@@ -12,22 +12,22 @@ use super::weights::Loader;
 use crate::ops::activation::ActivationRows;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
-use crate::ops::norm::{Norm, add};
+use crate::ops::norm::{self, Norm, StreamRows};
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::RotaryTable;
+use crate::ops::workspace::Workspace;
 use crate::ops::{Compute, OpsPath};
 
 /// The residual stream [T, hidden], and what the last block gave but nobody has added yet: the next norm does both at once.
 pub struct Stream {
-    residual: Tensor,
+    rows: StreamRows,
     delta: Option<Tensor>,
-    path: OpsPath,
 }
 
 impl Stream {
     /// A stream that begins with the embeddings.
-    pub fn new(compute: &Compute, residual: Tensor) -> Self {
-        Self { residual, delta: None, path: compute.path }
+    pub fn new(rows: StreamRows) -> Self {
+        Self { rows, delta: None }
     }
 
     /// The stream's normalised rows, or the rows themselves where there is no norm.
@@ -35,20 +35,20 @@ impl Stream {
     /// # Errors
     /// If shapes do not fit.
     pub fn normed(self, norm: Option<&Norm>) -> Result<(Self, Tensor)> {
-        let Self { residual, delta, path } = self;
-        let (residual, x) = match (norm, delta) {
-            (Some(norm), Some(delta)) => norm.add_forward(residual, &delta)?,
-            (Some(norm), None) => {
-                let x = norm.forward(&residual)?;
-                (residual, x)
+        let Self { mut rows, delta } = self;
+        let x = match (norm, delta) {
+            (Some(norm), delta) => {
+                let (sum, x) = norm.add_forward(rows, delta.as_ref())?;
+                rows = sum;
+                x
             }
             (None, Some(delta)) => {
-                let sum = add(path, residual, &delta)?;
-                (sum.clone(), sum)
+                rows = rows.plus(&delta)?;
+                rows.residual().clone()
             }
-            (None, None) => (residual.clone(), residual),
+            (None, None) => rows.residual().clone(),
         };
-        Ok((Self { residual, delta: None, path }, x))
+        Ok((Self { rows, delta: None }, x))
     }
 
     /// The stream with a block's output still to be added.
@@ -73,6 +73,7 @@ pub struct Layer {
     scalar: Option<f64>,
     /// Index of the cache it reads, and writes if it is its own.
     cache: usize,
+    path: OpsPath,
 }
 
 impl Layer {
@@ -87,7 +88,7 @@ impl Layer {
         index: usize,
         cache: usize,
     ) -> std::result::Result<Self, ModelError> {
-        let wiring = spec.wiring;
+        let (wiring, path) = (spec.wiring, loader.compute().path);
         let mut norm = |name: Option<&str>| match name {
             None => Ok(None),
             Some(name) => loader.norm(&spec.norm, &format!("model.layers.{index}.{name}"), spec.hidden_size).map(Some),
@@ -114,6 +115,7 @@ impl Layer {
             per_layer,
             scalar,
             cache,
+            path,
         })
     }
 
@@ -124,28 +126,30 @@ impl Layer {
     /// If a tensor operation fails.
     pub fn forward(
         &self,
+        ws: &mut Workspace,
         stream: Stream,
         caches: &[KvLayer],
         batch: &PagedBatch,
         input: Option<Tensor>,
     ) -> Result<Stream> {
         let (stream, x) = stream.normed(self.before_attention.as_ref())?;
-        let attention = self.attention.forward(&x, &caches[self.cache], batch)?;
+        let attention = self.attention.forward(ws, &x, &caches[self.cache], batch)?;
         let attention = self.finish(self.after_attention.as_ref(), attention)?;
         if self.parallel {
-            let mlp = self.finish(self.after_mlp.as_ref(), self.feed_forward.forward(&x, &stream.residual)?)?;
-            return Ok(stream.plus((attention + mlp)?));
+            let mlp = self.feed_forward.forward(ws, &x, stream.rows.residual())?;
+            let mlp = self.finish(self.after_mlp.as_ref(), mlp)?;
+            return Ok(stream.plus(norm::add(self.path, attention, &mlp)?));
         }
         let (mut stream, x) = stream.plus(attention).normed(self.before_mlp.as_ref())?;
-        let mlp = self.feed_forward.forward(&x, &stream.residual)?;
+        let mlp = self.feed_forward.forward(ws, &x, stream.rows.residual())?;
         stream = stream.plus(self.finish(self.after_mlp.as_ref(), mlp)?);
         if let (Some(per_layer), Some(input)) = (&self.per_layer, input) {
             let (before, x) = stream.normed(None)?;
             stream = before.plus(per_layer.forward(&x, &input)?);
         }
         if let Some(scalar) = self.scalar {
-            let (before, x) = stream.normed(None)?;
-            stream = Stream { residual: (x * scalar)?, ..before };
+            let (before, _) = stream.normed(None)?;
+            stream = Stream { rows: before.rows.scale(scalar)?, ..before };
         }
         Ok(stream)
     }
@@ -153,10 +157,10 @@ impl Layer {
     /// A block's output as it is added to the stream.
     fn finish(&self, norm: Option<&Norm>, output: Tensor) -> Result<Tensor> {
         let output = match norm {
-            Some(norm) => norm.forward(&output)?,
+            Some(norm) => norm.forward_in_place(output)?,
             None => output,
         };
-        if self.scale == 1.0 { Ok(output) } else { output * self.scale }
+        if self.scale == 1.0 { Ok(output) } else { norm::scale(self.path, output, self.scale) }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::ops::activation::{Activation, ActivationRows};
 use crate::ops::experts::Router;
 use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
+use crate::ops::workspace::{Slot, Workspace};
 
 /// The feed-forward block of one layer.
 pub enum FeedForward {
@@ -41,11 +42,11 @@ impl FeedForward {
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, ws: &mut Workspace, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Dense(mlp) => mlp.forward(x),
-            Self::Experts(experts) => experts.forward(x, x),
-            Self::Beside(both) => both.forward(x, residual),
+            Self::Dense(mlp) => mlp.forward(ws, x),
+            Self::Experts(experts) => experts.forward(ws, x, x),
+            Self::Beside(both) => both.forward(ws, x, residual),
         }
     }
 }
@@ -70,8 +71,10 @@ impl Mlp {
         Ok(Self { input, activation, down })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.down.forward(&self.activation.forward(&self.input.forward(x)?)?)
+    fn forward(&self, ws: &mut Workspace, x: &Tensor) -> Result<Tensor> {
+        let hidden = self.input.forward_in(ws, Slot::GateUp, x)?;
+        let activated = self.activation.forward_in(ws, &hidden)?;
+        self.down.forward_in(ws, Slot::FeedForward, &activated)
     }
 }
 
@@ -119,12 +122,13 @@ impl Experts {
     }
 
     /// Rows x [T, hidden] by the experts that `scored` [T, hidden] chooses.
-    fn forward(&self, x: &Tensor, scored: &Tensor) -> Result<Tensor> {
+    fn forward(&self, ws: &mut Workspace, x: &Tensor, scored: &Tensor) -> Result<Tensor> {
         let routing = self.rule.route(&self.router.forward(scored)?)?;
         let mut rows = Vec::with_capacity(self.experts.len());
         for (expert, x) in routing.gather(x)? {
             let (input, down) = &self.experts[expert];
-            rows.push(down.forward(&self.activation.forward(&input.forward(&x)?)?)?);
+            let hidden = input.forward_in(ws, Slot::GateUp, &x)?;
+            rows.push(down.forward(&self.activation.forward_in(ws, &hidden)?)?);
         }
         if rows.is_empty() {
             return x.zeros_like();
@@ -168,10 +172,10 @@ impl Beside {
         })
     }
 
-    fn forward(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let dense = self.after_dense.forward(&self.dense.forward(x)?)?;
+    fn forward(&self, ws: &mut Workspace, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let dense = self.after_dense.forward_in_place(self.dense.forward(ws, x)?)?;
         let scored = self.router_norm.forward(residual)?;
-        let experts = self.experts.forward(&self.before_experts.forward(residual)?, &scored)?;
+        let experts = self.experts.forward(ws, &self.before_experts.forward(residual)?, &scored)?;
         dense + self.after_experts.forward(&experts)?
     }
 }

@@ -1,13 +1,11 @@
 //! What a decoder can be: every choice that distinguishes one supported family from another, as data.
 //! Knows numbers and names; holds no weights and computes nothing.
 
-use candle_core::DType;
-
 use super::rope::{RopeScaling, RopeSpec};
 use crate::ops::activation::Activation;
 use crate::ops::experts::Router;
 use crate::ops::norm::NormKind;
-use crate::ops::paged::HeadGeometry;
+use crate::ops::paged::{HeadGeometry, KvFormat};
 use crate::ops::rotary::{NormSpan, QueryGrowth};
 
 /// A decoder's shape and choices. Tensor names are Hugging Face's, under the prefix `model.`.
@@ -240,9 +238,9 @@ impl DecoderSpec {
     }
 
     /// Bytes of cache that one token takes in all layers that keep keys and values of their own.
-    pub fn kv_bytes_per_token(&self, dtype: DType) -> usize {
+    pub fn kv_bytes_per_token(&self, format: KvFormat) -> usize {
         let own = self.layers.iter().filter(|layer| layer.kv_of.is_none());
-        own.map(|layer| layer.geometry.kv_bytes_per_token(dtype)).sum()
+        own.map(|layer| layer.geometry.kv_bytes_per_token(format)).sum()
     }
 
     /// The longest sequence of a run that asks for `asked` tokens (`None`: what the model was made for). No more than the model's

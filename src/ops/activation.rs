@@ -1,9 +1,10 @@
 //! The activation between a feed-forward block's products: y = act(gate) * up on merged rows, or y = act(x) without a gate.
 //! Knows rows; knows nothing of the products around it.
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use super::simd::{Vectorised, dispatch, exp, swish};
+use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath};
 
 /// The activation function.
@@ -122,14 +123,45 @@ impl ActivationRows {
     /// # Errors
     /// If the width is zero, or odd although there is a gate.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let width = x.dims2()?.1;
+        self.run(x, |rows, width| Tensor::zeros((rows, width), DType::F32, x.device()))
+    }
+
+    /// The same, on the native path into a buffer of `workspace`.
+    ///
+    /// # Errors
+    /// As for [`Self::forward`].
+    pub fn forward_in(&self, workspace: &mut Workspace, x: &Tensor) -> Result<Tensor> {
+        self.run(x, |rows, width| workspace.rows(Slot::Activated, x.device(), rows, width))
+    }
+
+    fn run(&self, x: &Tensor, target: impl FnOnce(usize, usize) -> Result<Tensor>) -> Result<Tensor> {
+        let (rows, width) = x.dims2()?;
         if width == 0 || (self.gated && !width.is_multiple_of(2)) {
             candle_core::bail!("an activation got rows of width {width}, want {}", if self.gated { "2F" } else { "F" })
         }
         match self.path {
-            OpsPath::Native => x.apply_op1_no_bwd(self),
+            OpsPath::Native => {
+                let y = target(rows, if self.gated { width / 2 } else { width })?;
+                with_slice(x, |x| {
+                    with_slice_mut(&y, |y| {
+                        self.native(x, width, y);
+                        Ok(())
+                    })
+                })?;
+                Ok(y)
+            }
             OpsPath::Portable => self.portable(x),
         }
+    }
+
+    /// Rows of `width` in x to rows in y.
+    fn native(&self, x: &[f32], width: usize, y: &mut [f32]) {
+        let inner = if self.gated { width / 2 } else { width };
+        super::for_each_row(y, inner, |row, out| {
+            let (gate, up) = x[row * width..(row + 1) * width].split_at(inner);
+            let up = self.gated.then_some(up);
+            dispatch(Row { activation: self.activation, gate, up, out });
+        });
     }
 
     /// The same in Candle operations.
@@ -173,24 +205,5 @@ impl Row<'_> {
             }
             None => self.out.iter_mut().zip(self.gate).for_each(|(value, &x)| *value = of(x)),
         }
-    }
-}
-
-impl CustomOp1 for ActivationRows {
-    fn name(&self) -> &'static str {
-        "activation"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = super::f32_slice(storage, layout)?;
-        let (rows, width) = layout.shape().dims2()?;
-        let inner = if self.gated { width / 2 } else { width };
-        let mut y = vec![0f32; rows * inner];
-        super::for_each_row(&mut y, inner, |row, out| {
-            let (gate, up) = x[row * width..(row + 1) * width].split_at(inner);
-            let up = self.gated.then_some(up);
-            dispatch(Row { activation: self.activation, gate, up, out });
-        });
-        Ok((CpuStorage::F32(y), Shape::from((rows, inner))))
     }
 }

@@ -3,13 +3,15 @@
 //! not depend on who shares the batch, on chunked prefill or on the block size. Knows rows and blocks; no model.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max, tanh};
-use super::tile::{MAX_ROWS, Start, Tile};
+use super::tile::{Element, MAX_ROWS, Start, Tile};
+use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
 
 /// Keys per softmax chunk; block sizes divide it.
@@ -39,15 +41,45 @@ impl Attention {
         Self { geometry, scale, window, soft_cap: None, sinks: None, path: compute.path }
     }
 
-    /// Rotated queries [T, H * D] against the cache, which already holds this step's keys and values: [T, H * D].
+    /// Rotated queries, rows [T, H * D] or merged rows [T, (H + 2 Hkv) D] that begin with them, against the cache, which already
+    /// holds this step's keys and values: [T, H * D].
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward(&self, queries: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+    pub fn forward(&self, rows: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+        self.run(rows, layer, batch, |shape| Tensor::zeros(shape, DType::F32, rows.device()))
+    }
+
+    /// The same, on the native path into a buffer of `workspace`.
+    ///
+    /// # Errors
+    /// As for [`Self::forward`].
+    pub fn forward_in(
+        &self,
+        workspace: &mut Workspace,
+        rows: &Tensor,
+        layer: &KvLayer,
+        batch: &PagedBatch,
+    ) -> Result<Tensor> {
+        let started = Instant::now();
+        let output = self
+            .run(rows, layer, batch, |(rows, width)| workspace.rows(Slot::Attended, layer.keys.device(), rows, width));
+        workspace.times.attention_s += started.elapsed().as_secs_f64();
+        output
+    }
+
+    fn run(
+        &self,
+        rows: &Tensor,
+        layer: &KvLayer,
+        batch: &PagedBatch,
+        target: impl FnOnce((usize, usize)) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let HeadGeometry { num_heads, num_kv_heads, .. } = self.geometry;
-        if queries.dims2()? != (batch.num_tokens(), self.geometry.q_width()) {
+        let (tokens, width) = rows.dims2()?;
+        if tokens != batch.num_tokens() || ![self.geometry.q_width(), self.geometry.qkv_width()].contains(&width) {
             let tokens = batch.num_tokens();
-            candle_core::bail!("attention: queries {:?} for {tokens} tokens of {:?}", queries.shape(), self.geometry)
+            candle_core::bail!("attention: queries {:?} for {tokens} tokens of {:?}", rows.shape(), self.geometry)
         }
         if num_kv_heads == 0 || !num_heads.is_multiple_of(num_kv_heads) {
             candle_core::bail!("attention: {num_heads} query heads over {num_kv_heads} key heads")
@@ -58,13 +90,46 @@ impl Attention {
             candle_core::bail!("attention: {} sinks for {num_heads} query heads", sinks.len())
         }
         layer.validate(self.path, self.geometry, batch)?;
-        if batch.num_tokens() == 0 {
-            return Ok(queries.clone());
+        if self.path == OpsPath::Portable {
+            let queries = rows.narrow(1, 0, self.geometry.q_width())?;
+            return if tokens == 0 { Ok(queries) } else { self.portable(&queries, layer, batch) };
         }
-        match self.path {
-            OpsPath::Native => queries.apply_op3_no_bwd(&layer.keys, &layer.values, &Run { attention: self, batch }),
-            OpsPath::Portable => self.portable(queries, layer, batch),
+        let output = target((tokens, self.geometry.q_width()))?;
+        with_slice(rows, |rows| {
+            with_slice_mut(&output, |output| self.native(&Rows { rows, width }, layer, batch, output))
+        })?;
+        Ok(output)
+    }
+
+    /// Chooses by the cache's format.
+    fn native(&self, queries: &Rows<'_>, layer: &KvLayer, batch: &PagedBatch, output: &mut [f32]) -> Result<()> {
+        let (keys, values) = (layer.keys.storage_and_layout().0, layer.values.storage_and_layout().0);
+        let (Storage::Cpu(keys), Storage::Cpu(values)) = (&*keys, &*values) else {
+            candle_core::bail!("native CPU operations take tensors on the CPU")
+        };
+        let scales = layer.scales.as_ref().map(Tensor::storage_and_layout);
+        let scales = match scales.as_ref().map(|(storage, _)| &**storage) {
+            Some(Storage::Cpu(CpuStorage::F32(scales))) => &scales[..],
+            _ => &[],
+        };
+        let out = SharedOut(output.as_mut_ptr());
+        match (keys, values) {
+            (CpuStorage::F32(keys), CpuStorage::F32(values)) => {
+                Run { attention: self, batch, queries, keys, values, scales }.all(out);
+            }
+            (CpuStorage::F16(keys), CpuStorage::F16(values)) => {
+                Run { attention: self, batch, queries, keys, values, scales }.all(out);
+            }
+            (CpuStorage::BF16(keys), CpuStorage::BF16(values)) => {
+                Run { attention: self, batch, queries, keys, values, scales }.all(out);
+            }
+            (CpuStorage::U8(keys), CpuStorage::U8(values)) if !scales.is_empty() => {
+                let (keys, values) = (signed(keys), signed(values));
+                Run { attention: self, batch, queries, keys, values, scales }.all(out);
+            }
+            _ => candle_core::bail!("a cache of another format than f32, f16, bf16 and int8"),
         }
+        Ok(())
     }
 
     /// The same in Candle operations, a sequence at a time.
@@ -123,9 +188,27 @@ impl Attention {
     }
 }
 
-struct Run<'a> {
+/// Bytes as the signed numbers that they are.
+fn signed(bytes: &[u8]) -> &[i8] {
+    // SAFETY: the two types have the same size, alignment and valid bits.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}
+
+/// Rows that begin with queries.
+struct Rows<'a> {
+    rows: &'a [f32],
+    width: usize,
+}
+
+/// One step's attention over a cache of elements T.
+struct Run<'a, T> {
     attention: &'a Attention,
     batch: &'a PagedBatch,
+    queries: &'a Rows<'a>,
+    keys: &'a [T],
+    values: &'a [T],
+    /// Empty if the elements are the numbers themselves.
+    scales: &'a [f32],
 }
 
 /// Consecutive query tokens of one sequence, for one key/value head.
@@ -154,37 +237,16 @@ struct Scratch {
     /// [rows] running maxima and sums.
     maxima: Vec<f32>,
     sums: Vec<f32>,
+    /// [CHUNK], or empty.
+    key_scales: Vec<f32>,
+    value_scales: Vec<f32>,
 }
 
-impl CustomOp3 for Run<'_> {
-    fn name(&self) -> &'static str {
-        "paged_attention"
+impl<T: Element> Run<'_, T> {
+    fn all(&self, out: SharedOut) {
+        self.tasks().par_iter().for_each_init(Scratch::default, |scratch, task| self.run(task, scratch, out));
     }
 
-    fn cpu_fwd(
-        &self,
-        queries: &CpuStorage,
-        queries_layout: &Layout,
-        keys: &CpuStorage,
-        keys_layout: &Layout,
-        values: &CpuStorage,
-        values_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let queries = super::f32_slice(queries, queries_layout)?;
-        let keys = super::f32_slice(keys, keys_layout)?;
-        let values = super::f32_slice(values, values_layout)?;
-        let shape = queries_layout.shape().clone();
-        let mut output = vec![0f32; queries.len()];
-        let out = SharedOut(output.as_mut_ptr());
-        let tasks = self.tasks();
-        tasks.par_iter().for_each_init(Scratch::default, |scratch, task| {
-            self.run(task, queries, keys, values, scratch, out);
-        });
-        Ok((CpuStorage::F32(output), shape))
-    }
-}
-
-impl Run<'_> {
     fn tasks(&self) -> Vec<Task> {
         let geometry = self.attention.geometry;
         let tokens_at_once = (TASK_ROWS / (geometry.num_heads / geometry.num_kv_heads)).max(1);
@@ -205,12 +267,12 @@ impl Run<'_> {
         tasks
     }
 
-    fn run(&self, task: &Task, queries: &[f32], keys: &[f32], values: &[f32], scratch: &mut Scratch, out: SharedOut) {
+    fn run(&self, task: &Task, scratch: &mut Scratch, out: SharedOut) {
         let geometry = self.attention.geometry;
         let group = geometry.num_heads / geometry.num_kv_heads;
         let rows = task.num_tokens * group;
         let stored = geometry.value_dim();
-        self.load_queries(task, queries, scratch);
+        self.load_queries(task, scratch);
         scratch.scores.resize(rows * CHUNK, 0.0);
         scratch.weights.resize(rows * CHUNK, 0.0);
         scratch.outputs.clear();
@@ -232,7 +294,8 @@ impl Run<'_> {
         let first_chunk = self.attention.first_key(task.position) / CHUNK * CHUNK;
         for chunk in (first_chunk..end).step_by(CHUNK) {
             let num_keys = CHUNK.min(end - chunk);
-            self.scores(task, chunk, num_keys, keys, scratch, rows);
+            self.scores(task, chunk, num_keys, scratch, rows);
+            self.load_scales(task, chunk, num_keys, scratch);
             for row in 0..rows {
                 let position = task.position + row / group;
                 let visible = self.attention.first_key(position).saturating_sub(chunk).min(num_keys)
@@ -240,7 +303,7 @@ impl Run<'_> {
                 let soft_cap = self.attention.soft_cap;
                 dispatch(SoftmaxRow { scratch, row, rows, num_keys, visible, stored, soft_cap });
             }
-            self.accumulate(task, chunk, num_keys, values, scratch, rows);
+            self.accumulate(task, chunk, num_keys, scratch, rows);
         }
         for row in 0..rows {
             let head = task.kv_head * group + row % group;
@@ -254,7 +317,7 @@ impl Run<'_> {
     }
 
     /// Gathers the task's query rows (token-major, then group), scaled, in tile blocks.
-    fn load_queries(&self, task: &Task, queries: &[f32], scratch: &mut Scratch) {
+    fn load_queries(&self, task: &Task, scratch: &mut Scratch) {
         let geometry = self.attention.geometry;
         let dim = geometry.head_dim;
         let group = geometry.num_heads / geometry.num_kv_heads;
@@ -263,23 +326,40 @@ impl Run<'_> {
         for row in 0..rows {
             let (block, lane) = (row / MAX_ROWS, row % MAX_ROWS);
             let block_rows = MAX_ROWS.min(rows - block * MAX_ROWS);
-            let source = (task.token + row / group) * geometry.q_width() + (task.kv_head * group + row % group) * dim;
+            let source = (task.token + row / group) * self.queries.width + (task.kv_head * group + row % group) * dim;
             let target = &mut scratch.queries[block * MAX_ROWS * dim + lane..];
-            for (k, &value) in queries[source..source + dim].iter().enumerate() {
+            for (k, &value) in self.queries.rows[source..source + dim].iter().enumerate() {
                 target[k * block_rows] = value * self.attention.scale;
             }
         }
     }
 
+    /// Scales of the keys and values of one chunk, if there are any.
+    fn load_scales(&self, task: &Task, chunk: usize, num_keys: usize, scratch: &mut Scratch) {
+        if self.scales.is_empty() {
+            return;
+        }
+        let (heads, size) = (self.attention.geometry.num_kv_heads, self.batch.block_size);
+        let table = self.batch.block_table(task.sequence);
+        for (part, target) in [&mut scratch.key_scales, &mut scratch.value_scales].into_iter().enumerate() {
+            target.resize(CHUNK, 0.0);
+            for key in (0..num_keys).step_by(size) {
+                let block = table[(chunk + key) / size] as usize;
+                let first = ((block * 2 + part) * heads + task.kv_head) * size;
+                target[key..key + size].copy_from_slice(&self.scales[first..first + size]);
+            }
+        }
+    }
+
     /// scores[row, key] for the keys of one chunk.
-    fn scores(&self, task: &Task, chunk: usize, num_keys: usize, keys: &[f32], scratch: &mut Scratch, rows: usize) {
+    fn scores(&self, task: &Task, chunk: usize, num_keys: usize, scratch: &mut Scratch, rows: usize) {
         let geometry = self.attention.geometry;
         let (dim, size) = (geometry.head_dim, self.batch.block_size);
         let table = self.batch.block_table(task.sequence);
         let isa = Isa::detect();
         for key in (0..num_keys).step_by(size) {
             let block = table[(chunk + key) / size] as usize;
-            let panel = &keys[(block * geometry.num_kv_heads + task.kv_head) * dim * size..][..dim * size];
+            let panel = &self.keys[(block * geometry.num_kv_heads + task.kv_head) * dim * size..][..dim * size];
             for first in (0..rows).step_by(MAX_ROWS) {
                 let block_rows = MAX_ROWS.min(rows - first);
                 let tile = Tile {
@@ -302,22 +382,14 @@ impl Run<'_> {
     }
 
     /// outputs[row] += weights[row, key] * values[key] for the keys of one chunk.
-    fn accumulate(
-        &self,
-        task: &Task,
-        chunk: usize,
-        num_keys: usize,
-        values: &[f32],
-        scratch: &mut Scratch,
-        rows: usize,
-    ) {
+    fn accumulate(&self, task: &Task, chunk: usize, num_keys: usize, scratch: &mut Scratch, rows: usize) {
         let geometry = self.attention.geometry;
         let (stored, size) = (geometry.value_dim(), self.batch.block_size);
         let table = self.batch.block_table(task.sequence);
         let isa = Isa::detect();
         for key in (0..num_keys).step_by(size) {
             let block = table[(chunk + key) / size] as usize;
-            let panel = &values[(block * geometry.num_kv_heads + task.kv_head) * size * stored..][..size * stored];
+            let panel = &self.values[(block * geometry.num_kv_heads + task.kv_head) * size * stored..][..size * stored];
             for first in (0..rows).step_by(MAX_ROWS) {
                 let block_rows = MAX_ROWS.min(rows - first);
                 let tile = Tile {
@@ -357,6 +429,7 @@ impl Vectorised for SoftmaxRow<'_> {
     fn run(self) {
         let Self { scratch, row, rows, num_keys, visible, stored, soft_cap } = self;
         let scores = &mut scratch.scores[row * CHUNK..][..num_keys];
+        scores.iter_mut().zip(&scratch.key_scales).for_each(|(score, scale)| *score *= scale);
         if let Some(cap) = soft_cap {
             scores.iter_mut().for_each(|score| *score = cap * tanh(*score / cap));
         }
@@ -373,6 +446,7 @@ impl Vectorised for SoftmaxRow<'_> {
                 scratch.outputs[row * stored..][..stored].iter_mut().for_each(|value| *value *= rescale);
             }
         }
+        scores.iter_mut().zip(&scratch.value_scales).for_each(|(weight, scale)| *weight *= scale);
         let first = row / MAX_ROWS * MAX_ROWS;
         let block_rows = MAX_ROWS.min(rows - first);
         let target = &mut scratch.weights[first * CHUNK + row - first..];

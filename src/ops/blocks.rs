@@ -20,7 +20,7 @@ use super::tile::{MAX_ROWS, PANEL, PanelRow, Start, Tile, row_blocks};
 use super::tile8::{GROUP, IntegerIsa, SUB_GROUP, Sums, Tile8};
 
 /// Columns that are widened at a time: with 32 rows 32 KiB, which stay in the first cache while the batch passes.
-const DEPTH: usize = 256;
+pub const DEPTH: usize = 256;
 
 /// The format in which a matrix with rows of `columns` elements is kept when `asked` was asked for: that, or else q8_0, whose
 /// blocks are the smallest; `None` if its rows are whole blocks of neither.
@@ -58,7 +58,7 @@ pub trait BlockMatrix: Send + Sync {
 fn run_widened<M: BlockMatrix + ?Sized>(matrix: &M, panels: Range<usize>, job: &Job<'_>) {
     let isa = Isa::detect();
     let (k, rows) = (matrix.columns(), job.x.rows);
-    let Some(x) = &job.x.dense else { return };
+    let x = &job.x.dense;
     let mut chunk = vec![PanelRow([0f32; PANEL]); DEPTH.min(k)];
     let mut edge = Vec::new();
     for panel in panels {
@@ -234,29 +234,40 @@ impl BlockMatrix for Integers {
     }
 
     fn run(&self, panels: Range<usize>, job: &Job<'_>) {
-        let Some(x) = &job.x.rounded else { return run_widened(self, panels, job) };
-        let (isa, k) = (IntegerIsa::detect(), self.columns());
-        let mut scratch = Operands::default();
+        if !self.rounds_inputs() {
+            return run_widened(self, panels, job);
+        }
+        let (isa, k, x) = (IntegerIsa::detect(), self.columns(), &job.x.rounded);
+        let mut operands = Operands::new();
         let mut edge = Vec::new();
-        let mut sums = Sums([[0.0; PANEL]; MAX_ROWS]);
+        let mut sums = vec![Sums([[0.0; PANEL]; MAX_ROWS]); row_blocks(x.rows).count()];
         for panel in panels {
             let width = (self.rows() - panel * PANEL).min(PANEL);
             let (c, c_stride) = job.target(panel, width, &mut edge);
             let start = job.start_row(panel);
-            let operand = self.panels.operand(panel, &mut scratch);
-            for block in row_blocks(x.rows) {
-                sums.0[..block.len()].fill(start);
-                let tile = Tile8 {
-                    rows: block.len(),
-                    a: &x.quants[block.start * k..block.end * k],
-                    a_scales: &x.scales[block.start * k / GROUP..block.end * k / GROUP],
-                    a_sums: &x.sums[block.start * k / SUB_GROUP..block.end * k / SUB_GROUP],
-                    b: operand.quants,
-                    b_scales: operand.scales,
-                    b_mins: operand.mins,
-                    kind: self.panels.kind(),
-                };
-                tile.run(isa, &mut sums);
+            sums.iter_mut().for_each(|sums| sums.0.fill(start));
+            for first in (0..k).step_by(DEPTH) {
+                let depth = (k - first).min(DEPTH);
+                let operand = self.panels.operand(panel, first, depth, &mut operands);
+                for (block, sums) in row_blocks(x.rows).zip(&mut sums) {
+                    let part = |per: usize| {
+                        let start = block.start * k / per + first / per * block.len();
+                        start..start + depth / per * block.len()
+                    };
+                    let tile = Tile8 {
+                        rows: block.len(),
+                        a: &x.quants[part(1)],
+                        a_scales: &x.scales[part(GROUP)],
+                        a_sums: &x.sums[part(SUB_GROUP)],
+                        b: operand.quants,
+                        b_scales: operand.scales,
+                        b_mins: operand.mins,
+                        kind: self.panels.kind(),
+                    };
+                    tile.run(isa, sums);
+                }
+            }
+            for (block, sums) in row_blocks(x.rows).zip(&sums) {
                 for (row, sums) in block.zip(&sums.0) {
                     // SAFETY: 32 outputs of this panel in a row of the batch, which no other task writes and for which
                     // `Job::target` made room.

@@ -1,9 +1,11 @@
 //! Token embedding: rows of a table, or of the head's matrix when the two are tied.
 //! Knows token ids as row numbers and nothing else about them.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 
 use super::linear::{Linear, MatrixView};
+use super::norm::StreamRows;
+use super::workspace::{Slot, Workspace, with_slice_mut};
 use super::{Compute, OpsPath};
 
 /// The embedding table [V, hidden].
@@ -30,6 +32,28 @@ impl Embedding {
         }
     }
 
+    /// Rows of `ids`, as the residual stream begins: on the native path in a buffer of `workspace`.
+    ///
+    /// # Errors
+    /// If an id is outside the vocabulary.
+    pub fn stream(&self, compute: &Compute, workspace: &mut Workspace, ids: &[u32]) -> Result<StreamRows> {
+        if compute.path == OpsPath::Portable {
+            return Ok(StreamRows::new(self.forward(compute, ids)?));
+        }
+        let width = match self {
+            Self::Tied(matrix) | Self::Blocks(matrix) => matrix.in_features(),
+            Self::Table(table) => table.dim(1)?,
+        };
+        let stream = StreamRows::in_workspace(workspace, &compute.device, ids.len(), width)?;
+        match self {
+            Self::Tied(matrix) | Self::Blocks(matrix) => {
+                matrix.gather_rows_to(compute, ids, stream.residual().clone())?;
+            }
+            Self::Table(table) => copy_rows(table, ids, stream.residual())?,
+        }
+        Ok(stream)
+    }
+
     /// Rows of `ids` as [ids.len(), hidden] in the activations' format.
     ///
     /// # Errors
@@ -47,4 +71,52 @@ impl Embedding {
             }
         }
     }
+}
+
+/// Rows `ids` of x [rows, width]: on the native path in a buffer of `workspace`, and x itself if these are all of its rows.
+///
+/// # Errors
+/// If an id is no row of x.
+pub fn select_rows(compute: &Compute, workspace: &mut Workspace, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    let (rows, width) = x.dims2()?;
+    if ids.len() == rows && ids.iter().enumerate().all(|(row, &id)| id as usize == row) {
+        return Ok(x.clone());
+    }
+    if compute.path == OpsPath::Portable {
+        return x.index_select(&Tensor::new(ids, x.device())?, 0);
+    }
+    let target = workspace.rows(Slot::Wanted, x.device(), ids.len(), width)?;
+    copy_rows(x, ids, &target)?;
+    Ok(target)
+}
+
+/// Rows `ids` of a contiguous CPU table, widened to f32.
+fn copy_rows(table: &Tensor, ids: &[u32], target: &Tensor) -> Result<()> {
+    let (rows, width) = table.dims2()?;
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+        candle_core::bail!("token id {id} is outside the vocabulary of {rows}")
+    }
+    let (storage, layout) = table.storage_and_layout();
+    let (Storage::Cpu(storage), Some((start, _))) = (&*storage, layout.contiguous_offsets()) else {
+        candle_core::bail!("native CPU operations take contiguous tensors on the CPU")
+    };
+    let copy = |copy: &(dyn Fn(std::ops::Range<usize>, &mut [f32]) + Sync)| {
+        with_slice_mut(target, |target| {
+            super::for_each_row(target, width.max(1), |row, target| {
+                let first = start + ids[row] as usize * width;
+                copy(first..first + width, target);
+            });
+            Ok(())
+        })
+    };
+    match storage {
+        CpuStorage::F32(data) => copy(&|range, target| target.copy_from_slice(&data[range])),
+        CpuStorage::BF16(data) => copy(&|range, target| widen(&data[range], target, |value| value.to_f32())),
+        CpuStorage::F16(data) => copy(&|range, target| widen(&data[range], target, |value| value.to_f32())),
+        _ => candle_core::bail!("a table of another format than f32, bf16 and f16"),
+    }
+}
+
+fn widen<T: Copy>(source: &[T], target: &mut [f32], to_f32: impl Fn(T) -> f32) {
+    target.iter_mut().zip(source).for_each(|(value, &source)| *value = to_f32(source));
 }

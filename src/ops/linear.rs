@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
@@ -13,6 +14,7 @@ use super::simd::Isa;
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::{Element, PANEL, PanelRow, Start, Tile, pack_rows, row_blocks};
 use super::tile8::Rounded;
+use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
 
 /// W as panels of 32 output features, each k-major: what `Tile` reads in one stream. Padded with zero rows.
@@ -43,7 +45,7 @@ impl<T: Element> Packed<T> {
     /// Computes the outputs of `panels` for every row of the batch.
     fn run(&self, panels: Range<usize>, job: &Job<'_>) {
         let (isa, k, rows) = (Isa::detect(), self.in_features, job.x.rows);
-        let Some(x) = &job.x.dense else { return };
+        let x = &job.x.dense;
         let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
         let mut edge = Vec::new();
         for panel in panels.clone() {
@@ -94,27 +96,30 @@ fn locate<'a, 'b>(sources: &'b [MatrixView<'a>], row: usize) -> Option<(&'b Matr
     None
 }
 
-/// x [rows, k] in the forms that a stack's matrices multiply with.
+/// x [rows, k] in the forms that a stack's matrices multiply with; kept from product to product for its memory.
+#[derive(Default)]
 pub struct Inputs {
-    /// Consecutive blocks of [`row_blocks`], each k-major.
-    pub(super) dense: Option<Vec<f32>>,
-    /// The same rounded to 8 bits.
-    pub(super) rounded: Option<Rounded>,
+    /// Consecutive blocks of [`row_blocks`], each k-major; empty if no matrix takes them.
+    pub(super) dense: Vec<f32>,
+    /// The same rounded to 8 bits; of no rows if no matrix takes them.
+    pub(super) rounded: Rounded,
     /// Rows of the batch.
     pub(super) rows: usize,
 }
 
 impl Inputs {
-    fn new(x: &[f32], k: usize, weights: &[Weight]) -> Self {
+    fn load(&mut self, x: &[f32], k: usize, weights: &[Weight]) {
         let rounds = |weight: &Weight| matches!(weight, Weight::Blocks(blocks) if blocks.rounds_inputs());
-        let dense = (!weights.iter().all(rounds)).then(|| pack(x, k));
-        let rounded = weights.iter().any(rounds).then(|| Rounded::new(x, k));
-        Self { dense, rounded, rows: x.len() / k }
+        self.rows = x.len() / k;
+        let dense = if weights.iter().all(rounds) { &[][..] } else { x };
+        pack(dense, k, &mut self.dense);
+        let rounded = if weights.iter().any(rounds) { x } else { &[][..] };
+        self.rounded.load(rounded, k);
     }
 }
 
-fn pack(x: &[f32], k: usize) -> Vec<f32> {
-    let mut packed = vec![0f32; x.len()];
+fn pack(x: &[f32], k: usize, packed: &mut Vec<f32>) {
+    packed.resize(x.len(), 0.0);
     let mut rest = &mut packed[..];
     let mut blocks = Vec::new();
     for block in row_blocks(x.len() / k) {
@@ -127,7 +132,6 @@ fn pack(x: &[f32], k: usize) -> Vec<f32> {
         true => blocks.into_iter().for_each(pack),
         false => blocks.into_par_iter().for_each(pack),
     }
-    packed
 }
 
 /// What one matrix of a stack computes in a product: the batch, where its outputs go, what is added.
@@ -280,22 +284,59 @@ impl Linear {
         self.out_features
     }
 
+    /// Input features.
+    pub fn in_features(&self) -> usize {
+        self.in_features
+    }
+
     /// x [rows, in] to y [rows, out], in x's dtype.
     ///
     /// # Errors
     /// If x has another width or lies on another device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if let Form::Portable(weight) = &self.form {
-            return self.portable(x, weight);
+        let y = |_: &mut Workspace, rows| Tensor::zeros((rows, self.out_features), DType::F32, x.device());
+        self.run(&mut Workspace::default(), x, y)
+    }
+
+    /// The same, on the native path into a buffer of `workspace`.
+    ///
+    /// # Errors
+    /// As for [`Self::forward`].
+    pub fn forward_in(&self, workspace: &mut Workspace, slot: Slot, x: &Tensor) -> Result<Tensor> {
+        self.run(workspace, x, |workspace, rows| workspace.rows(slot, x.device(), rows, self.out_features))
+    }
+
+    fn run(
+        &self,
+        workspace: &mut Workspace,
+        x: &Tensor,
+        target: impl FnOnce(&mut Workspace, usize) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let weights = match &self.form {
+            Form::Portable(weight) => return self.portable(x, weight),
+            Form::Native(weights) => weights,
+        };
+        let (rows, columns) = x.dims2()?;
+        if columns != self.in_features {
+            candle_core::bail!("a linear layer of {} inputs got rows of {columns}", self.in_features)
         }
-        x.apply_op1_no_bwd(self)
+        let started = Instant::now();
+        let y = target(workspace, rows)?;
+        with_slice(x, |x| {
+            workspace.inputs.load(x, columns, weights);
+            Ok(())
+        })?;
+        with_slice_mut(&y, |y| {
+            self.native(&workspace.inputs, weights, y);
+            Ok(())
+        })?;
+        workspace.times.products_s += started.elapsed().as_secs_f64();
+        Ok(y)
     }
 
     /// y [rows, out] = x [rows, in] Wᵀ + bias.
-    fn native(&self, x: &[f32], weights: &[Weight]) -> Vec<f32> {
+    fn native(&self, x: &Inputs, weights: &[Weight], y: &mut [f32]) {
         let n = self.out_features;
-        let x = Inputs::new(x, self.in_features, weights);
-        let mut y = Vec::<f32>::with_capacity(x.rows * n);
         let out = SharedOut(y.as_mut_ptr());
         // Enough pieces to balance, few enough that a thread streams long runs of panels.
         let num_panels: usize = weights.iter().map(|weight| weight.rows().div_ceil(PANEL)).sum();
@@ -305,7 +346,7 @@ impl Linear {
         for weight in weights {
             let panels = weight.rows().div_ceil(PANEL);
             let job = Job {
-                x: &x,
+                x,
                 bias: self.bias.as_ref().map(|bias| &bias[first_row..]),
                 out: SharedOut(out.at(first_row)),
                 stride: n,
@@ -317,9 +358,6 @@ impl Linear {
             first_row += weight.rows();
         }
         tasks.into_par_iter().for_each(|(weight, panels, job)| weight.run(panels, &job));
-        // SAFETY: the tasks above wrote every one of the rows * n elements: each matrix its columns, of every row.
-        unsafe { y.set_len(x.rows * n) };
-        y
     }
 
     fn portable(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -338,6 +376,12 @@ impl Linear {
     /// # Errors
     /// If an id is not a row of W.
     pub fn gather_rows(&self, compute: &Compute, ids: &[u32]) -> Result<Tensor> {
+        let rows = Tensor::zeros((ids.len(), self.in_features), DType::F32, &compute.device)?;
+        self.gather_rows_to(compute, ids, rows)
+    }
+
+    /// The same, on the native path to `rows` [ids.len(), in].
+    pub(super) fn gather_rows_to(&self, compute: &Compute, ids: &[u32], rows: Tensor) -> Result<Tensor> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.out_features) {
             candle_core::bail!("token id {id} is outside the vocabulary of {}", self.out_features)
         }
@@ -349,7 +393,6 @@ impl Linear {
             }
         };
         let k = self.in_features;
-        let mut rows = vec![0f32; ids.len() * k];
         let each = |(&id, target): (&u32, &mut [f32])| {
             let mut row = id as usize;
             for weight in weights {
@@ -359,28 +402,14 @@ impl Linear {
                 row -= weight.rows();
             }
         };
-        if rows.len() < super::PARALLEL_FROM {
-            ids.iter().zip(rows.chunks_mut(k)).for_each(each);
-        } else {
-            ids.par_iter().zip(rows.par_chunks_mut(k)).for_each(each);
-        }
-        Tensor::from_vec(rows, (ids.len(), k), &compute.device)
-    }
-}
-
-impl CustomOp1 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = super::f32_slice(storage, layout)?;
-        let (rows, columns) = layout.shape().dims2()?;
-        if columns != self.in_features {
-            candle_core::bail!("a linear layer of {} inputs got rows of {columns}", self.in_features)
-        }
-        let Form::Native(weights) = &self.form else { candle_core::bail!("a portable weight has no native product") };
-        Ok((CpuStorage::F32(self.native(x, weights)), Shape::from((rows, self.out_features))))
+        with_slice_mut(&rows, |rows| {
+            match rows.len() < super::PARALLEL_FROM {
+                true => ids.iter().zip(rows.chunks_mut(k)).for_each(each),
+                false => ids.par_iter().zip(rows.par_chunks_mut(k)).for_each(each),
+            }
+            Ok(())
+        })?;
+        Ok(rows)
     }
 }
 

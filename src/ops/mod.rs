@@ -16,9 +16,11 @@ pub(crate) mod simd;
 pub(crate) mod stored;
 pub(crate) mod tile;
 pub(crate) mod tile8;
+pub mod workspace;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
+use paged::KvFormat;
 use stored::{MatrixView, StoredFormat};
 
 /// Where and how to compute: the device, the number formats, and which version of the operations.
@@ -33,8 +35,10 @@ pub struct Compute {
     pub quantize: Option<GgmlDType>,
     /// How the batch enters products of matrices in blocks, on the CPU's native path.
     pub block_inputs: BlockInputs,
-    /// Format of activations and KV cache: f32 on the CPU, the weights' format elsewhere.
+    /// Format of activations: f32 on the CPU, the weights' format elsewhere.
     pub activation_dtype: DType,
+    /// Format of the KV cache.
+    pub kv_format: KvFormat,
     /// Which version of each operation runs.
     pub path: OpsPath,
 }
@@ -112,6 +116,11 @@ impl Compute {
             quantize: None,
             block_inputs: BlockInputs::Int8,
             activation_dtype: if on_cpu { DType::F32 } else { weight_dtype },
+            kv_format: match weight_dtype {
+                DType::BF16 if !on_cpu => KvFormat::Bf16,
+                DType::F16 if !on_cpu => KvFormat::F16,
+                _ => KvFormat::F32,
+            },
             path: if on_cpu { OpsPath::Native } else { OpsPath::Portable },
         })
     }
@@ -124,6 +133,7 @@ impl Compute {
             quantize: None,
             block_inputs: BlockInputs::F32,
             activation_dtype: DType::F32,
+            kv_format: KvFormat::F32,
             path: OpsPath::Native,
         }
     }
@@ -254,16 +264,22 @@ pub fn to_host(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 /// An address that several threads of one parallel loop write through, each to elements of its own.
-#[derive(Clone, Copy)]
-struct SharedOut(*mut f32);
+struct SharedOut<T = f32>(*mut T);
 // SAFETY: the loops that use it give each thread disjoint elements; they say so where they write.
-unsafe impl Send for SharedOut {}
+unsafe impl<T> Send for SharedOut<T> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedOut {}
+unsafe impl<T> Sync for SharedOut<T> {}
 
-impl SharedOut {
+impl<T> Clone for SharedOut<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for SharedOut<T> {}
+
+impl<T> SharedOut<T> {
     /// The address `offset` elements on. A method, so that closures capture the whole wrapper.
-    fn at(self, offset: usize) -> *mut f32 {
+    fn at(self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)
     }
 }

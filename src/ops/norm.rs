@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, InplaceOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor};
 
 use super::simd::{Vectorised, dispatch, sum, sum_of_squares};
-use super::{Compute, OpsPath};
+use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
+use super::{Compute, OpsPath, SharedOut};
 
 /// What is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,15 +70,59 @@ impl Norm {
         }
     }
 
-    /// The residual step and the norm behind it: adds `delta` to `residual` (in place on the native path) and returns both
-    /// the sum and its normalised rows.
+    /// The same in place on the native path.
+    ///
+    /// # Errors
+    /// If the rows have another length.
+    pub fn forward_in_place(&self, x: Tensor) -> Result<Tensor> {
+        if self.path == OpsPath::Portable || x.dims().last() != Some(&self.weight.len()) {
+            return self.forward(&x);
+        }
+        with_slice_mut(&x, |x| {
+            super::for_each_row(x, self.weight.len().max(1), |_, row| dispatch(Row(self, row)));
+            Ok(())
+        })?;
+        Ok(x)
+    }
+
+    /// The residual step and the norm behind it, in one pass on the native path: adds `delta`, if there is one, to the stream's
+    /// rows, and gives the normalised rows of the sum.
     ///
     /// # Errors
     /// If the shapes differ.
-    pub fn add_forward(&self, residual: Tensor, delta: &Tensor) -> Result<(Tensor, Tensor)> {
-        let sum = add(self.path, residual, delta)?;
-        let normed = self.forward(&sum)?;
-        Ok((sum, normed))
+    pub fn add_forward(&self, stream: StreamRows, delta: Option<&Tensor>) -> Result<(StreamRows, Tensor)> {
+        let Some(both) = &stream.both else {
+            let stream = match delta {
+                Some(delta) => stream.plus(delta)?,
+                None => stream,
+            };
+            let normed = self.forward(&stream.residual)?;
+            return Ok((stream, normed));
+        };
+        let (rows, width) = stream.residual.dims2()?;
+        if width != self.weight.len() || delta.is_some_and(|delta| delta.dims() != [rows, width]) {
+            candle_core::bail!("a norm of width {} got {:?} and {:?}", self.weight.len(), stream.residual, delta)
+        }
+        match delta {
+            Some(delta) => with_slice(delta, |delta| with_slice_mut(both, |both| self.add_rows(both, Some(delta))))?,
+            None => with_slice_mut(both, |both| self.add_rows(both, None))?,
+        }
+        let normed = both.narrow(0, rows, rows)?;
+        Ok((stream, normed))
+    }
+
+    /// The rows of the first half, with `delta` added, normalised to the second half.
+    fn add_rows(&self, both: &mut [f32], delta: Option<&[f32]>) -> Result<()> {
+        let width = self.weight.len().max(1);
+        let (residual, normed) = both.split_at_mut(both.len() / 2);
+        let sums = SharedOut(residual.as_mut_ptr());
+        super::for_each_row(normed, width, |row, normed| {
+            // SAFETY: this row of the first half, which is read and written by the call for this row alone.
+            let residual = unsafe { std::slice::from_raw_parts_mut(sums.at(row * width), width) };
+            let delta = delta.map(|delta| &delta[row * width..(row + 1) * width]);
+            dispatch(AddRow { norm: self, residual, delta, normed });
+        });
+        Ok(())
     }
 
     /// The same in Candle operations, computed in f32.
@@ -119,38 +164,106 @@ impl Norm {
     }
 }
 
-/// residual + delta, in place on the native path.
+/// x + delta, in place on the native path.
 ///
 /// # Errors
 /// If the shapes differ.
-pub fn add(path: OpsPath, residual: Tensor, delta: &Tensor) -> Result<Tensor> {
-    match path {
-        OpsPath::Native => {
-            residual.inplace_op2(delta, &AddRows)?;
-            Ok(residual)
-        }
-        OpsPath::Portable => residual + delta,
+pub fn add(path: OpsPath, x: Tensor, delta: &Tensor) -> Result<Tensor> {
+    if path == OpsPath::Portable {
+        return x + delta;
+    }
+    if x.shape() != delta.shape() {
+        candle_core::bail!("rows {:?} and what is added to them {:?} differ", x.shape(), delta.shape())
+    }
+    let width = x.dims().last().copied().unwrap_or(1).max(1);
+    with_slice(delta, |delta| {
+        with_slice_mut(&x, |x| {
+            super::for_each_row(x, width, |row, target| {
+                target.iter_mut().zip(&delta[row * width..]).for_each(|(value, add)| *value += add);
+            });
+            Ok(())
+        })
+    })?;
+    Ok(x)
+}
+
+/// x * factor, in place on the native path.
+///
+/// # Errors
+/// If x is not what the path computes with.
+pub fn scale(path: OpsPath, x: Tensor, factor: f64) -> Result<Tensor> {
+    if path == OpsPath::Portable {
+        return x * factor;
+    }
+    let width = x.dims().last().copied().unwrap_or(1).max(1);
+    with_slice_mut(&x, |x| {
+        let factor = factor as f32;
+        super::for_each_row(x, width, |_, row| row.iter_mut().for_each(|value| *value *= factor));
+        Ok(())
+    })?;
+    Ok(x)
+}
+
+/// The residual stream's rows [T, hidden], on the native path in one buffer with room for their normalised form.
+#[derive(Clone)]
+pub struct StreamRows {
+    residual: Tensor,
+    /// [2 T, hidden]: the residual stream, and what a norm makes of it.
+    both: Option<Tensor>,
+}
+
+impl StreamRows {
+    /// Rows by themselves.
+    pub fn new(residual: Tensor) -> Self {
+        Self { residual, both: None }
+    }
+
+    /// Rows in a buffer of `workspace`, still to be written.
+    pub(super) fn in_workspace(workspace: &mut Workspace, device: &Device, rows: usize, width: usize) -> Result<Self> {
+        let both = workspace.rows(Slot::Stream, device, 2 * rows, width)?;
+        Ok(Self { residual: both.narrow(0, 0, rows)?, both: Some(both) })
+    }
+
+    /// The rows.
+    pub fn residual(&self) -> &Tensor {
+        &self.residual
+    }
+
+    /// With `delta` added: in place if they lie in a workspace.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn plus(self, delta: &Tensor) -> Result<Self> {
+        let path = if self.both.is_some() { OpsPath::Native } else { OpsPath::Portable };
+        Ok(Self { residual: add(path, self.residual, delta)?, ..self })
+    }
+
+    /// Multiplied by a number.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn scale(self, factor: f64) -> Result<Self> {
+        let path = if self.both.is_some() { OpsPath::Native } else { OpsPath::Portable };
+        Ok(Self { residual: scale(path, self.residual, factor)?, ..self })
     }
 }
 
-struct AddRows;
+struct AddRow<'a> {
+    norm: &'a Norm,
+    residual: &'a mut [f32],
+    delta: Option<&'a [f32]>,
+    normed: &'a mut [f32],
+}
 
-impl InplaceOp2 for AddRows {
-    fn name(&self) -> &'static str {
-        "add_rows"
-    }
-
-    fn cpu_fwd(&self, sum: &mut CpuStorage, layout: &Layout, delta: &CpuStorage, delta_layout: &Layout) -> Result<()> {
-        if layout.shape() != delta_layout.shape() {
-            candle_core::bail!("residual {:?} and delta {:?} differ", layout.shape(), delta_layout.shape())
+impl Vectorised for AddRow<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        if let Some(delta) = self.delta {
+            self.residual.iter_mut().zip(delta).for_each(|(value, add)| *value += add);
         }
-        let sum = super::f32_slice_mut(sum, layout)?;
-        let delta = super::f32_slice(delta, delta_layout)?;
-        let width = layout.dims().last().copied().unwrap_or(1).max(1);
-        super::for_each_row(sum, width, |row, target| {
-            target.iter_mut().zip(&delta[row * width..]).for_each(|(value, add)| *value += add);
-        });
-        Ok(())
+        self.normed.copy_from_slice(self.residual);
+        self.norm.row_in_place(self.normed, 0);
     }
 }
 

@@ -2,9 +2,10 @@
 //! Knows block numbers and slots; knows nothing of sequences, prompts or who owns a block.
 
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
 
-use super::rotary::Rotary;
-use super::{Compute, OpsPath};
+use super::{Compute, OpsPath, SharedOut, tile8};
 
 /// Sizes that attention, rotary embedding and cache agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +40,44 @@ impl HeadGeometry {
     }
 
     /// Bytes of cache that one token takes in one layer.
-    pub fn kv_bytes_per_token(&self, dtype: DType) -> usize {
-        self.num_kv_heads * (self.head_dim + self.value_dim()) * dtype.size_in_bytes()
+    pub fn kv_bytes_per_token(&self, format: KvFormat) -> usize {
+        let scales = if format == KvFormat::Int8 { 2 * size_of::<f32>() } else { 0 };
+        self.num_kv_heads * ((self.head_dim + self.value_dim()) * format.dtype().size_in_bytes() + scales)
+    }
+}
+
+/// How the cache keeps its numbers; attention computes in f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvFormat {
+    /// As they are computed on the CPU.
+    F32,
+    /// Half the memory.
+    F16,
+    /// Half the memory, with less precision and a wider range.
+    Bf16,
+    /// 8 bits, each head of each token against its largest element: a quarter of the memory and a little more.
+    Int8,
+}
+
+impl KvFormat {
+    /// Type of the stored numbers. Those of 8 bits are signed; Candle has no type of its own for them.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+            Self::Int8 => DType::U8,
+        }
+    }
+
+    /// Short name, as in `--kv-dtype`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
     }
 }
 
@@ -119,6 +156,11 @@ pub struct KvLayer {
     pub keys: Tensor,
     /// Values.
     pub values: Tensor,
+    /// Of numbers of 8 bits on the native path: f32 scales, a block's as [2, Hkv, S], those of keys first.
+    pub scales: Option<Tensor>,
+    geometry: HeadGeometry,
+    format: KvFormat,
+    path: OpsPath,
 }
 
 impl KvLayer {
@@ -128,23 +170,29 @@ impl KvLayer {
     /// If the device has no room, or the native path is asked for a block size that is not 16, 32, 64, 128 or 256.
     pub fn new(compute: &Compute, geometry: HeadGeometry, num_blocks: usize, block_size: usize) -> Result<Self> {
         let slots = num_blocks * block_size;
-        let zeros = |shape: (usize, usize)| Tensor::zeros(shape, compute.activation_dtype, &compute.device);
-        match compute.path {
+        let zeros = |shape: (usize, usize), dtype| Tensor::zeros(shape, dtype, &compute.device);
+        let (format, path) = (compute.kv_format, compute.path);
+        let (keys, values, scales) = match path {
             OpsPath::Portable => {
+                // What is rounded to 8 bits is kept in the activations' format: these versions save no memory.
+                let dtype = if format == KvFormat::Int8 { compute.activation_dtype } else { format.dtype() };
                 let shape = (slots, geometry.kv_width());
-                Ok(Self { keys: zeros(shape)?, values: zeros(shape)? })
+                (zeros(shape, dtype)?, zeros(shape, dtype)?, None)
             }
             OpsPath::Native => {
                 check_block_size(block_size)?;
-                Ok(Self {
-                    keys: zeros((num_blocks, block_size * geometry.kv_width()))?,
-                    values: zeros((num_blocks, block_size * geometry.num_kv_heads * geometry.value_dim()))?,
-                })
+                let per_block = |width: usize| (num_blocks, block_size * width);
+                let scales =
+                    (format == KvFormat::Int8).then(|| zeros(per_block(2 * geometry.num_kv_heads), DType::F32));
+                let values = per_block(geometry.num_kv_heads * geometry.value_dim());
+                let keys = zeros(per_block(geometry.kv_width()), format.dtype())?;
+                (keys, zeros(values, format.dtype())?, scales.transpose()?)
             }
-        }
+        };
+        Ok(Self { keys, values, scales, geometry, format, path })
     }
 
-    /// Checks this cache's shape against the head sizes, and the batch against this cache.
+    /// Checks head sizes against this cache's, and the batch against both.
     pub(super) fn validate(&self, path: OpsPath, geometry: HeadGeometry, batch: &PagedBatch) -> Result<()> {
         let size = if path == OpsPath::Native { batch.block_size } else { 1 };
         if path == OpsPath::Native {
@@ -152,36 +200,66 @@ impl KvLayer {
         }
         let (keys, values) = (self.keys.dims2()?, self.values.dims2()?);
         let stored = if path == OpsPath::Native { geometry.value_dim() } else { geometry.head_dim };
-        if keys.1 != size * geometry.kv_width() || values != (keys.0, size * geometry.num_kv_heads * stored) {
+        let scales = self.scales.as_ref().map_or(Ok((keys.0, 2 * size * geometry.num_kv_heads)), Tensor::dims2)?;
+        if keys.1 != size * geometry.kv_width()
+            || values != (keys.0, size * geometry.num_kv_heads * stored)
+            || scales != (keys.0, 2 * size * geometry.num_kv_heads)
+            || path != self.path
+        {
             candle_core::bail!("a cache {keys:?}, {values:?} for {geometry:?} in blocks of {}", batch.block_size)
         }
         batch.validate(keys.0 * size)
     }
 
-    /// Writes the keys (normalised and rotated) and values of merged rows qkv [T, (H + 2 Hkv) D] to their slots.
+    /// Writes the keys (normalised and rotated) and values of merged rows [T, (H + 2 Hkv) D] to their slots.
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn write(&self, qkv: &Tensor, rotary: &Rotary, batch: &PagedBatch) -> Result<()> {
-        let geometry = rotary.geometry();
-        rotary.validate(qkv, batch)?;
-        self.validate(rotary.path(), geometry, batch)?;
+    pub fn write(&self, rows: &Tensor, batch: &PagedBatch) -> Result<()> {
+        let geometry = self.geometry;
+        if rows.dims2()? != (batch.num_tokens(), geometry.qkv_width()) {
+            let tokens = batch.num_tokens();
+            candle_core::bail!("cache: merged rows {:?} for {tokens} tokens of {geometry:?}", rows.shape())
+        }
+        self.validate(self.path, geometry, batch)?;
         if batch.num_tokens() == 0 {
             return Ok(());
         }
-        if rotary.path() == OpsPath::Native {
-            self.keys.inplace_op2(qkv, &WriteKeys { rotary, batch })?;
-            return self.values.inplace_op2(qkv, &WriteValues { rotary, batch });
+        if self.path == OpsPath::Native {
+            for part in [Part::Keys, Part::Values] {
+                let write = Write { geometry, batch, part };
+                let target = if part == Part::Keys { &self.keys } else { &self.values };
+                target.inplace_op2(rows, &write)?;
+                if let Some(scales) = &self.scales {
+                    scales.inplace_op2(rows, &WriteScales(write))?;
+                }
+            }
+            return Ok(());
         }
-        let keys = rotary.portable(&qkv.narrow(1, geometry.q_width(), geometry.kv_width())?, false, batch)?;
-        let values = qkv.narrow(1, geometry.q_width() + geometry.kv_width(), geometry.kv_width())?;
-        let values = rotary.portable_values(values)?.contiguous()?;
-        let index = Tensor::new(batch.slot_mapping.as_slice(), qkv.device())?
+        let (q_width, kv_width) = (geometry.q_width(), geometry.kv_width());
+        let index = Tensor::new(batch.slot_mapping.as_slice(), rows.device())?
             .reshape((batch.num_tokens(), 1))?
-            .broadcast_as((batch.num_tokens(), geometry.kv_width()))?
+            .broadcast_as((batch.num_tokens(), kv_width))?
             .contiguous()?;
-        self.keys.scatter_set(&index, &keys.contiguous()?, 0)?;
-        self.values.scatter_set(&index, &values, 0)
+        for (target, first) in [(&self.keys, q_width), (&self.values, q_width + kv_width)] {
+            let part = self.portable_rounded(&rows.narrow(1, first, kv_width)?.contiguous()?)?;
+            target.scatter_set(&index, &part.to_dtype(target.dtype())?.contiguous()?, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Heads [T, Hkv * D] as the format keeps them, in Candle operations.
+    fn portable_rounded(&self, heads: &Tensor) -> Result<Tensor> {
+        if self.format != KvFormat::Int8 {
+            return Ok(heads.clone());
+        }
+        let (tokens, width) = heads.dims2()?;
+        let wide = heads.to_dtype(DType::F32)?;
+        let wide = wide.reshape((tokens, self.geometry.num_kv_heads, self.geometry.head_dim))?;
+        let scale = (wide.abs()?.max_keepdim(2)? / 127.0)?;
+        // A head of zeros has no scale.
+        let quants = wide.broadcast_div(&scale.maximum(f64::from(f32::MIN_POSITIVE))?)?.round()?;
+        quants.broadcast_mul(&scale)?.reshape((tokens, width))
     }
 }
 
@@ -193,64 +271,105 @@ fn check_block_size(block_size: usize) -> Result<()> {
     Ok(())
 }
 
-struct WriteKeys<'a> {
-    rotary: &'a Rotary,
-    batch: &'a PagedBatch,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Keys,
+    Values,
 }
 
-impl InplaceOp2 for WriteKeys<'_> {
-    fn name(&self) -> &'static str {
-        "write_keys"
+/// Writes one part of merged rows to its cache.
+#[derive(Clone, Copy)]
+struct Write<'a> {
+    geometry: HeadGeometry,
+    batch: &'a PagedBatch,
+    part: Part,
+}
+
+impl Write<'_> {
+    /// Calls `each(block, head, offset in the block, the head's numbers)` for every head of every token, side by side where there
+    /// is enough to do. No two calls have the same place.
+    fn for_each(&self, rows: &[f32], each: impl Fn(usize, usize, usize, &[f32]) + Sync) {
+        let geometry = self.geometry;
+        let first = geometry.q_width() + if self.part == Part::Keys { 0 } else { geometry.kv_width() };
+        let token = |(row, &slot): (&[f32], &u32)| {
+            let (block, offset) = (slot as usize / self.batch.block_size, slot as usize % self.batch.block_size);
+            for (head, numbers) in row[first..][..geometry.kv_width()].chunks(geometry.head_dim).enumerate() {
+                each(block, head, offset, numbers);
+            }
+        };
+        let (rows, slots) = (rows.chunks(geometry.qkv_width()), &self.batch.slot_mapping);
+        match rows.len() * geometry.kv_width() < super::PARALLEL_FROM {
+            true => rows.zip(slots).for_each(token),
+            false => rows.zip(slots).collect::<Vec<_>>().into_par_iter().with_min_len(8).for_each(token),
+        }
     }
 
-    fn cpu_fwd(&self, cache: &mut CpuStorage, cache_layout: &Layout, x: &CpuStorage, layout: &Layout) -> Result<()> {
-        let cache = super::f32_slice_mut(cache, cache_layout)?;
-        let x = super::f32_slice(x, layout)?;
-        let geometry = self.rotary.geometry();
-        let (dim, size) = (geometry.head_dim, self.batch.block_size);
-        let mut heads = vec![0f32; geometry.kv_width()];
-        for (token, (&slot, &position)) in self.batch.slot_mapping.iter().zip(&self.batch.positions).enumerate() {
-            let (block, offset) = (slot as usize / size, slot as usize % size);
-            let row = &x[token * geometry.qkv_width() + geometry.q_width()..][..geometry.kv_width()];
-            heads.copy_from_slice(row);
-            self.rotary.rotate_keys(&mut heads, position as usize);
-            for (index, head) in heads.chunks(dim).enumerate() {
-                let target = &mut cache[(block * geometry.num_kv_heads + index) * dim * size..][..dim * size];
-                for (value, slots) in head.iter().zip(target.chunks_mut(size)) {
-                    slots[offset] = *value;
-                }
-            }
+    fn store<T: Send + Sync>(&self, rows: &[f32], cache: &mut [T], convert: impl Fn(&[f32], &dyn Fn(usize, T)) + Sync) {
+        let (heads, dim, size) = (self.geometry.num_kv_heads, self.geometry.head_dim, self.batch.block_size);
+        let (len, cache) = (cache.len(), SharedOut(cache.as_mut_ptr()));
+        self.for_each(rows, |block, head, offset, numbers| {
+            let (first, step) = match self.part {
+                Part::Keys => ((block * heads + head) * dim * size + offset, size),
+                Part::Values => (((block * heads + head) * size + offset) * self.geometry.value_dim(), 1),
+            };
+            convert(numbers, &|index, value| {
+                let at = first + index * step;
+                debug_assert!(at < len);
+                // SAFETY: within the cache, which `KvLayer::validate` has held against slots and head sizes; slots are of one
+                // token each.
+                unsafe { *cache.at(at) = value };
+            });
+        });
+    }
+}
+
+impl InplaceOp2 for Write<'_> {
+    fn name(&self) -> &'static str {
+        "write_cache"
+    }
+
+    fn cpu_fwd(&self, cache: &mut CpuStorage, _: &Layout, rows: &CpuStorage, layout: &Layout) -> Result<()> {
+        let rows = super::f32_slice(rows, layout)?;
+        let each = |numbers: &[f32], put: &dyn Fn(usize, f32)| {
+            numbers.iter().enumerate().for_each(|(index, &value)| put(index, value));
+        };
+        match cache {
+            CpuStorage::F32(cache) => self.store(rows, cache, each),
+            CpuStorage::F16(cache) => self.store(rows, cache, |numbers, put| {
+                numbers.iter().enumerate().for_each(|(index, &value)| put(index, f16::from_f32(value)));
+            }),
+            CpuStorage::BF16(cache) => self.store(rows, cache, |numbers, put| {
+                numbers.iter().enumerate().for_each(|(index, &value)| put(index, bf16::from_f32(value)));
+            }),
+            CpuStorage::U8(cache) => self.store(rows, cache, |numbers, put| {
+                let mut quants = vec![0i8; numbers.len()];
+                tile8::round(numbers, &mut quants);
+                quants.iter().enumerate().for_each(|(index, &quant)| put(index, quant as u8));
+            }),
+            _ => candle_core::bail!("a cache of another format than f32, f16, bf16 and int8"),
         }
         Ok(())
     }
 }
 
-struct WriteValues<'a> {
-    rotary: &'a Rotary,
-    batch: &'a PagedBatch,
-}
+/// Writes the scales that go with [`Write`].
+struct WriteScales<'a>(Write<'a>);
 
-impl InplaceOp2 for WriteValues<'_> {
+impl InplaceOp2 for WriteScales<'_> {
     fn name(&self) -> &'static str {
-        "write_values"
+        "write_scales"
     }
 
-    fn cpu_fwd(&self, cache: &mut CpuStorage, cache_layout: &Layout, x: &CpuStorage, layout: &Layout) -> Result<()> {
-        let cache = super::f32_slice_mut(cache, cache_layout)?;
-        let x = super::f32_slice(x, layout)?;
-        let geometry = self.rotary.geometry();
-        let mut heads = vec![0f32; geometry.kv_width()];
-        let (dim, stored, size) = (geometry.head_dim, geometry.value_dim(), self.batch.block_size);
-        for (token, &slot) in self.batch.slot_mapping.iter().enumerate() {
-            let (block, offset) = (slot as usize / size, slot as usize % size);
-            let row = &x[token * geometry.qkv_width() + geometry.q_width() + geometry.kv_width()..];
-            heads.copy_from_slice(&row[..geometry.kv_width()]);
-            self.rotary.normalise_values(&mut heads);
-            for (index, source) in heads.chunks(dim).enumerate() {
-                let start = ((block * geometry.num_kv_heads + index) * size + offset) * stored;
-                cache[start..start + dim].copy_from_slice(source);
-            }
-        }
+    fn cpu_fwd(&self, scales: &mut CpuStorage, target: &Layout, rows: &CpuStorage, layout: &Layout) -> Result<()> {
+        let (heads, size) = (self.0.geometry.num_kv_heads, self.0.batch.block_size);
+        let scales = SharedOut(super::f32_slice_mut(scales, target)?.as_mut_ptr());
+        let part = usize::from(self.0.part == Part::Values);
+        self.0.for_each(super::f32_slice(rows, layout)?, |block, head, offset, numbers| {
+            let scale = tile8::round(numbers, &mut vec![0; numbers.len()]);
+            let at = ((block * 2 + part) * heads + head) * size + offset;
+            // SAFETY: within the scales, whose size `KvLayer::validate` has checked; slots are of one token each.
+            unsafe { *scales.at(at) = scale };
+        });
         Ok(())
     }
 }

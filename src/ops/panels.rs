@@ -6,6 +6,7 @@ use candle_core::quantized::GgmlDType;
 use half::f16;
 use rayon::prelude::*;
 
+use super::blocks::DEPTH;
 use super::simd::{Vectorised, dispatch};
 use super::tile::{PANEL, PanelRow};
 use super::tile8::{GROUP, QuantKind};
@@ -92,12 +93,25 @@ pub struct Panels {
     products: Vec<u8>,
 }
 
-/// Operands of a panel's products over all columns.
-#[derive(Default)]
+/// Groups that are put together at a time.
+const MOST_GROUPS: usize = DEPTH / GROUP;
+
+/// Room for the operands of some of a panel's columns.
 pub struct Operands {
-    quants: Vec<Line>,
-    scales: Vec<f32>,
-    mins: Vec<f32>,
+    quants: [Line; MOST_GROUPS * GROUP_QUANTS / 64],
+    scales: [f32; 2 * MOST_GROUPS * PANEL],
+    mins: [f32; MOST_GROUPS * PANEL],
+}
+
+impl Operands {
+    /// Room, empty.
+    pub fn new() -> Self {
+        Self {
+            quants: [Line([0; 64]); MOST_GROUPS * GROUP_QUANTS / 64],
+            scales: [0.0; 2 * MOST_GROUPS * PANEL],
+            mins: [0.0; MOST_GROUPS * PANEL],
+        }
+    }
 }
 
 /// The quants, scales and mins of a panel, as [`super::tile8::Tile8`] takes them.
@@ -162,19 +176,21 @@ impl Panels {
         self.layout.kind
     }
 
-    /// The operands of panel `panel`: in `scratch`, or in place where nothing has to be put together.
-    pub fn operand<'a>(&'a self, panel: usize, scratch: &'a mut Operands) -> Operand<'a> {
-        let groups = self.columns / GROUP;
-        self.expand_scales(panel, 0..groups, scratch);
-        if self.layout.bits == 8 {
-            let quants = &self.quants[panel * groups * GROUP_QUANTS / 64..][..groups * GROUP_QUANTS / 64];
-            return Operand { quants: flat(quants), scales: &scratch.scales, mins: &scratch.mins };
-        }
-        scratch.quants.resize(groups * GROUP_QUANTS / 64, Line([0; 64]));
-        for group in 0..groups {
-            self.expand_quants(panel, group, &mut scratch.quants[group * GROUP_QUANTS / 64..][..GROUP_QUANTS / 64]);
-        }
-        Operand { quants: flat(&scratch.quants), scales: &scratch.scales, mins: &scratch.mins }
+    /// The operands of `depth` columns, at most 256, from `first` on of panel `panel`: put together in `room`, or in place where
+    /// nothing has to be. Both numbers are multiples of 32.
+    pub fn operand<'a>(&'a self, panel: usize, first: usize, depth: usize, room: &'a mut Operands) -> Operand<'a> {
+        let groups = first / GROUP..(first + depth) / GROUP;
+        let (num_scales, num_mins) = self.expand_scales(panel, groups.clone(), &mut room.scales, &mut room.mins);
+        let lines = groups.len() * GROUP_QUANTS / 64;
+        let quants = if self.layout.bits == 8 {
+            &self.quants[(panel * self.columns / GROUP + groups.start) * GROUP_QUANTS / 64..][..lines]
+        } else {
+            for (group, target) in groups.zip(room.quants.chunks_mut(GROUP_QUANTS / 64)) {
+                self.expand_quants(panel, group, target);
+            }
+            &room.quants[..lines]
+        };
+        Operand { quants: flat(quants), scales: &room.scales[..num_scales], mins: &room.mins[..num_mins] }
     }
 
     fn expand_quants(&self, panel: usize, group: usize, target: &mut [Line]) {
@@ -188,41 +204,47 @@ impl Panels {
         }
     }
 
-    /// Scales and mins of a panel's groups as f32.
-    fn expand_scales(&self, panel: usize, groups: std::ops::Range<usize>, scratch: &mut Operands) {
+    /// Scales and mins of a panel's groups as f32; how many of each.
+    fn expand_scales(
+        &self,
+        panel: usize,
+        groups: std::ops::Range<usize>,
+        scales: &mut [f32],
+        mins: &mut [f32],
+    ) -> (usize, usize) {
         let (layout, all) = (self.layout, self.columns / GROUP);
         let (num_halves, run) = layout.halves();
         let (subs, has_mins) = (layout.subs(), layout.kind.has_mins);
-        scratch.scales.resize(groups.len() * subs * PANEL, 0.0);
-        scratch.mins.resize(if has_mins { groups.len() * PANEL } else { 0 }, 0.0);
+        let counts = (groups.len() * subs * PANEL, if has_mins { groups.len() * PANEL } else { 0 });
         for (index, group) in groups.enumerate() {
             let at = (panel * self.columns / run + group * GROUP / run) * num_halves * PANEL;
             let halves = &self.halves[at..][..num_halves * PANEL];
             let at = (panel * all + group) * layout.products() * PANEL;
             let products = &self.products[at..][..layout.products() * PANEL];
-            let scales = &mut scratch.scales[index * subs * PANEL..][..subs * PANEL];
-            let mins = if has_mins { &mut scratch.mins[index * PANEL..][..PANEL] } else { &mut [] };
+            let scales = &mut scales[index * subs * PANEL..][..subs * PANEL];
+            let mins = if has_mins { &mut mins[index * PANEL..][..PANEL] } else { &mut [] };
             dispatch(ExpandScales { signed: subs == 2, halves, products, scales, mins });
         }
+        counts
     }
 
-    /// Widens `target.len()` columns from `first` on of panel `panel`; both are multiples of 32.
+    /// Widens `target.len()` columns, at most 256, from `first` on of panel `panel`; both are multiples of 32.
     pub fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
         let QuantKind { zero, sub_group, has_mins } = self.layout.kind;
-        let mut scratch = Operands::default();
+        let (mut scales, mut mins) = ([0f32; 2 * MOST_GROUPS * PANEL], [0f32; MOST_GROUPS * PANEL]);
         let groups = first / GROUP..(first + target.len()) / GROUP;
-        self.expand_scales(panel, groups.clone(), &mut scratch);
+        self.expand_scales(panel, groups.clone(), &mut scales, &mut mins);
         let mut quants = [Line([0; 64]); GROUP_QUANTS / 64];
         for (index, (group, target)) in groups.zip(target.chunks_mut(GROUP)).enumerate() {
             self.expand_quants(panel, group, &mut quants);
             let quants = flat(&quants);
             for (k, target) in target.iter_mut().enumerate() {
-                let scales = &scratch.scales[(index * GROUP + k) / sub_group * PANEL..][..PANEL];
+                let scales = &scales[(index * GROUP + k) / sub_group * PANEL..][..PANEL];
                 for (lane, (value, scale)) in target.0.iter_mut().zip(scales).enumerate() {
                     let quant = i32::from(quants[k / 4 * 4 * PANEL + lane * 4 + k % 4]) - i32::from(zero);
                     *value = scale * quant as f32;
                     if has_mins {
-                        *value -= scratch.mins[index * PANEL + lane];
+                        *value -= mins[index * PANEL + lane];
                     }
                 }
             }
@@ -431,7 +453,7 @@ impl Block {
     /// 32 quants: the first half in the low nibbles; bit i of `high` is the fifth of quant i.
     fn nibbles(&mut self, low: &[u8], high: u32) {
         for (index, quant) in self.quants[..32].iter_mut().enumerate() {
-            *quant = (low[index % 16] >> (index / 16 * 4) & 15) | (high >> index & 1) as u8 * 16;
+            *quant = ((low[index % 16] >> (index / 16 * 4)) & 15) | (((high >> index) & 1) as u8 * 16);
         }
     }
 

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use super::norm::Norm;
 use super::paged::{HeadGeometry, PagedBatch};
 use super::simd::{Vectorised, dispatch};
+use super::workspace::with_slice_mut;
 use super::{Compute, OpsPath};
 
 /// cos and sin of every position and pair, shared by all layers.
@@ -148,37 +149,56 @@ impl Rotary {
         self.geometry
     }
 
-    pub(super) fn path(&self) -> OpsPath {
-        self.path
-    }
-
-    /// The rotated queries [T, H * D] of merged rows qkv [T, (H + 2 Hkv) D], or of rows [T, H * D] that hold queries alone.
+    /// Merged rows [T, (H + 2 Hkv) D], or rows [T, H * D] that hold queries alone, with queries and keys normalised and rotated and
+    /// values normalised, as far as the layer does so: in place on the native path.
     ///
     /// # Errors
     /// If shapes do not fit, or a position is beyond the table.
-    pub fn queries(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<Tensor> {
-        let width = self.geometry.q_width();
-        if qkv.dims2()?.1 != width {
-            self.validate(qkv, batch)?;
+    pub fn forward(&self, rows: Tensor, batch: &PagedBatch) -> Result<Tensor> {
+        let (q_width, kv_width) = (self.geometry.q_width(), self.geometry.kv_width());
+        let width = rows.dims2()?.1;
+        let merged = width != q_width;
+        if merged {
+            self.validate(&rows, batch)?;
         } else {
-            self.validate_rows(qkv, width, batch)?;
+            self.validate_rows(&rows, q_width, batch)?;
         }
         if self.path == OpsPath::Native {
-            return qkv.apply_op1_no_bwd(&RotateQueries { rotary: self, batch });
+            with_slice_mut(&rows, |rows| {
+                super::for_each_row(rows, width, |token, row| self.rotate(row, batch.positions[token]));
+                Ok(())
+            })?;
+            return Ok(rows);
         }
-        let rotated = self.portable(&qkv.narrow(1, 0, width)?, true, batch)?;
-        match self.growth {
-            None => Ok(rotated),
-            Some(growth) => {
-                let factors: Vec<f32> = batch.positions.iter().map(|&position| growth.at(position)).collect();
-                let factors = Tensor::from_vec(factors, (batch.num_tokens(), 1), qkv.device())?;
-                rotated.broadcast_mul(&factors.to_dtype(rotated.dtype())?)
-            }
+        let mut queries = self.portable(&rows.narrow(1, 0, q_width)?, true, batch)?;
+        if let Some(growth) = self.growth {
+            let factors: Vec<f32> = batch.positions.iter().map(|&position| growth.at(position)).collect();
+            let factors = Tensor::from_vec(factors, (batch.num_tokens(), 1), rows.device())?;
+            queries = queries.broadcast_mul(&factors.to_dtype(queries.dtype())?)?;
+        }
+        if !merged {
+            return Ok(queries);
+        }
+        let keys = self.portable(&rows.narrow(1, q_width, kv_width)?, false, batch)?;
+        let values = self.portable_values(rows.narrow(1, q_width + kv_width, kv_width)?)?;
+        Tensor::cat(&[&queries, &keys, &values], 1)
+    }
+
+    /// One token's row.
+    fn rotate(&self, row: &mut [f32], position: u32) {
+        let factor = self.growth.map(|growth| growth.at(position));
+        let position = position as usize;
+        let (queries, rest) = row.split_at_mut(self.geometry.q_width());
+        dispatch(Heads { rotary: self, norm: self.norms.queries.as_ref(), heads: queries, position, factor });
+        let (keys, values) = rest.split_at_mut(rest.len() / 2);
+        dispatch(Heads { rotary: self, norm: self.norms.keys.as_ref(), heads: keys, position, factor: None });
+        if let Some(norm) = &self.norms.values {
+            dispatch(ValueHeads { norm, heads: values, dim: self.geometry.head_dim });
         }
     }
 
     /// Checks merged rows and positions against the table, the head sizes and the norms.
-    pub(super) fn validate(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<()> {
+    fn validate(&self, qkv: &Tensor, batch: &PagedBatch) -> Result<()> {
         self.validate_rows(qkv, self.geometry.qkv_width(), batch)
     }
 
@@ -204,20 +224,8 @@ impl Rotary {
         Ok(())
     }
 
-    /// Normalises and rotates a token's key heads [Hkv * D] in place.
-    pub(super) fn rotate_keys(&self, heads: &mut [f32], position: usize) {
-        dispatch(Heads { rotary: self, norm: self.norms.keys.as_ref(), heads, position, factor: None });
-    }
-
-    /// Normalises a token's value heads [Hkv * D] in place, if the layer does so.
-    pub(super) fn normalise_values(&self, heads: &mut [f32]) {
-        if let Some(norm) = &self.norms.values {
-            dispatch(ValueHeads { norm, heads, dim: self.geometry.head_dim });
-        }
-    }
-
     /// Norm and rotation of x [T, heads * D] in Candle operations.
-    pub(super) fn portable(&self, x: &Tensor, queries: bool, batch: &PagedBatch) -> Result<Tensor> {
+    fn portable(&self, x: &Tensor, queries: bool, batch: &PagedBatch) -> Result<Tensor> {
         let (tokens, width) = x.dims2()?;
         let dim = self.geometry.head_dim;
         let norm = if queries { &self.norms.queries } else { &self.norms.keys };
@@ -264,7 +272,7 @@ impl Rotary {
     }
 
     /// Values [T, Hkv * D] in Candle operations.
-    pub(super) fn portable_values(&self, values: Tensor) -> Result<Tensor> {
+    fn portable_values(&self, values: Tensor) -> Result<Tensor> {
         let Some(norm) = &self.norms.values else { return Ok(values) };
         let (tokens, width) = values.dims2()?;
         let dim = self.geometry.head_dim;
@@ -334,32 +342,6 @@ impl Vectorised for ValueHeads<'_> {
     #[inline(always)]
     fn run(self) {
         self.heads.chunks_mut(self.dim).for_each(|head| self.norm.row_in_place(head, 0));
-    }
-}
-
-struct RotateQueries<'a> {
-    rotary: &'a Rotary,
-    batch: &'a PagedBatch,
-}
-
-impl CustomOp1 for RotateQueries<'_> {
-    fn name(&self) -> &'static str {
-        "rotate_queries"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = super::f32_slice(storage, layout)?;
-        let geometry = self.rotary.geometry;
-        let (tokens, width) = layout.shape().dims2()?;
-        let mut q = vec![0f32; tokens * geometry.q_width()];
-        super::for_each_row(&mut q, geometry.q_width(), |token, row| {
-            row.copy_from_slice(&x[token * width..][..geometry.q_width()]);
-            let position = self.batch.positions[token];
-            let factor = self.rotary.growth.map(|growth| growth.at(position));
-            let (norm, position) = (self.rotary.norms.queries.as_ref(), position as usize);
-            dispatch(Heads { rotary: self.rotary, norm, heads: row, position, factor });
-        });
-        Ok((CpuStorage::F32(q), Shape::from((tokens, geometry.q_width()))))
     }
 }
 

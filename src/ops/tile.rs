@@ -133,6 +133,33 @@ impl Element for f16 {
     }
 }
 
+/// Numbers of 8 bits, whose scale is applied by who knows it.
+impl Element for i8 {
+    const ZERO: Self = 0;
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value as i8
+    }
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from(self)
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    // SAFETY: the trait's contract.
+    unsafe fn load16(source: *const Self) -> __m512 {
+        // SAFETY: the caller's contract.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(source.cast()))) }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    // SAFETY: the trait's contract.
+    unsafe fn load8(source: *const Self) -> __m256 {
+        // SAFETY: the caller's contract.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(source.cast()))) }
+    }
+}
+
 /// What the tile's accumulators start from.
 #[derive(Debug, Clone, Copy)]
 pub enum Start {
@@ -438,5 +465,6 @@ mod tests {
         check::<f32>();
         check::<bf16>();
         check::<f16>();
+        check::<i8>();
     }
 }

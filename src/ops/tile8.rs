@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{Vectorised, dispatch};
+use super::simd::{LANES, Vectorised, dispatch, max, reduce_add};
 use super::tile::{MAX_ROWS, PANEL, row_blocks};
 
 /// Consecutive k that share an activation's scale.
@@ -15,6 +15,7 @@ pub const SUB_GROUP: usize = 16;
 
 /// x [rows, k] rounded to 8 bits, each group of 32 against its largest element: x ≈ scale * quant, quant in ±127. Rows lie in the
 /// blocks of [`row_blocks`], each element below for a block of R rows that begins at row `first`.
+#[derive(Default)]
 pub struct Rounded {
     /// [k / 4, R, 4] from `first * k` on.
     pub quants: Vec<i8>,
@@ -27,17 +28,14 @@ pub struct Rounded {
 }
 
 impl Rounded {
-    /// Rounds x; `k` is a multiple of 32.
-    pub fn new(x: &[f32], k: usize) -> Self {
-        let rows = x.len() / k.max(1);
-        let mut this = Self {
-            quants: vec![0; rows * k],
-            scales: vec![0.0; rows * k / GROUP],
-            sums: vec![0; rows * k / SUB_GROUP],
-            rows,
-        };
-        let blocks = row_blocks(rows);
-        let (mut quants, mut scales, mut sums) = (&mut this.quants[..], &mut this.scales[..], &mut this.sums[..]);
+    /// Rounds x in place of what was there; `k` is a multiple of 32.
+    pub fn load(&mut self, x: &[f32], k: usize) {
+        self.rows = x.len() / k.max(1);
+        self.quants.resize(x.len(), 0);
+        self.scales.resize(x.len() / GROUP, 0.0);
+        self.sums.resize(x.len() / SUB_GROUP, 0);
+        let blocks = row_blocks(self.rows);
+        let (mut quants, mut scales, mut sums) = (&mut self.quants[..], &mut self.scales[..], &mut self.sums[..]);
         let mut jobs = Vec::new();
         for block in blocks {
             let (head, rest) = quants.split_at_mut(block.len() * k);
@@ -53,8 +51,27 @@ impl Rounded {
             true => jobs.into_iter().for_each(dispatch),
             false => jobs.into_par_iter().for_each(dispatch),
         }
-        this
     }
+}
+
+/// Rounds x to 8 bits against its largest element: x ≈ scale * quant, quant in ±127. Returns the scale, which is no number if one
+/// of x is none: that must not pass for a number.
+#[inline(always)]
+pub fn round(x: &[f32], quants: &mut [i8]) -> f32 {
+    let mut largest = [0f32; LANES];
+    let mut finite = [0f32; LANES];
+    for part in x.chunks(LANES) {
+        for ((largest, finite), &value) in largest.iter_mut().zip(&mut finite).zip(part) {
+            *largest = if value.abs() > *largest { value.abs() } else { *largest };
+            *finite = value.mul_add(0.0, *finite);
+        }
+    }
+    let largest = max(&largest);
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    for (quant, &value) in quants.iter_mut().zip(x) {
+        *quant = (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i32 as i8;
+    }
+    largest / 127.0 + reduce_add(finite)
 }
 
 /// The rounding of one block of rows.
@@ -74,21 +91,8 @@ impl Vectorised for Round<'_> {
         let Self { x, rows, k, quants, scales, sums } = self;
         for (row, x) in x.chunks_exact(k).enumerate() {
             for (group, x) in x.as_chunks::<GROUP>().0.iter().enumerate() {
-                let mut largest = [0f32; SUB_GROUP];
-                for half in x.as_chunks::<SUB_GROUP>().0 {
-                    for (largest, &value) in largest.iter_mut().zip(half) {
-                        *largest = if value.abs() > *largest { value.abs() } else { *largest };
-                    }
-                }
-                let largest = largest.into_iter().fold(0f32, f32::max);
-                let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
                 let mut rounded = [0i8; GROUP];
-                for (quant, &value) in rounded.iter_mut().zip(x) {
-                    *quant = (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i32 as i8;
-                }
-                // What is not finite must not pass for a number.
-                let finite = x.iter().fold(0f32, |sum, &value| value.mul_add(0.0, sum));
-                scales[group * rows + row] = largest / 127.0 + finite;
+                scales[group * rows + row] = round(x, &mut rounded);
                 for (half, quants) in rounded.as_chunks::<SUB_GROUP>().0.iter().enumerate() {
                     let sum = quants.iter().map(|&quant| i32::from(quant)).sum();
                     sums[(2 * group + half) * rows + row] = sum;
@@ -334,8 +338,8 @@ unsafe fn kernel_vnni<const ROWS: usize, const SUBS: usize, const MINS: bool>(
             if MINS {
                 let mins = tile.b_mins.as_ptr().add(group * PANEL);
                 let mins = [_mm512_loadu_ps(mins), _mm512_loadu_ps(mins.add(16))];
-                for row in 0..ROWS {
-                    let factor = _mm512_set1_ps(-((halves[0][row] + halves[1][row]) as f32 * *a_scales.add(row)));
+                for (row, (&first, &second)) in halves[0].iter().zip(&halves[1]).enumerate() {
+                    let factor = _mm512_set1_ps(-((first + second) as f32 * *a_scales.add(row)));
                     for (vector, &mins) in mins.iter().enumerate() {
                         let out = sums.add(row * PANEL + 16 * vector);
                         _mm512_storeu_ps(out, _mm512_fmadd_ps(factor, mins, _mm512_loadu_ps(out)));
@@ -404,6 +408,12 @@ unsafe fn kernel_avx2<const BYTES: bool, const SUBS: usize>(tile: Tile8<'_>, gro
 mod tests {
     use super::*;
 
+    fn rounded(x: &[f32], k: usize) -> Rounded {
+        let mut rounded = Rounded::default();
+        rounded.load(x, k);
+        rounded
+    }
+
     /// Every kind of quants: those of q8_0, q4_0, q4k and q6k.
     const KINDS: [(QuantKind, u8); 4] = [
         (QuantKind { zero: 128, sub_group: 32, has_mins: false }, 255),
@@ -432,7 +442,7 @@ mod tests {
                 let x: Vec<f32> = (0..rows * k)
                     .map(|i| if i / k == 0 { 1.0 - 2.0 * (i % 2) as f32 } else { random() as f32 / 1e9 - 1.0 })
                     .collect();
-                let x = Rounded::new(&x, k);
+                let x = rounded(&x, k);
                 let b: Vec<u8> = (0..groups * GROUP * PANEL)
                     .map(|i| {
                         if i % PANEL == 0 { most * (i % 3 > 0) as u8 } else { (random() % (u64::from(most) + 1)) as u8 }
@@ -470,7 +480,7 @@ mod tests {
         x[3 * k..3 * k + 32].fill(0.0);
         x[5 * k + 7] = f32::NAN;
         x[6 * k + 40] = f32::INFINITY;
-        let rounded = Rounded::new(&x, k);
+        let rounded = rounded(&x, k);
         for block in row_blocks(14) {
             let rows = block.len();
             for row in block.clone() {

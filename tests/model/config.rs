@@ -239,7 +239,9 @@ fn no_value_of_any_field_panics() {
         let text = fs::read_to_string(entry.unwrap().path().join("config.json")).unwrap();
         let config: Value = serde_json::from_str(&text).unwrap();
         let whole = spec(&config).unwrap();
-        assert!(whole.num_product_parameters() > 0 && whole.kv_bytes_per_token(candle_core::DType::F32) > 0);
+        assert!(
+            whole.num_product_parameters() > 0 && whole.kv_bytes_per_token(pairwright::ops::paged::KvFormat::F32) > 0
+        );
         for field in config.as_object().unwrap().keys() {
             for value in &values {
                 let mut changed = config.clone();

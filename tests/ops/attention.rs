@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use candle_core::Tensor;
 use pairwright::ops::attention::Attention;
 use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
@@ -10,6 +11,17 @@ use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
 use super::{Random, assert_close, matrix, on_threads};
+
+/// The rotated queries [T, H * D] of merged rows, which stay as they are.
+pub fn rotated_queries(rotary: &Rotary, rows: &Tensor, batch: &PagedBatch) -> candle_core::Result<Tensor> {
+    let rotated = rotary.forward(rows.copy()?, batch)?;
+    rotated.narrow(1, 0, rotary.geometry().q_width())?.contiguous()
+}
+
+/// Rotates merged rows, which stay as they are, into the cache.
+pub fn store(cache: &KvLayer, rows: &Tensor, rotary: &Rotary, batch: &PagedBatch) -> candle_core::Result<()> {
+    cache.write(&rotary.forward(rows.copy()?, batch)?, batch)
+}
 
 /// One sequence's part of a step.
 pub type Part = (usize, Range<usize>);
@@ -99,8 +111,8 @@ impl Ragged {
         let mut outputs: Vec<Vec<f32>> = self.sequences.iter().map(|_| Vec::new()).collect();
         for parts in steps {
             let (batch, qkv) = (self.batch(parts), self.rows(parts));
-            let queries = rotary.queries(&qkv, &batch).unwrap();
-            cache.write(&qkv, &rotary, &batch).unwrap();
+            let queries = rotated_queries(&rotary, &qkv, &batch).unwrap();
+            store(&cache, &qkv, &rotary, &batch).unwrap();
             let output = to_host(&attention.forward(&queries, &cache, &batch).unwrap()).unwrap();
             for (index, (sequence, range)) in parts.iter().enumerate() {
                 let rows = batch.token_range(index);
@@ -249,11 +261,11 @@ fn what_a_block_held_before_is_not_seen() {
     let mut dirty = ragged.clone();
     dirty.sequences =
         vec![vec![f32::NAN; 64 * ragged.geometry.qkv_width()], vec![f32::INFINITY; 96 * ragged.geometry.qkv_width()]];
-    cache.write(&dirty.rows(&dirty.whole()[0]), &rotary, &dirty.batch(&dirty.whole()[0])).unwrap();
+    store(&cache, &dirty.rows(&dirty.whole()[0]), &rotary, &dirty.batch(&dirty.whole()[0])).unwrap();
     let (batch, qkv) = (ragged.batch(&ragged.whole()[0]), ragged.rows(&ragged.whole()[0]));
-    cache.write(&qkv, &rotary, &batch).unwrap();
+    store(&cache, &qkv, &rotary, &batch).unwrap();
     let attention = Attention::new(&compute, ragged.geometry, 40f32.sqrt().recip(), None);
-    let queries = rotary.queries(&qkv, &batch).unwrap();
+    let queries = rotated_queries(&rotary, &qkv, &batch).unwrap();
     let output = to_host(&attention.forward(&queries, &cache, &batch).unwrap()).unwrap();
     assert_same_bits(&[output], &[clean.concat()], "dirty blocks");
 }

@@ -3,11 +3,11 @@
 use candle_core::{DType, Tensor};
 use pairwright::ops::attention::Attention;
 use pairwright::ops::norm::Norm;
-use pairwright::ops::paged::{KvLayer, PagedBatch};
+use pairwright::ops::paged::{KvFormat, KvLayer, PagedBatch};
 use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
-use super::attention::{Ragged, geometry};
+use super::attention::{Ragged, geometry, rotated_queries, store};
 use super::{Random, assert_close};
 
 /// Rotation in f64, straight from the definition.
@@ -35,7 +35,7 @@ fn queries_are_rotated_by_their_positions() {
         for compute in [Compute::cpu(), Compute::cpu().portable()] {
             let table = RotaryTable::new(&speeds, 1.25, 900);
             let rotary = Rotary::new(&compute, table, ragged.geometry, HeadNorms::none());
-            let got = to_host(&rotary.queries(&qkv, &batch).unwrap()).unwrap();
+            let got = to_host(&rotated_queries(&rotary, &qkv, &batch).unwrap()).unwrap();
             let rows = to_host(&qkv).unwrap();
             let want: Vec<f32> = rows
                 .chunks(ragged.geometry.qkv_width())
@@ -61,7 +61,7 @@ fn native_and_portable_caches_hold_the_same_numbers() {
         let (batch, qkv) = (ragged.batch(parts), ragged.rows(parts));
         let [native, portable] = [Compute::cpu(), Compute::cpu().portable()].map(|compute| {
             let cache = KvLayer::new(&compute, geometry, ragged.num_blocks, size).unwrap();
-            cache.write(&qkv, &ragged.rotary(&compute), &batch).unwrap();
+            store(&cache, &qkv, &ragged.rotary(&compute), &batch).unwrap();
             (to_host(&cache.keys).unwrap(), to_host(&cache.values).unwrap())
         });
         let (dim, heads) = (geometry.head_dim, geometry.num_kv_heads);
@@ -84,10 +84,10 @@ fn native_and_portable_caches_hold_the_same_numbers() {
 fn sizes_are_counted_as_stored() {
     let geometry = geometry(6, 2, 40);
     assert_eq!((geometry.qkv_width(), geometry.q_width(), geometry.kv_width()), (400, 240, 80));
-    assert_eq!(geometry.kv_bytes_per_token(DType::F32), 2 * (40 + 48) * 4);
+    assert_eq!(geometry.kv_bytes_per_token(KvFormat::F32), 2 * (40 + 48) * 4);
     let cache = KvLayer::new(&Compute::cpu(), geometry, 3, 64).unwrap();
     let elements = cache.keys.elem_count() + cache.values.elem_count();
-    assert_eq!(elements * 4, 3 * 64 * geometry.kv_bytes_per_token(DType::F32));
+    assert_eq!(elements * 4, 3 * 64 * geometry.kv_bytes_per_token(KvFormat::F32));
     for size in [0, 1, 8, 24, 48, 512] {
         let error = KvLayer::new(&Compute::cpu(), geometry, 3, size).unwrap_err().to_string();
         assert!(error.contains(&format!("block size of {size}")), "{error}");
@@ -127,8 +127,8 @@ fn batches_that_do_not_fit_are_errors() {
         let rotary = ragged.rotary(&compute);
         let attention = Attention::new(&compute, ragged.geometry, 0.25, None);
         let cache = KvLayer::new(&compute, ragged.geometry, ragged.num_blocks, 16).unwrap();
-        cache.write(&qkv, &rotary, &good).unwrap();
-        let queries = rotary.queries(&qkv, &good).unwrap();
+        store(&cache, &qkv, &rotary, &good).unwrap();
+        let queries = rotated_queries(&rotary, &qkv, &good).unwrap();
         attention.forward(&queries, &cache, &good).unwrap();
         for (what, change) in WRONG {
             let mut batch = good.clone();
@@ -136,14 +136,14 @@ fn batches_that_do_not_fit_are_errors() {
             let portable_takes_any_size = what == "blocks of another size" && compute.describe().contains("portable");
             if !portable_takes_any_size {
                 assert!(attention.forward(&queries, &cache, &batch).is_err(), "attention: {what}");
-                assert!(cache.write(&qkv, &rotary, &batch).is_err(), "write: {what}");
+                assert!(store(&cache, &qkv, &rotary, &batch).is_err(), "write: {what}");
             }
         }
         let mut far = good.clone();
         far.positions[5] = 5000;
-        let error = rotary.queries(&qkv, &far).unwrap_err().to_string();
+        let error = rotated_queries(&rotary, &qkv, &far).unwrap_err().to_string();
         assert!(error.contains("5000") && error.contains("1024"), "{error}");
-        assert!(cache.write(&qkv, &rotary, &far).is_err());
+        assert!(store(&cache, &qkv, &rotary, &far).is_err());
     }
 }
 
@@ -159,35 +159,36 @@ fn tensors_that_do_not_fit_are_errors() {
         let cache = KvLayer::new(&compute, ragged.geometry, ragged.num_blocks, 16).unwrap();
         let zeros = |rows: usize, width: usize| Tensor::zeros((rows, width), DType::F32, &compute.device).unwrap();
         for x in [zeros(20, 127), zeros(19, 128), zeros(21, 128), zeros(0, 128), zeros(20, 256)] {
-            assert!(rotary.queries(&x, &batch).is_err(), "queries of {:?}", x.dims());
-            assert!(cache.write(&x, &rotary, &batch).is_err(), "write of {:?}", x.dims());
+            assert!(rotated_queries(&rotary, &x, &batch).is_err(), "queries of {:?}", x.dims());
+            assert!(store(&cache, &x, &rotary, &batch).is_err(), "write of {:?}", x.dims());
         }
         for x in [zeros(20, 63), zeros(19, 64), zeros(21, 64), zeros(0, 64)] {
             assert!(attention.forward(&x, &cache, &batch).is_err(), "attention of {:?}", x.dims());
         }
         let other = KvLayer::new(&compute, geometry(4, 1, 16), ragged.num_blocks, 16).unwrap();
-        let queries = rotary.queries(&qkv, &batch).unwrap();
+        let queries = rotated_queries(&rotary, &qkv, &batch).unwrap();
         assert!(attention.forward(&queries, &other, &batch).is_err(), "a cache of other heads");
-        assert!(other.write(&qkv, &rotary, &batch).is_err(), "a cache of other heads");
+        assert!(store(&other, &qkv, &rotary, &batch).is_err(), "a cache of other heads");
         let three = ragged.geometry;
         let three = pairwright::ops::paged::HeadGeometry { num_kv_heads: 3, ..three };
         let uneven = Attention::new(&compute, three, 0.25, None);
         assert!(uneven.forward(&queries, &cache, &batch).is_err(), "four query heads over three key heads");
         if !compute.describe().contains("portable") {
             let keys = zeros(ragged.num_blocks, 24 * 32);
-            let odd = KvLayer { values: keys.clone(), keys };
+            let mut odd = cache.clone();
+            (odd.values, odd.keys) = (keys.clone(), keys);
             let batch = PagedBatch { block_size: 24, ..batch.clone() };
             let error = attention.forward(&queries, &odd, &batch).unwrap_err().to_string();
             assert!(error.contains("block size of 24"), "{error}");
         }
         let wide = RotaryTable::new(&[1.0; 9], 1.0, 64);
         let rotary = Rotary::new(&compute, wide, ragged.geometry, HeadNorms::none());
-        assert!(rotary.queries(&qkv, &batch).is_err(), "nine pairs in a head of sixteen");
+        assert!(rotated_queries(&rotary, &qkv, &batch).is_err(), "nine pairs in a head of sixteen");
         let norm = Norm::rms(&compute, vec![1.0; 15], 1e-6);
         let table = RotaryTable::new(&[1.0; 8], 1.0, 64);
         let rotary = Rotary::new(&compute, table, ragged.geometry, HeadNorms::per_head(norm.clone(), norm));
-        assert!(rotary.queries(&qkv, &batch).is_err(), "a norm of fifteen in a head of sixteen");
-        assert!(cache.write(&qkv, &rotary, &batch).is_err(), "a norm of fifteen in a head of sixteen");
+        assert!(rotated_queries(&rotary, &qkv, &batch).is_err(), "a norm of fifteen in a head of sixteen");
+        assert!(store(&cache, &qkv, &rotary, &batch).is_err(), "a norm of fifteen in a head of sixteen");
     }
 }
 
@@ -199,8 +200,8 @@ fn an_empty_step_is_no_error() {
         let rotary = ragged.rotary(&compute);
         let cache = KvLayer::new(&compute, ragged.geometry, ragged.num_blocks, 16).unwrap();
         let qkv = Tensor::zeros((0, 128), DType::F32, &compute.device).unwrap();
-        let queries = rotary.queries(&qkv, &batch).unwrap();
-        cache.write(&qkv, &rotary, &batch).unwrap();
+        let queries = rotated_queries(&rotary, &qkv, &batch).unwrap();
+        store(&cache, &qkv, &rotary, &batch).unwrap();
         let attention = Attention::new(&compute, ragged.geometry, 0.25, None);
         assert_eq!(attention.forward(&queries, &cache, &batch).unwrap().dims(), [0, 64]);
     }

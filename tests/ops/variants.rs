@@ -8,7 +8,7 @@ use pairwright::ops::paged::KvLayer;
 use pairwright::ops::rotary::{HeadNorms, NormSpan, QueryGrowth, Rotary, RotaryTable};
 use pairwright::ops::{Compute, to_host};
 
-use super::attention::{Ragged, geometry};
+use super::attention::{Ragged, geometry, rotated_queries, store};
 use super::{Random, assert_close, bits, matrix};
 
 fn both() -> [Compute; 2] {
@@ -126,8 +126,8 @@ fn spans_of_query_and_key_norms() {
                 let growth = Some(QueryGrowth { beta: 0.5, original: 16.0 });
                 let rotary = Rotary::new(compute, table, heads, norms).with_growth(growth);
                 let cache = KvLayer::new(compute, heads, ragged.num_blocks, 16).unwrap();
-                cache.write(&qkv, &rotary, &batch).unwrap();
-                let queries = rotary.queries(&qkv, &batch).unwrap();
+                store(&cache, &qkv, &rotary, &batch).unwrap();
+                let queries = rotated_queries(&rotary, &qkv, &batch).unwrap();
                 let attention = Attention::new(compute, heads, 0.3, None);
                 let output = attention.forward(&queries, &cache, &batch).unwrap();
                 (to_host(&queries).unwrap(), to_host(&output).unwrap())
@@ -145,7 +145,7 @@ fn spans_of_query_and_key_norms() {
                     ..HeadNorms::none()
                 };
                 let rotary = Rotary::new(&Compute::cpu(), RotaryTable::new(&speeds, 1.0, 128), heads, norms);
-                to_host(&rotary.with_growth(growth).queries(&qkv, &batch).unwrap()).unwrap()
+                to_host(&rotated_queries(&rotary.with_growth(growth), &qkv, &batch).unwrap()).unwrap()
             };
             let (plain, grown) = (alone(None), alone(Some(QueryGrowth { beta: 0.5, original: 16.0 })));
             let factor = 1.0 + 0.5 * 4f32.ln();
@@ -161,7 +161,7 @@ fn spans_of_query_and_key_norms() {
         ..HeadNorms::none()
     };
     let rotary = Rotary::new(&Compute::cpu(), RotaryTable::new(&speeds, 1.0, 128), heads, wrong);
-    assert!(rotary.queries(&qkv, &batch).is_err(), "a norm of one head for all of a token");
+    assert!(rotated_queries(&rotary, &qkv, &batch).is_err(), "a norm of one head for all of a token");
 }
 
 /// Native against portable in f32, whole and in two steps with the same bits.
@@ -189,8 +189,8 @@ fn soft_caps_and_sinks() {
                 let mut last = None;
                 for parts in steps {
                     let (batch, qkv) = (ragged.batch(parts), ragged.rows(parts));
-                    cache.write(&qkv, &rotary, &batch).unwrap();
-                    let queries = rotary.queries(&qkv, &batch).unwrap();
+                    store(&cache, &qkv, &rotary, &batch).unwrap();
+                    let queries = rotated_queries(&rotary, &qkv, &batch).unwrap();
                     last = Some((attention.forward(&queries, &cache, &batch).unwrap(), batch));
                 }
                 last.unwrap()
@@ -216,13 +216,13 @@ fn soft_caps_and_sinks() {
     for compute in both() {
         let (batch, qkv, rotary) = (ragged.batch(parts), ragged.rows(parts), ragged.rotary(&compute));
         let cache = KvLayer::new(&compute, ragged.geometry, ragged.num_blocks, 16).unwrap();
-        cache.write(&qkv, &rotary, &batch).unwrap();
+        store(&cache, &qkv, &rotary, &batch).unwrap();
         let mut attention = Attention::new(&compute, ragged.geometry, 1.0, None);
         attention.sinks = Some([0.0].into());
-        let output = attention.forward(&rotary.queries(&qkv, &batch).unwrap(), &cache, &batch).unwrap();
+        let output = attention.forward(&rotated_queries(&rotary, &qkv, &batch).unwrap(), &cache, &batch).unwrap();
         let half: Vec<f32> = ragged.sequences[0][32..].iter().map(|value| value / 2.0).collect();
         assert_close(&to_host(&output).unwrap(), &half, 1e-6, "half");
         attention.sinks = Some([0.0, 0.0].into());
-        assert!(attention.forward(&rotary.queries(&qkv, &batch).unwrap(), &cache, &batch).is_err());
+        assert!(attention.forward(&rotated_queries(&rotary, &qkv, &batch).unwrap(), &cache, &batch).is_err());
     }
 }

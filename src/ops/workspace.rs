@@ -1,0 +1,94 @@
+//! Memory that operations write their results to, kept from step to step: a decode step allocates no tensor that an earlier one had.
+//! Also the seconds that operations took. Knows sizes and names of buffers; knows nothing of what is computed in them.
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor};
+
+use super::linear::Inputs;
+
+/// A buffer's place on the way through a decoder. Two results that are needed at the same time have different ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// The residual stream and its normalised rows.
+    Stream,
+    /// Merged queries, keys and values.
+    Qkv,
+    /// What attention gives.
+    Attended,
+    /// The attention block's output.
+    Attention,
+    /// What goes into the activation.
+    GateUp,
+    /// What comes out of it.
+    Activated,
+    /// The feed-forward block's output.
+    FeedForward,
+    /// Rows whose logits are wanted.
+    Wanted,
+    /// Logits.
+    Logits,
+}
+
+const NUM_SLOTS: usize = Slot::Logits as usize + 1;
+
+/// Seconds spent in operations since the workspace was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OpTimes {
+    /// Products with weights, packing and rounding of their inputs included.
+    pub products_s: f64,
+    /// Attention over the cache.
+    pub attention_s: f64,
+}
+
+/// See the module's text.
+#[derive(Default)]
+pub struct Workspace {
+    buffers: [Option<Tensor>; NUM_SLOTS],
+    /// A product's packed input.
+    pub(super) inputs: Inputs,
+    /// So far.
+    pub(super) times: OpTimes,
+}
+
+impl Workspace {
+    /// Seconds so far.
+    pub fn times(&self) -> OpTimes {
+        self.times
+    }
+
+    /// f32 rows [rows, width] in a slot's buffer, which grows when it must. What they hold is left from whoever wrote last.
+    pub(super) fn rows(&mut self, slot: Slot, device: &Device, rows: usize, width: usize) -> Result<Tensor> {
+        let buffer = &mut self.buffers[slot as usize];
+        if buffer.as_ref().is_none_or(|buffer| buffer.elem_count() < rows * width) {
+            *buffer = None;
+            *buffer = Some(Tensor::zeros(rows * width, DType::F32, device)?);
+        }
+        match buffer {
+            Some(buffer) => buffer.narrow(0, 0, rows * width)?.reshape((rows, width)),
+            None => candle_core::bail!("a buffer that was just made is gone"),
+        }
+    }
+}
+
+/// Calls `read` with the elements of a contiguous f32 CPU tensor.
+pub(super) fn with_slice<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => read(super::f32_slice(storage, layout)?),
+        _ => candle_core::bail!("native CPU operations take tensors on the CPU"),
+    }
+}
+
+/// Calls `write` with the elements of a contiguous f32 CPU tensor, to change. What it reads must not lie in the same storage.
+pub(super) fn with_slice_mut(tensor: &Tensor, write: impl Fn(&mut [f32]) -> Result<()>) -> Result<()> {
+    struct Write<F>(F);
+    impl<F: Fn(&mut [f32]) -> Result<()>> InplaceOp1 for Write<F> {
+        fn name(&self) -> &'static str {
+            "write"
+        }
+
+        fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+            (self.0)(super::f32_slice_mut(storage, layout)?)
+        }
+    }
+    tensor.inplace_op1(&Write(write))
+}
