@@ -256,9 +256,10 @@ impl BlockMatrix for Integers {
                     };
                     let tile = Tile8 {
                         rows: block.len(),
-                        a: &x.quants[part(1)],
+                        a: &x.quants[part(4)],
                         a_scales: &x.scales[part(GROUP)],
                         a_sums: &x.sums[part(SUB_GROUP)],
+                        a_scaled_sums: &x.scaled_sums[part(GROUP)],
                         b: operand.quants,
                         b_scales: operand.scales,
                         b_mins: operand.mins,

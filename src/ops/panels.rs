@@ -4,6 +4,7 @@
 
 use candle_core::quantized::GgmlDType;
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::blocks::DEPTH;
@@ -60,25 +61,21 @@ impl Layout {
         GROUP / self.kind.sub_group
     }
 
-    /// f16 numbers that each row has per run of columns, and the run's length.
-    fn halves(&self) -> (usize, usize) {
-        let run = if self.scales == Scales::Halves { GROUP } else { 256 };
-        (1 + usize::from(self.kind.has_mins), run)
+    /// Columns that share an f16 number.
+    fn run(&self) -> usize {
+        if self.scales == Scales::Halves { GROUP } else { 256 }
     }
 
-    /// Integer scales that each row has per group.
+    /// Integer factors of a row's scale per group.
     fn products(&self) -> usize {
-        match self.scales {
-            Scales::Halves => 0,
-            Scales::Products => self.subs() + usize::from(self.kind.has_mins),
-        }
+        if self.scales == Scales::Halves { 0 } else { self.subs() }
     }
 }
 
 /// A cache line of quants.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct Line([u64; 8]);
 
 /// See the module's text.
 pub struct Panels {
@@ -87,10 +84,44 @@ pub struct Panels {
     columns: usize,
     /// Per panel and group: the lowest four bits (or all eight) of the quants, then what is above them.
     quants: Vec<Line>,
-    /// Per panel and run: [1 or 2, 32], scales and then mins.
+    scales: Factors,
+    /// Empty if there are none.
+    mins: Factors,
+}
+
+/// Scales, or mins, as they are stored.
+struct Factors {
+    /// Per panel and run: [32].
     halves: Vec<f16>,
-    /// Per panel and group: [subs, 32] scales and then [32] mins, as bytes; those of Q6K are signed.
+    /// Per panel and group: [products, 32], bytes that multiply the run's number; those of Q6K are signed.
     products: Vec<u8>,
+}
+
+impl Factors {
+    fn zeros(layout: Layout, num_panels: usize, columns: usize, products: usize) -> Self {
+        Self {
+            halves: vec![f16::ZERO; num_panels * PANEL * columns / layout.run()],
+            products: vec![0; num_panels * PANEL * columns / GROUP * products],
+        }
+    }
+
+    fn none() -> Self {
+        Self { halves: Vec::new(), products: Vec::new() }
+    }
+
+    /// Of each panel its own part.
+    fn panels(&mut self, num_panels: usize) -> Vec<(&mut [f16], &mut [u8])> {
+        let (halves, products) = (self.halves.len() / num_panels.max(1), self.products.len() / num_panels.max(1));
+        let (mut all, mut all_products) = (&mut self.halves[..], &mut self.products[..]);
+        let mut parts = Vec::with_capacity(num_panels);
+        for _ in 0..num_panels {
+            let (head, rest) = all.split_at_mut(halves);
+            let (head_products, rest_products) = all_products.split_at_mut(products);
+            (all, all_products) = (rest, rest_products);
+            parts.push((head, head_products));
+        }
+        parts
+    }
 }
 
 /// Groups that are put together at a time.
@@ -107,7 +138,7 @@ impl Operands {
     /// Room, empty.
     pub fn new() -> Self {
         Self {
-            quants: [Line([0; 64]); MOST_GROUPS * GROUP_QUANTS / 64],
+            quants: [Line([0; 8]); MOST_GROUPS * GROUP_QUANTS / 64],
             scales: [0.0; 2 * MOST_GROUPS * PANEL],
             mins: [0.0; MOST_GROUPS * PANEL],
         }
@@ -130,27 +161,24 @@ impl Panels {
     pub fn new(format: GgmlDType, bytes: &[u8], rows: usize, columns: usize) -> Option<Self> {
         let layout = Layout::of(format)?;
         let (num_panels, groups) = (rows.div_ceil(PANEL), columns / GROUP);
-        let (num_halves, run) = layout.halves();
         let lines = layout.quant_bytes() / 64 * groups;
-        let halves = num_halves * PANEL * columns / run;
-        let products = layout.products() * PANEL * groups;
+        let has_mins = layout.kind.has_mins;
         let mut this = Self {
             layout,
             rows,
             columns,
-            quants: vec![Line([0; 64]); num_panels * lines],
-            halves: vec![f16::ZERO; num_panels * halves],
-            products: vec![0; num_panels * products],
+            quants: vec![Line([0; 8]); num_panels * lines],
+            scales: Factors::zeros(layout, num_panels, columns, layout.products()),
+            mins: match has_mins {
+                true => Factors::zeros(layout, num_panels, columns, layout.products().min(1)),
+                false => Factors::none(),
+            },
         };
         let row_bytes = bytes.len() / rows.max(1);
-        let panels = this.quants.par_chunks_mut(lines.max(1)).zip(this.halves.par_chunks_mut(halves.max(1)));
-        // A panel's products; of formats without, an empty slice each.
-        let products: Vec<&mut [u8]> = match products {
-            0 => (0..num_panels).map(|_| &mut [][..]).collect(),
-            products => this.products.chunks_mut(products).collect(),
-        };
-        panels.zip(products).enumerate().for_each(|(panel, ((quants, halves), products))| {
-            let mut target = PanelMut { layout, quants, halves, products };
+        let scales = this.scales.panels(num_panels).into_par_iter();
+        let panels = this.quants.par_chunks_mut(lines.max(1)).zip(scales).zip(this.mins.panels(num_panels));
+        panels.enumerate().for_each(|(panel, ((quants, scales), mins))| {
+            let mut target = PanelMut { layout, quants, scales, mins };
             for lane in 0..PANEL.min(rows - panel * PANEL) {
                 let row = &bytes[(panel * PANEL + lane) * row_bytes..][..row_bytes];
                 for (index, block) in row.chunks_exact(format.type_size()).enumerate() {
@@ -212,18 +240,24 @@ impl Panels {
         scales: &mut [f32],
         mins: &mut [f32],
     ) -> (usize, usize) {
-        let (layout, all) = (self.layout, self.columns / GROUP);
-        let (num_halves, run) = layout.halves();
-        let (subs, has_mins) = (layout.subs(), layout.kind.has_mins);
-        let counts = (groups.len() * subs * PANEL, if has_mins { groups.len() * PANEL } else { 0 });
-        for (index, group) in groups.enumerate() {
-            let at = (panel * self.columns / run + group * GROUP / run) * num_halves * PANEL;
-            let halves = &self.halves[at..][..num_halves * PANEL];
-            let at = (panel * all + group) * layout.products() * PANEL;
-            let products = &self.products[at..][..layout.products() * PANEL];
-            let scales = &mut scales[index * subs * PANEL..][..subs * PANEL];
-            let mins = if has_mins { &mut mins[index * PANEL..][..PANEL] } else { &mut [] };
-            dispatch(ExpandScales { signed: subs == 2, halves, products, scales, mins });
+        let (layout, subs) = (self.layout, self.layout.subs());
+        let counts = (groups.len() * subs * PANEL, if layout.kind.has_mins { groups.len() * PANEL } else { 0 });
+        let (run, first) = (layout.run(), panel * self.columns + groups.start * GROUP);
+        let runs = first / run * PANEL..(first + groups.len() * GROUP).div_ceil(run) * PANEL;
+        let expand = |factors: &Factors, products: usize, target: &mut [f32]| {
+            let halves = &factors.halves[runs.clone()];
+            if layout.scales == Scales::Halves {
+                return halves.convert_to_f32_slice(target);
+            }
+            let products = &factors.products[first / GROUP * products * PANEL..][..target.len()];
+            match layout.kind.sub_group {
+                GROUP => dispatch(Multiply::<false> { halves, products, target }),
+                _ => dispatch(Multiply::<true> { halves, products, target }),
+            }
+        };
+        expand(&self.scales, subs, &mut scales[..counts.0]);
+        if layout.kind.has_mins {
+            expand(&self.mins, 1, &mut mins[..counts.1]);
         }
         counts
     }
@@ -234,7 +268,7 @@ impl Panels {
         let (mut scales, mut mins) = ([0f32; 2 * MOST_GROUPS * PANEL], [0f32; MOST_GROUPS * PANEL]);
         let groups = first / GROUP..(first + target.len()) / GROUP;
         self.expand_scales(panel, groups.clone(), &mut scales, &mut mins);
-        let mut quants = [Line([0; 64]); GROUP_QUANTS / 64];
+        let mut quants = [Line([0; 8]); GROUP_QUANTS / 64];
         for (index, (group, target)) in groups.zip(target.chunks_mut(GROUP)).enumerate() {
             self.expand_quants(panel, group, &mut quants);
             let quants = flat(&quants);
@@ -271,8 +305,8 @@ fn flat_mut(lines: &mut [Line]) -> &mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), size_of_val(lines)) }
 }
 
-/// Quants of 4 + HIGH bits: the low four of quants i and 512 + i share byte i; of the high ones, byte i holds those of quants i,
-/// i + 1024 HIGH / 8, and so on, the first lowest.
+/// Quants of 4 + HIGH bits, eight bytes at once, of which nothing crosses from one to the next: the low four of quants i and
+/// 512 + i share byte i; of the high ones, byte i holds those of quants i, i + 1024 HIGH / 8, and so on, the first lowest.
 struct Expand<'a, const HIGH: usize> {
     source: &'a [Line],
     target: &'a mut [Line],
@@ -282,49 +316,56 @@ impl<const HIGH: usize> Vectorised for Expand<'_, HIGH> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let (low, high) = self.source.split_at(GROUP_QUANTS / 2 / 64);
-        let (first, second) = self.target.split_at_mut(low.len());
-        for ((first, second), low) in first.iter_mut().zip(second).zip(low) {
-            for ((first, second), &low) in first.0.iter_mut().zip(&mut second.0).zip(&low.0) {
-                (*first, *second) = (low & 15, low >> 4);
-            }
+        const fn every(byte: u64) -> u64 {
+            byte * 0x0101_0101_0101_0101
         }
+        let (low, high) = self.source.split_at(GROUP_QUANTS / 2 / 64);
+        let (low, high) = (words(low), words(high));
+        let target = words_mut(self.target);
+        let (first, second) = target.split_at_mut(low.len());
+        first.iter_mut().zip(low).for_each(|(target, low)| *target = low & every(15));
+        second.iter_mut().zip(low).for_each(|(target, low)| *target = (low >> 4) & every(15));
         if HIGH > 0 {
-            for (part, target) in self.target.chunks_mut(high.len()).enumerate() {
+            for (part, target) in target.chunks_exact_mut(GROUP_QUANTS / 64 * HIGH).enumerate() {
                 for (target, high) in target.iter_mut().zip(high) {
-                    for (target, &high) in target.0.iter_mut().zip(&high.0) {
-                        *target |= (high >> (part * HIGH) & ((1 << HIGH) - 1)) << 4;
-                    }
+                    *target |= ((high >> (part * HIGH)) & every((1 << HIGH) - 1)) << 4;
                 }
             }
         }
     }
 }
 
-struct ExpandScales<'a> {
-    signed: bool,
-    halves: &'a [f16],
-    products: &'a [u8],
-    scales: &'a mut [f32],
-    mins: &'a mut [f32],
+fn words(lines: &[Line]) -> &[u64] {
+    // SAFETY: a line is eight words without padding, aligned to more than a word.
+    unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 8) }
 }
 
-impl Vectorised for ExpandScales<'_> {
+fn words_mut(lines: &mut [Line]) -> &mut [u64] {
+    // SAFETY: as of `words`; the borrow is handed on.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 8) }
+}
+
+/// A run's number of each row times its integers. `SIGNED`: these are signed.
+struct Multiply<'a, const SIGNED: bool> {
+    halves: &'a [f16],
+    products: &'a [u8],
+    target: &'a mut [f32],
+}
+
+impl<const SIGNED: bool> Vectorised for Multiply<'_, SIGNED> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let (scale, min) = self.halves.split_at(PANEL);
-        let (scale_products, min_products) = self.products.split_at(self.products.len().min(self.scales.len()));
-        for (sub, scales) in self.scales.chunks_mut(PANEL).enumerate() {
-            scales.iter_mut().zip(scale).for_each(|(value, half)| *value = wide(*half));
-            let products = scale_products.chunks(PANEL).nth(sub).unwrap_or_default();
-            match self.signed {
-                true => scales.iter_mut().zip(products).for_each(|(value, &by)| *value *= f32::from(by as i8)),
-                false => scales.iter_mut().zip(products).for_each(|(value, &by)| *value *= f32::from(by)),
+        // All of a call's columns lie in one run.
+        let Some(halves) = self.halves.first_chunk::<PANEL>() else { return };
+        let mut factors = [0f32; PANEL];
+        factors.iter_mut().zip(halves).for_each(|(factor, half)| *factor = wide(*half));
+        let products = self.products.as_chunks::<PANEL>().0;
+        for (target, products) in self.target.as_chunks_mut::<PANEL>().0.iter_mut().zip(products) {
+            for ((value, factor), &by) in target.iter_mut().zip(&factors).zip(products) {
+                *value = factor * if SIGNED { f32::from(by as i8) } else { f32::from(by) };
             }
         }
-        self.mins.iter_mut().zip(min).for_each(|(value, half)| *value = wide(*half));
-        self.mins.iter_mut().zip(min_products).for_each(|(value, &by)| *value *= f32::from(by));
     }
 }
 
@@ -342,17 +383,19 @@ fn wide(half: f16) -> f32 {
 struct PanelMut<'a> {
     layout: Layout,
     quants: &'a mut [Line],
-    halves: &'a mut [f16],
-    products: &'a mut [u8],
+    /// Halves and products.
+    scales: (&'a mut [f16], &'a mut [u8]),
+    mins: (&'a mut [f16], &'a mut [u8]),
 }
 
 impl PanelMut<'_> {
     /// Stores a row's block that begins at column `first`.
     fn store(&mut self, lane: usize, first: usize, block: &Block) {
-        let layout = self.layout;
-        let (num_halves, run) = layout.halves();
-        for (which, &half) in block.halves[..num_halves].iter().enumerate() {
-            self.halves[(first / run * num_halves + which) * PANEL + lane] = half;
+        let (layout, has_mins) = (self.layout, self.layout.kind.has_mins);
+        let at = first / layout.run() * PANEL + lane;
+        self.scales.0[at] = block.halves[0];
+        if has_mins {
+            self.mins.0[at] = block.halves[1];
         }
         for (index, quants) in block.quants[..block.len].chunks_exact(GROUP).enumerate() {
             let group = first / GROUP + index;
@@ -373,12 +416,12 @@ impl PanelMut<'_> {
                 }
             }
             let count = layout.products();
-            let target = &mut self.products[group * count * PANEL..][..count * PANEL];
-            for (which, target) in target.chunks_mut(PANEL).enumerate() {
-                target[lane] = match which < layout.subs() {
-                    true => block.scales[index * layout.subs() + which],
-                    false => block.mins[index],
-                };
+            for which in 0..count {
+                let scale = block.scales[index * count + which];
+                self.scales.1[(group * count + which) * PANEL + lane] = scale;
+            }
+            if has_mins && count > 0 {
+                self.mins.1[group * PANEL + lane] = block.mins[index];
             }
         }
     }

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{LANES, Vectorised, dispatch, max, reduce_add};
+use super::simd::{Vectorised, dispatch};
 use super::tile::{MAX_ROWS, PANEL, row_blocks};
 
 /// Consecutive k that share an activation's scale.
@@ -17,12 +17,14 @@ pub const SUB_GROUP: usize = 16;
 /// blocks of [`row_blocks`], each element below for a block of R rows that begins at row `first`.
 #[derive(Default)]
 pub struct Rounded {
-    /// [k / 4, R, 4] from `first * k` on.
-    pub quants: Vec<i8>,
+    /// [k / 4, R] fours from `first * k / 4` on.
+    pub quants: Vec<[i8; 4]>,
     /// [k / 32, R] from `first * k / 32` on.
     pub scales: Vec<f32>,
     /// [k / 16, R] from `first * k / 16` on: sums of quants.
     pub sums: Vec<i32>,
+    /// [k / 32, R] from `first * k / 32` on: a group's sum times its scale, which is what mins multiply.
+    pub scaled_sums: Vec<f32>,
     /// Rows of the batch.
     pub rows: usize,
 }
@@ -31,21 +33,33 @@ impl Rounded {
     /// Rounds x in place of what was there; `k` is a multiple of 32.
     pub fn load(&mut self, x: &[f32], k: usize) {
         self.rows = x.len() / k.max(1);
-        self.quants.resize(x.len(), 0);
+        self.quants.resize(x.len() / 4, [0; 4]);
         self.scales.resize(x.len() / GROUP, 0.0);
         self.sums.resize(x.len() / SUB_GROUP, 0);
+        self.scaled_sums.resize(x.len() / GROUP, 0.0);
         let blocks = row_blocks(self.rows);
-        let (mut quants, mut scales, mut sums) = (&mut self.quants[..], &mut self.scales[..], &mut self.sums[..]);
+        let (mut quants, mut scales) = (&mut self.quants[..], &mut self.scales[..]);
+        let (mut sums, mut scaled_sums) = (&mut self.sums[..], &mut self.scaled_sums[..]);
         let mut jobs = Vec::new();
         for block in blocks {
-            let (head, rest) = quants.split_at_mut(block.len() * k);
+            let (head, rest) = quants.split_at_mut(block.len() * k / 4);
             quants = rest;
             let (scale, rest) = scales.split_at_mut(block.len() * k / GROUP);
             scales = rest;
             let (sum, rest) = sums.split_at_mut(block.len() * k / SUB_GROUP);
             sums = rest;
+            let (scaled_sum, rest) = scaled_sums.split_at_mut(block.len() * k / GROUP);
+            scaled_sums = rest;
             let x = &x[block.start * k..block.end * k];
-            jobs.push(Round { x, rows: block.len(), k, quants: head, scales: scale, sums: sum });
+            jobs.push(Round {
+                x,
+                rows: block.len(),
+                k,
+                quants: head,
+                scales: scale,
+                sums: sum,
+                scaled_sums: scaled_sum,
+            });
         }
         match x.len() < super::PARALLEL_FROM {
             true => jobs.into_iter().for_each(dispatch),
@@ -54,24 +68,47 @@ impl Rounded {
     }
 }
 
-/// Rounds x to 8 bits against its largest element: x ≈ scale * quant, quant in ±127. Returns the scale, which is no number if one
-/// of x is none: that must not pass for a number.
+/// Rounds x to 8 bits against its largest element: x ≈ scale * quant, quant in ±127; N is a power of two. The scale is no number if
+/// one of x is none (and the quants are then anything): that must not pass for a number.
 #[inline(always)]
-pub fn round(x: &[f32], quants: &mut [i8]) -> f32 {
-    let mut largest = [0f32; LANES];
-    let mut finite = [0f32; LANES];
-    for part in x.chunks(LANES) {
-        for ((largest, finite), &value) in largest.iter_mut().zip(&mut finite).zip(part) {
-            *largest = if value.abs() > *largest { value.abs() } else { *largest };
-            *finite = value.mul_add(0.0, *finite);
+pub fn round<const N: usize>(x: &[f32; N]) -> ([i32; N], f32) {
+    // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let mut largest = [0f32; N];
+    let mut finite = [0f32; N];
+    for ((largest, finite), &value) in largest.iter_mut().zip(&mut finite).zip(x) {
+        *largest = value.abs();
+        *finite = value * 0.0;
+    }
+    let mut width = N / 2;
+    while width > 0 {
+        for lane in 0..width {
+            largest[lane] = if largest[lane] > largest[lane + width] { largest[lane] } else { largest[lane + width] };
+            finite[lane] += finite[lane + width];
         }
+        width /= 2;
     }
-    let largest = max(&largest);
+    let (largest, finite) = (largest[0], finite[0]);
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    for (quant, &value) in quants.iter_mut().zip(x) {
-        *quant = (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i32 as i8;
+    let mut integers = [0i32; N];
+    for (integer, &value) in integers.iter_mut().zip(x) {
+        *integer = ((value * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     }
-    largest / 127.0 + reduce_add(finite)
+    (integers, largest / 127.0 + finite)
+}
+
+/// The longest head that [`RoundHead`] takes.
+pub const MOST_ROUNDED: usize = 512;
+
+/// [`round`] of a head's numbers, filled up with zeros, for the instruction set at hand.
+pub struct RoundHead<'a>(pub &'a [f32; MOST_ROUNDED]);
+
+impl Vectorised for RoundHead<'_> {
+    type Output = ([i32; MOST_ROUNDED], f32);
+    #[inline(always)]
+    fn run(self) -> Self::Output {
+        round(self.0)
+    }
 }
 
 /// The rounding of one block of rows.
@@ -79,27 +116,30 @@ struct Round<'a> {
     x: &'a [f32],
     rows: usize,
     k: usize,
-    quants: &'a mut [i8],
+    quants: &'a mut [[i8; 4]],
     scales: &'a mut [f32],
     sums: &'a mut [i32],
+    scaled_sums: &'a mut [f32],
 }
 
 impl Vectorised for Round<'_> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let Self { x, rows, k, quants, scales, sums } = self;
+        let Self { x, rows, k, quants, scales, sums, scaled_sums } = self;
         for (row, x) in x.chunks_exact(k).enumerate() {
             for (group, x) in x.as_chunks::<GROUP>().0.iter().enumerate() {
-                let mut rounded = [0i8; GROUP];
-                scales[group * rows + row] = round(x, &mut rounded);
-                for (half, quants) in rounded.as_chunks::<SUB_GROUP>().0.iter().enumerate() {
-                    let sum = quants.iter().map(|&quant| i32::from(quant)).sum();
+                let (integers, scale) = round(x);
+                scales[group * rows + row] = scale;
+                let mut whole = 0;
+                for (half, integers) in integers.as_chunks::<SUB_GROUP>().0.iter().enumerate() {
+                    let sum: i32 = integers.iter().sum();
                     sums[(2 * group + half) * rows + row] = sum;
+                    whole += sum;
                 }
-                for (four, source) in rounded.as_chunks::<4>().0.iter().enumerate() {
-                    let at = ((group * GROUP / 4 + four) * rows + row) * 4;
-                    quants[at..at + 4].copy_from_slice(source);
+                scaled_sums[group * rows + row] = whole as f32 * scale;
+                for (four, integers) in integers.as_chunks::<4>().0.iter().enumerate() {
+                    quants[(group * GROUP / 4 + four) * rows + row] = integers.map(|integer| integer as i8);
                 }
             }
         }
@@ -122,12 +162,14 @@ pub struct QuantKind {
 pub struct Tile8<'a> {
     /// Rows of A and C, 1 to 12.
     pub rows: usize,
-    /// Activations [groups * 8, rows, 4].
-    pub a: &'a [i8],
+    /// Activations [groups * 8, rows], in fours.
+    pub a: &'a [[i8; 4]],
     /// [groups, rows]
     pub a_scales: &'a [f32],
     /// [groups * 2, rows] sums of 16 quants.
     pub a_sums: &'a [i32],
+    /// [groups, rows] sums of 32 quants times their scale.
+    pub a_scaled_sums: &'a [f32],
     /// Weights' quants [groups * 8, 32, 4].
     pub b: &'a [u8],
     /// [groups * 32 / sub_group, 32]
@@ -178,9 +220,10 @@ impl Tile8<'_> {
         assert!(
             (1..=MAX_ROWS).contains(&rows)
                 && self.b.len() == groups * GROUP * PANEL
-                && self.a.len() >= groups * GROUP * rows
+                && self.a.len() >= groups * GROUP / 4 * rows
                 && self.a_scales.len() >= groups * rows
                 && self.a_sums.len() >= 2 * groups * rows
+                && self.a_scaled_sums.len() >= groups * rows
                 && self.b_scales.len() >= groups * (GROUP / kind.sub_group) * PANEL
                 && (kind.sub_group == GROUP || (kind.sub_group == SUB_GROUP && !kind.has_mins))
                 && (!kind.has_mins || self.b_mins.len() >= groups * PANEL),
@@ -202,7 +245,7 @@ impl Tile8<'_> {
     fn integer_sums(&self, row: usize, fours: std::ops::Range<usize>) -> [i32; PANEL] {
         let mut acc = [0i32; PANEL];
         for four in fours {
-            let a = &self.a[(four * self.rows + row) * 4..][..4];
+            let a = &self.a[four * self.rows + row];
             let b = &self.b[four * PANEL * 4..][..PANEL * 4];
             for (acc, b) in acc.iter_mut().zip(b.as_chunks::<4>().0) {
                 for (&a, &b) in a.iter().zip(b) {
@@ -230,7 +273,7 @@ impl Tile8<'_> {
                     }
                 }
                 if has_mins {
-                    let factor = -(self.sum_of(group * GROUP, GROUP, row) as f32 * scale);
+                    let factor = -self.a_scaled_sums[group * rows + row];
                     for (out, &min) in out.iter_mut().zip(&self.b_mins[group * PANEL..][..PANEL]) {
                         *out = factor.mul_add(min, *out);
                     }
@@ -317,32 +360,31 @@ unsafe fn kernel_vnni<const ROWS: usize, const SUBS: usize, const MINS: bool>(
                     let left = _mm512_loadu_si512(b.cast());
                     let right = _mm512_loadu_si512(b.add(64).cast());
                     for (row, acc) in acc.iter_mut().enumerate() {
-                        let four = _mm512_set1_epi32(a.add(4 * row).cast::<i32>().read_unaligned());
+                        let four = _mm512_set1_epi32(i32::from_le_bytes((*a.add(row)).map(|quant| quant as u8)));
                         acc[0] = _mm512_dpbusd_epi32(acc[0], left, four);
                         acc[1] = _mm512_dpbusd_epi32(acc[1], right, four);
                     }
-                    a = a.add(4 * ROWS);
+                    a = a.add(ROWS);
                     b = b.add(4 * PANEL);
                 }
                 let scales = tile.b_scales.as_ptr().add((group * SUBS + sub) * PANEL);
                 let scales = [_mm512_loadu_ps(scales), _mm512_loadu_ps(scales.add(16))];
+                let mins = match MINS {
+                    true => tile.b_mins.as_ptr().add(group * PANEL),
+                    false => tile.b_scales.as_ptr(),
+                };
+                let mins = [_mm512_loadu_ps(mins), _mm512_loadu_ps(mins.add(16))];
                 for (row, acc) in acc.iter().enumerate() {
                     let scale = _mm512_set1_ps(*a_scales.add(row));
+                    let sum = _mm512_set1_ps(*tile.a_scaled_sums.as_ptr().add(group * ROWS + row));
                     for (vector, &acc) in acc.iter().enumerate() {
-                        let out = sums.add(row * PANEL + 16 * vector);
+                        let at = sums.add(row * PANEL + 16 * vector);
                         let both = _mm512_mul_ps(scales[vector], scale);
-                        _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), both, _mm512_loadu_ps(out)));
-                    }
-                }
-            }
-            if MINS {
-                let mins = tile.b_mins.as_ptr().add(group * PANEL);
-                let mins = [_mm512_loadu_ps(mins), _mm512_loadu_ps(mins.add(16))];
-                for (row, (&first, &second)) in halves[0].iter().zip(&halves[1]).enumerate() {
-                    let factor = _mm512_set1_ps(-((first + second) as f32 * *a_scales.add(row)));
-                    for (vector, &mins) in mins.iter().enumerate() {
-                        let out = sums.add(row * PANEL + 16 * vector);
-                        _mm512_storeu_ps(out, _mm512_fmadd_ps(factor, mins, _mm512_loadu_ps(out)));
+                        let mut out = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), both, _mm512_loadu_ps(at));
+                        if MINS {
+                            out = _mm512_fnmadd_ps(sum, mins[vector], out);
+                        }
+                        _mm512_storeu_ps(at, out);
                     }
                 }
             }
@@ -369,8 +411,8 @@ unsafe fn kernel_avx2<const BYTES: bool, const SUBS: usize>(tile: Tile8<'_>, gro
                     let sum = tile.sum_of(sub * GROUP / SUBS, GROUP / SUBS, row);
                     let mut acc = [_mm256_set1_epi32(-zero * sum); 4];
                     for four in sub * 8 / SUBS..(sub + 1) * 8 / SUBS {
-                        let a = tile.a.as_ptr().add((four * rows + row) * 4).cast::<i32>().read_unaligned();
-                        let a = _mm256_set1_epi32(a);
+                        let a = (*tile.a.as_ptr().add(four * rows + row)).map(|quant| quant as u8);
+                        let a = _mm256_set1_epi32(i32::from_le_bytes(a));
                         let b = tile.b.as_ptr().add(four * PANEL * 4);
                         for (vector, acc) in acc.iter_mut().enumerate() {
                             let b = _mm256_loadu_si256(b.add(32 * vector).cast());
@@ -391,8 +433,7 @@ unsafe fn kernel_avx2<const BYTES: bool, const SUBS: usize>(tile: Tile8<'_>, gro
                     }
                 }
                 if tile.kind.has_mins {
-                    let sum = tile.sum_of(group * GROUP, GROUP, row) as f32;
-                    let factor = _mm256_set1_ps(-(sum * *tile.a_scales.as_ptr().add(group * rows + row)));
+                    let factor = _mm256_set1_ps(-*tile.a_scaled_sums.as_ptr().add(group * rows + row));
                     for vector in 0..4 {
                         let min = _mm256_loadu_ps(tile.b_mins.as_ptr().add(group * PANEL + 8 * vector));
                         let out = out.add(8 * vector);
@@ -456,6 +497,7 @@ mod tests {
                     a: &x.quants,
                     a_scales: &x.scales,
                     a_sums: &x.sums,
+                    a_scaled_sums: &x.scaled_sums,
                     b: &b,
                     b_scales: &b_scales,
                     b_mins: &b_mins,
@@ -491,7 +533,7 @@ mod tests {
                     let mut sums = [0i32; 2];
                     for (index, &value) in source.iter().enumerate() {
                         let four = group * GROUP / 4 + index / 4;
-                        let quant = rounded.quants[block.start * k + (four * rows + row - block.start) * 4 + index % 4];
+                        let quant = rounded.quants[block.start * k / 4 + four * rows + row - block.start][index % 4];
                         sums[index / SUB_GROUP] += i32::from(quant);
                         if scale.is_finite() {
                             assert!((f32::from(quant) * scale - value).abs() <= 0.5001 * scale, "row {row}");
