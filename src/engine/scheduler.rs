@@ -228,7 +228,7 @@ impl Scheduler {
             sequence.block_table = table;
             sequence.num_computed = start;
             if self.limits.prefix_cache {
-                self.waiting.expect(&sequence.block_hashes[start / size..]);
+                self.waiting.announce(&sequence.block_hashes[start / size..]);
             }
             self.counters.num_reused_tokens += start as u64;
             self.running.push(place.id);

@@ -51,7 +51,7 @@ impl Waiting {
     }
 
     /// These blocks are going to be computed by a sequence that starts.
-    pub fn expect(&mut self, blocks: &[BlockHash]) {
+    pub fn announce(&mut self, blocks: &[BlockHash]) {
         blocks.iter().for_each(|&block| _ = self.in_flight.entry(block).or_default());
     }
 
