@@ -5,6 +5,8 @@
 mod batches;
 #[path = "engine/blocks.rs"]
 mod blocks;
+#[path = "engine/queue.rs"]
+mod queue;
 #[path = "engine/requests.rs"]
 mod requests;
 #[path = "engine/sampling.rs"]

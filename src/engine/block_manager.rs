@@ -67,6 +67,11 @@ impl BlockManager {
         self.num_free
     }
 
+    /// Blocks that somebody holds.
+    pub fn num_held(&self) -> usize {
+        self.blocks.len() - self.num_free
+    }
+
     /// The hash of a full block of `tokens` that follows `parent`.
     pub fn hash(parent: Option<BlockHash>, tokens: &[u32]) -> BlockHash {
         let mut bytes = Vec::with_capacity(16 + 4 * tokens.len());

@@ -1,5 +1,6 @@
 //! The engine: token ids in, token ids and distributions out, as many sequences at once as fit.
-//! `step()` is the whole loop: schedule, gather, run, choose. Knows no text, no language and no file; one thread owns it.
+//! `step()` is the whole loop: schedule, gather, run, choose. Knows no text, no language and no file; one thread owns it, and
+//! while that one waits for the device another plans the step after.
 
 pub mod batch;
 pub mod block_manager;
@@ -9,9 +10,12 @@ pub mod sampler;
 pub mod scheduler;
 pub mod sequence;
 pub mod stats;
+mod survey;
+mod waiting;
 
 use std::time::Instant;
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::model::{Decoder, DecoderSpec, Head};
@@ -21,7 +25,7 @@ use block_manager::BlockManager;
 pub use error::EngineError;
 use error::{WRONG_FOR_SCORES, WRONG_FOR_TEXT};
 use runner::Runner;
-use scheduler::{Limits, Scheduler};
+use scheduler::{Counters, Limits, Scheduled, Scheduler};
 use sequence::Sequence;
 pub use sequence::{FinishReason, Request, SamplingParams, SequenceId, SequenceOutput, Task, TokenLogprobs};
 pub use stats::EngineStats;
@@ -140,7 +144,7 @@ impl Engine {
 
     /// Totals so far.
     pub fn stats(&self) -> EngineStats {
-        let (num_preemptions, num_reused_tokens) = self.scheduler.counters();
+        let Counters { num_preemptions, num_reused_tokens, .. } = self.scheduler.counters();
         EngineStats { num_preemptions, num_reused_tokens, ..self.stats }
     }
 
@@ -213,7 +217,7 @@ impl Engine {
     /// One step: schedule, gather, run, choose. No events and no progress only when idle.
     ///
     /// # Errors
-    /// [`EngineError::Tensor`] if the device fails.
+    /// [`EngineError::Tensor`] if the device fails; what the cache holds is then unknown, and the engine is of no more use.
     pub fn step(&mut self) -> Result<Vec<Event>, EngineError> {
         let started = Instant::now();
         let step = self.scheduler.schedule();
@@ -221,13 +225,36 @@ impl Engine {
             return Ok(Vec::new());
         }
         let batch = StepBatch::new(&step, &self.scheduler);
-        let held = self.scheduler.blocks().num_blocks() - self.scheduler.blocks().num_free();
-        let hidden = self.runner.hidden_states(&batch)?;
-        step.iter().for_each(|&part| self.scheduler.computed(part));
+        self.stats.peak_blocks = self.stats.peak_blocks.max(self.scheduler.blocks().num_held());
+        self.stats.scheduler_s += started.elapsed().as_secs_f64();
+        let hidden = self.run(&step, &batch)?;
+        let events = self.choose(&hidden, &batch)?;
+        self.count(&batch, &events, started.elapsed().as_secs_f64());
+        Ok(events)
+    }
+
+    /// Runs the gathered step on this thread; meanwhile one of the pool's plans the step after.
+    fn run(&mut self, step: &[Scheduled], batch: &StepBatch) -> Result<Tensor, EngineError> {
+        let Self { runner, scheduler, stats } = self;
+        let hidden = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| {
+                let started = Instant::now();
+                step.iter().for_each(|&part| scheduler.computed(part));
+                scheduler.prepare();
+                stats.scheduler_s += started.elapsed().as_secs_f64();
+            });
+            runner.hidden_states(batch)
+        });
+        Ok(hidden?)
+    }
+
+    /// Makes tokens and scores of the step's logits; sequences that end give their blocks back.
+    fn choose(&mut self, hidden: &Tensor, batch: &StepBatch) -> Result<Vec<Event>, EngineError> {
+        let Self { runner, scheduler, stats } = self;
+        let width = runner.decoder().spec().num_logits();
         let mut events = Vec::new();
-        let scheduler = &mut self.scheduler;
-        let width = self.runner.decoder().spec().num_logits();
-        self.runner.each_logits(&hidden, &batch, |range, mut logits| {
+        runner.each_logits(hidden, batch, |range, mut logits| {
+            let started = Instant::now();
             let wanted = &batch.logits_rows[range];
             let chosen: Vec<Chosen> = logits
                 .par_chunks_mut(width)
@@ -237,19 +264,19 @@ impl Engine {
             for (wanted, chosen) in wanted.iter().zip(chosen) {
                 record(scheduler, wanted.id, chosen, &mut events);
             }
+            stats.sampler_s += started.elapsed().as_secs_f64();
         })?;
-        let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. })).count();
-        self.count(&batch, held, tokens, started.elapsed().as_secs_f64());
         Ok(events)
     }
 
-    fn count(&mut self, batch: &StepBatch, held: usize, num_output_tokens: usize, elapsed_s: f64) {
+    fn count(&mut self, batch: &StepBatch, events: &[Event], elapsed_s: f64) {
         let num_decode = batch.token_ids.len() - batch.num_prefill_tokens;
         let stats = &mut self.stats;
         stats.num_steps += 1;
+        stats.num_sequence_steps += batch.paged.num_sequences() as u64;
         stats.num_prefill_tokens += batch.num_prefill_tokens as u64;
         stats.num_decode_tokens += num_decode as u64;
-        stats.num_output_tokens += num_output_tokens as u64;
+        stats.num_output_tokens += events.iter().filter(|event| matches!(event, Event::Token { .. })).count() as u64;
         if batch.num_prefill_tokens > 0 {
             stats.prefill_s += elapsed_s;
         } else {
@@ -258,7 +285,6 @@ impl Engine {
             stats.num_pure_decode_steps += 1;
         }
         stats.peak_batch = stats.peak_batch.max(batch.paged.num_sequences());
-        stats.peak_blocks = stats.peak_blocks.max(held);
     }
 }
 

@@ -1,11 +1,13 @@
 //! Continuous batching: which sequences compute how many tokens in the next step, and which blocks they hold.
 //! Integers only. Running sequences go first, oldest first, so decoding never waits for new prompts; what is left of the
 //! step's tokens goes to prompts, in chunks. When blocks run out the newest sequence gives its blocks back and waits.
+//! A step is planned while the one before it runs: that one's new tokens count as there before anyone knows which they are.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::HashMap;
 
 use super::block_manager::{BlockHash, BlockManager};
 use super::sequence::{Sequence, SequenceId};
+use super::waiting::{Place, Waiting};
 
 /// Bounds of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,34 +31,54 @@ pub struct Scheduled {
     pub num_tokens: usize,
 }
 
-/// How far down the queue admission looks when the first ones wait for a shared prefix.
+/// Most waiting sequences that one step sets aside because a block they need is just being computed.
 const LOOK_AHEAD: usize = 256;
+
+/// What a scheduler has counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Times a sequence had to give its blocks back.
+    pub num_preemptions: u64,
+    /// Prompt tokens that were found in the cache.
+    pub num_reused_tokens: u64,
+    /// Waiting sequences that were looked at, whether they could start or not.
+    pub num_examined: u64,
+}
+
+/// A step as planned so far.
+#[derive(Debug, Default)]
+struct Plan {
+    parts: Vec<Scheduled>,
+    /// Somebody had to make room for it, so nobody may start in it.
+    preempted: bool,
+}
 
 /// Holds every sequence, waiting or running.
 #[derive(Debug)]
 pub struct Scheduler {
-    sequences: BTreeMap<SequenceId, Sequence>,
-    waiting: VecDeque<SequenceId>,
+    sequences: HashMap<SequenceId, Sequence>,
+    waiting: Waiting,
+    /// Oldest first.
     running: Vec<SequenceId>,
+    prepared: Plan,
     blocks: BlockManager,
     limits: Limits,
     next_id: SequenceId,
-    num_preemptions: u64,
-    num_reused_tokens: u64,
+    counters: Counters,
 }
 
 impl Scheduler {
     /// An idle scheduler.
     pub fn new(blocks: BlockManager, limits: Limits) -> Self {
         Self {
-            sequences: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            sequences: HashMap::new(),
+            waiting: Waiting::default(),
             running: Vec::new(),
+            prepared: Plan::default(),
             blocks,
             limits,
             next_id: 0,
-            num_preemptions: 0,
-            num_reused_tokens: 0,
+            counters: Counters::default(),
         }
     }
 
@@ -64,12 +86,12 @@ impl Scheduler {
     pub fn add(&mut self, sequence: Sequence) -> SequenceId {
         let id = self.next_id;
         self.next_id += 1;
+        self.waiting.insert(Place::of(id, &sequence));
         self.sequences.insert(id, sequence);
-        self.waiting.push_back(id);
         id
     }
 
-    /// The sequence of an id that was scheduled and has not ended.
+    /// A sequence that has not ended.
     pub fn sequence(&self, id: SequenceId) -> Option<&Sequence> {
         self.sequences.get(&id)
     }
@@ -94,74 +116,99 @@ impl Scheduler {
         self.running.len()
     }
 
-    /// Times a sequence had to give its blocks back, and prompt tokens that were found in the cache.
-    pub fn counters(&self) -> (u64, u64) {
-        (self.num_preemptions, self.num_reused_tokens)
+    /// Totals so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
     }
 
-    /// Chooses the next step's tokens and gives them blocks. Empty only when idle.
+    /// The next step: what was prepared, without those that ended since, and with whoever fits into their place. Every token
+    /// that [`Self::computed`] waits for must be there by now. Empty only when idle.
     pub fn schedule(&mut self) -> Vec<Scheduled> {
-        let mut step = Vec::new();
+        let mut plan = std::mem::take(&mut self.prepared);
+        plan.parts.retain(|part| self.sequences.contains_key(&part.id));
+        if plan.parts.is_empty() {
+            plan = self.continue_running();
+        }
+        self.admit(&mut plan);
+        plan.parts
+    }
+
+    /// Plans the step after the one whose parts are [`Self::computed`], which may still run. Who ends in that step against
+    /// expectation leaves the plan again through [`Self::finish`].
+    pub fn prepare(&mut self) {
+        let mut plan = self.continue_running();
+        self.admit(&mut plan);
+        self.prepared = plan;
+    }
+
+    /// Plans the next tokens of running sequences, oldest first; the newest make room if blocks are lacking.
+    fn continue_running(&mut self) -> Plan {
+        let mut plan = Plan::default();
         let mut budget = self.limits.max_step_tokens;
-        let mut preempted = false;
-        let mut index = 0;
-        while index < self.running.len() && budget > 0 {
-            let id = self.running[index];
-            while !self.grow(id, budget, &mut step) {
-                preempted = true;
-                let newest = self.running.len() - 1;
-                self.preempt(newest);
-                if newest == index {
-                    break;
+        while plan.parts.len() < self.running.len() && budget > 0 {
+            match self.grow(self.running[plan.parts.len()], budget) {
+                Some(part) => {
+                    budget -= part.num_tokens;
+                    plan.parts.push(part);
+                }
+                None => {
+                    self.preempt_newest();
+                    plan.preempted = true;
                 }
             }
-            budget = self.limits.max_step_tokens - step.iter().map(|part| part.num_tokens).sum::<usize>();
-            index += 1;
         }
-        if !preempted && !self.waiting.is_empty() {
-            self.admit(&mut step, budget);
-        }
-        step
+        plan
     }
 
-    /// Schedules a running sequence's next tokens; false if blocks are lacking.
-    fn grow(&mut self, id: SequenceId, budget: usize, step: &mut Vec<Scheduled>) -> bool {
-        let Some(sequence) = self.sequences.get_mut(&id) else { return true };
+    /// A running sequence's next part, with its blocks; `None` if these are lacking.
+    fn grow(&mut self, id: SequenceId, budget: usize) -> Option<Scheduled> {
+        let sequence = self.sequences.get_mut(&id)?;
         let num_tokens = sequence.num_uncomputed().min(budget);
         let start = sequence.num_computed;
         let needed = (start + num_tokens).div_ceil(self.blocks.block_size());
         if needed.saturating_sub(sequence.block_table.len()) > self.blocks.num_free() {
-            return false;
+            return None;
         }
         while sequence.block_table.len() < needed {
             sequence.block_table.extend(self.blocks.allocate());
         }
-        step.push(Scheduled { id, start, num_tokens });
-        true
+        Some(Scheduled { id, start, num_tokens })
     }
 
-    fn preempt(&mut self, index: usize) {
-        let id = self.running.remove(index);
-        if let Some(sequence) = self.sequences.get_mut(&id) {
-            self.blocks.release(&sequence.block_table);
-            sequence.block_table.clear();
-            sequence.num_computed = 0;
+    fn preempt_newest(&mut self) {
+        let Some(id) = self.running.pop() else { return };
+        let Some(mut sequence) = self.sequences.remove(&id) else { return };
+        self.give_back(&mut sequence);
+        self.counters.num_preemptions += 1;
+        sequence.num_computed = 0;
+        sequence.preemption = self.counters.num_preemptions;
+        self.waiting.insert(Place::of(id, &sequence));
+        self.sequences.insert(id, sequence);
+    }
+
+    /// Frees a sequence's blocks; who waited for those that it has not computed waits no longer.
+    fn give_back(&mut self, sequence: &mut Sequence) {
+        if !sequence.block_table.is_empty() {
+            self.waiting.arrived(&sequence.block_hashes[sequence.num_computed / self.blocks.block_size()..]);
+            self.blocks.release(&std::mem::take(&mut sequence.block_table));
         }
-        self.waiting.push_front(id);
-        self.num_preemptions += 1;
     }
 
     /// Starts waiting sequences while there is room. One whose next block is just being computed by another waits for it.
-    fn admit(&mut self, step: &mut Vec<Scheduled>, mut budget: usize) {
-        let mut in_flight = self.blocks_in_flight();
-        let mut index = 0;
-        while budget > 0 && self.running.len() < self.limits.max_batch && index < self.waiting.len().min(LOOK_AHEAD) {
-            let id = self.waiting[index];
-            let Some(sequence) = self.sequences.get(&id) else { return };
+    fn admit(&mut self, plan: &mut Plan) {
+        let mut budget = self.limits.max_step_tokens - plan.parts.iter().map(|part| part.num_tokens).sum::<usize>();
+        let mut set_aside = 0;
+        while !plan.preempted && budget > 0 && self.running.len() < self.limits.max_batch && set_aside < LOOK_AHEAD {
+            let Some(place) = self.waiting.first() else { return };
+            let Some(sequence) = self.sequences.get(&place.id) else {
+                self.waiting.remove(place);
+                continue;
+            };
+            self.counters.num_examined += 1;
             let reused = self.reusable(sequence);
-            let next_block = sequence.block_hashes.get(reused.len());
-            if self.limits.prefix_cache && next_block.is_some_and(|hash| in_flight.contains(hash)) {
-                index += 1;
+            if let Some(block) = self.waiting.awaited(&self.shareable(sequence)[reused.len()..]) {
+                self.waiting.set_aside(place, block);
+                set_aside += 1;
                 continue;
             }
             let size = self.blocks.block_size();
@@ -176,45 +223,53 @@ impl Scheduler {
             reused.iter().for_each(|&block| self.blocks.share(block));
             let mut table = reused;
             table.extend((0..new_blocks).filter_map(|_| self.blocks.allocate()));
-            let Some(sequence) = self.sequences.get_mut(&id) else { return };
+            self.waiting.remove(place);
+            let Some(sequence) = self.sequences.get_mut(&place.id) else { return };
             sequence.block_table = table;
             sequence.num_computed = start;
-            in_flight.extend(&sequence.block_hashes[start / size..]);
-            self.num_reused_tokens += start as u64;
-            self.waiting.remove(index);
-            self.running.push(id);
-            step.push(Scheduled { id, start, num_tokens });
+            if self.limits.prefix_cache {
+                self.waiting.announce(&sequence.block_hashes[start / size..]);
+            }
+            self.counters.num_reused_tokens += start as u64;
+            self.running.push(place.id);
+            plan.parts.push(Scheduled { id: place.id, start, num_tokens });
             budget -= num_tokens;
         }
     }
 
-    /// Cached blocks that hold the sequence's beginning; its last token is always computed, since its logits are wanted.
+    /// The sequence's full blocks that may be another's; its last token is always computed, since its logits are wanted.
+    fn shareable<'s>(&self, sequence: &'s Sequence) -> &'s [BlockHash] {
+        let most = (sequence.tokens.len() - 1) / self.blocks.block_size();
+        let may_share = self.limits.prefix_cache && sequence.may_reuse();
+        &sequence.block_hashes[..if may_share { most } else { 0 }]
+    }
+
+    /// Cached blocks that hold the sequence's beginning.
     fn reusable(&self, sequence: &Sequence) -> Vec<u32> {
-        if !self.limits.prefix_cache || !sequence.may_reuse() {
-            return Vec::new();
-        }
-        let size = self.blocks.block_size();
-        let most = (sequence.tokens.len() - 1) / size;
-        let blocks = sequence.block_hashes.iter().take(most).zip(sequence.tokens.chunks_exact(size));
+        let tokens = sequence.tokens.chunks_exact(self.blocks.block_size());
+        let blocks = self.shareable(sequence).iter().zip(tokens);
         blocks.map_while(|(&hash, tokens)| self.blocks.find(hash, tokens)).collect()
     }
 
-    /// Full blocks that running sequences have yet to compute.
-    fn blocks_in_flight(&self) -> HashSet<BlockHash> {
-        let size = self.blocks.block_size();
-        let running = self.running.iter().filter_map(|id| self.sequences.get(id));
-        running.flat_map(|sequence| sequence.block_hashes.iter().skip(sequence.num_computed / size)).copied().collect()
-    }
-
-    /// Records that a scheduled part is computed: full blocks become findable.
+    /// Counts a part of a gathered step as computed: whatever is planned from here on runs after that step. Full blocks become
+    /// findable. If the part gives a sequence's last token, its blocks and its place are free for the next step.
     pub fn computed(&mut self, part: Scheduled) {
         let Some(sequence) = self.sequences.get_mut(&part.id) else { return };
         let size = self.blocks.block_size();
         sequence.num_computed = part.start + part.num_tokens;
         if self.limits.prefix_cache {
-            for block in part.start / size..sequence.num_computed / size {
+            let blocks = part.start / size..sequence.num_computed / size;
+            for block in blocks.clone() {
                 let tokens = &sequence.tokens[block * size..(block + 1) * size];
                 self.blocks.publish(sequence.block_table[block], sequence.block_hashes[block], tokens);
+            }
+            self.waiting.arrived(&sequence.block_hashes[blocks]);
+        }
+        if sequence.num_computed == sequence.tokens.len() {
+            sequence.awaits_token = sequence.tokens.len() + 1 < sequence.max_len;
+            if !sequence.awaits_token {
+                self.blocks.release(&std::mem::take(&mut sequence.block_table));
+                self.running.retain(|&other| other != part.id);
             }
         }
     }
@@ -229,10 +284,10 @@ impl Scheduler {
 
     /// Ends a sequence, wherever it is: its blocks are free again. `None` if there is none of that id.
     pub fn finish(&mut self, id: SequenceId) -> Option<Sequence> {
-        let sequence = self.sequences.remove(&id)?;
-        self.blocks.release(&sequence.block_table);
+        let mut sequence = self.sequences.remove(&id)?;
+        self.give_back(&mut sequence);
         self.running.retain(|&other| other != id);
-        self.waiting.retain(|&other| other != id);
+        self.waiting.remove(Place::of(id, &sequence));
         Some(sequence)
     }
 }

@@ -121,8 +121,12 @@ pub struct Sequence {
     pub prompt_len: usize,
     /// Most tokens, prompt included, that it may grow to.
     pub max_len: usize,
-    /// Tokens whose keys and values are in the cache.
+    /// Tokens whose keys and values are in the cache, or will be when the step that runs is over.
     pub num_computed: usize,
+    /// Whether the step that runs gives it one more token; it counts as there until it is.
+    pub awaits_token: bool,
+    /// The engine's how many-th preemption was this one's last; 0: none was.
+    pub preemption: u64,
     /// Blocks held, in order.
     pub block_table: Vec<BlockId>,
     /// Hashes of the full blocks of `tokens`, as far as computed.
@@ -143,6 +147,8 @@ impl Sequence {
             tokens: request.prompt,
             max_len,
             num_computed: 0,
+            awaits_token: false,
+            preemption: 0,
             block_table: Vec::new(),
             block_hashes: Vec::new(),
             task: request.task,
@@ -153,9 +159,9 @@ impl Sequence {
         sequence
     }
 
-    /// Tokens still to be computed; at least 1 while the sequence lives.
+    /// Tokens still to be computed, an awaited one included; at least 1 while the sequence lives.
     pub fn num_uncomputed(&self) -> usize {
-        self.tokens.len() - self.num_computed
+        self.tokens.len() + usize::from(self.awaits_token) - self.num_computed
     }
 
     /// Whether cached blocks may stand in for prompt tokens: not if every prompt position's logits are asked for.
@@ -166,6 +172,7 @@ impl Sequence {
     /// Appends a token.
     pub fn push(&mut self, token: u32, block_size: usize) {
         self.tokens.push(token);
+        self.awaits_token = false;
         self.extend_hashes(block_size);
     }
 

@@ -7,6 +7,8 @@ use serde::Serialize;
 pub struct EngineStats {
     /// Steps run.
     pub num_steps: u64,
+    /// Sequences in each step, summed over the steps: by `num_steps`, the mean batch; by `max_batch` too, how full it was.
+    pub num_sequence_steps: u64,
     /// Prompt tokens computed, recomputed ones after a preemption included.
     pub num_prefill_tokens: u64,
     /// Tokens computed one at a time.
@@ -25,6 +27,11 @@ pub struct EngineStats {
     pub num_pure_decode_tokens: u64,
     /// Steps that `decode_s` counts.
     pub num_pure_decode_steps: u64,
+    /// Seconds of planning steps and gathering their input. Most of the planning is done while the device computes, so these
+    /// are not all part of `prefill_s` and `decode_s`.
+    pub scheduler_s: f64,
+    /// Seconds of choosing tokens from logits, a part of `prefill_s` and `decode_s`.
+    pub sampler_s: f64,
     /// Most sequences in one step.
     pub peak_batch: usize,
     /// Most blocks held at once.
@@ -40,6 +47,7 @@ impl EngineStats {
     pub fn since(&self, earlier: &Self) -> Self {
         Self {
             num_steps: self.num_steps - earlier.num_steps,
+            num_sequence_steps: self.num_sequence_steps - earlier.num_sequence_steps,
             num_prefill_tokens: self.num_prefill_tokens - earlier.num_prefill_tokens,
             num_decode_tokens: self.num_decode_tokens - earlier.num_decode_tokens,
             num_output_tokens: self.num_output_tokens - earlier.num_output_tokens,
@@ -49,6 +57,8 @@ impl EngineStats {
             decode_s: self.decode_s - earlier.decode_s,
             num_pure_decode_tokens: self.num_pure_decode_tokens - earlier.num_pure_decode_tokens,
             num_pure_decode_steps: self.num_pure_decode_steps - earlier.num_pure_decode_steps,
+            scheduler_s: self.scheduler_s - earlier.scheduler_s,
+            sampler_s: self.sampler_s - earlier.sampler_s,
             ..*self
         }
     }

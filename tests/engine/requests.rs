@@ -190,6 +190,14 @@ fn counts_add_up() {
     assert_eq!((stats.num_decode_tokens, stats.peak_batch, stats.num_preemptions), (54, 6, 0));
     assert_eq!((stats.num_blocks, stats.block_size, stats.num_reused_tokens), (256, 16, 0));
     assert!(stats.peak_blocks >= 12 && stats.prefill_s > 0.0 && stats.decode_s > 0.0);
+    assert_eq!((stats.num_steps, stats.num_sequence_steps), (10, 60));
+    assert!(stats.scheduler_s > 0.0 && stats.sampler_s > 0.0);
+    assert!(stats.sampler_s < stats.prefill_s + stats.decode_s);
+    run(&mut engine, &requests[..2]);
+    let since = engine.stats().since(&stats);
+    assert_eq!((since.num_steps, since.num_sequence_steps, since.num_output_tokens), (10, 20, 20));
+    assert!(since.scheduler_s > 0.0 && since.scheduler_s < engine.stats().scheduler_s);
+    assert!(since.sampler_s > 0.0 && since.sampler_s < engine.stats().sampler_s);
     assert!(matches!(requests[0].task, Task::Generate(_)));
     let decoder = engine.into_decoder();
     assert_eq!(decoder.spec().vocab_size, 97);

@@ -248,6 +248,31 @@ fn log_probabilities_are_the_model_s_own() {
     }
 }
 
+/// Of a large vocabulary only the parts with the likeliest tokens are looked at: none may be missed.
+#[test]
+fn the_likeliest_of_many_are_those_of_a_sort() {
+    for (spread, steps) in [(9.0, 1e6f32), (9.0, 2.0), (0.0, 1.0)] {
+        let mut logits = logits(40_000, spread, 91);
+        // Coarse steps make ties; all zeros have one sign.
+        logits.iter_mut().for_each(|logit| *logit = (*logit * steps).round() / steps + 0.0);
+        (0..40_000).step_by(997).for_each(|index| logits[index] = f32::NEG_INFINITY);
+        let mut order: Vec<u32> = (0..40_000).collect();
+        order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        for count in [1, 20, 156, 157, 158, 1000] {
+            let params = SamplingParams { temperature: 0.0, top_logprobs: count, ..plain() };
+            let got = sample(&mut logits.clone(), &params, 9, &[], 0);
+            let ids: Vec<u32> = got.top.iter().map(|(id, _)| *id).collect();
+            assert!(logits[order[0] as usize].to_bits() == logits[got.token as usize].to_bits());
+            assert_eq!(ids, order[..count], "{count} of {spread} in steps of 1/{steps}");
+            let few = SamplingParams { top_k: Some(count), temperature: 3.0, ..plain() };
+            for seed in 0..20 {
+                let token = sample(&mut logits.clone(), &SamplingParams { seed, ..few.clone() }, 9, &[], 0).token;
+                assert!(order[..count].contains(&token), "{token} is none of the {count} likeliest");
+            }
+        }
+    }
+}
+
 #[test]
 fn seed_key_and_position_each_make_another_stream() {
     let flat = vec![0f32; 1 << 12];

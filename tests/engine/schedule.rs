@@ -15,6 +15,8 @@ struct Wanted {
     beginning: (u32, usize),
     own: Vec<u32>,
     max_tokens: usize,
+    /// The token that ends its answer before.
+    stop_token: Option<u32>,
     prompt_logprobs: bool,
     /// The step before which it is added.
     arrives: usize,
@@ -27,16 +29,31 @@ impl Wanted {
         let (salt, len) = self.beginning;
         (0..len as u32).map(|i| (i * (salt + 3) + salt) % 5).chain(self.own.iter().copied()).collect()
     }
+
+    /// Prompt and whole answer.
+    fn answered(&self) -> Vec<u32> {
+        let mut tokens = self.prompt();
+        for _ in 0..self.max_tokens {
+            let token = next_token(&tokens);
+            if self.stop_token == Some(token) {
+                break;
+            }
+            tokens.push(token);
+        }
+        tokens
+    }
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     let own = prop::collection::vec(0u32..5, 1..12);
     let stopped = prop::option::weighted(0.15, 0usize..12);
-    ((0u32..3, 0usize..25), own, 0usize..20, prop::bool::weighted(0.2), 0usize..30, stopped).prop_map(
-        |(beginning, own, max_tokens, prompt_logprobs, arrives, stopped)| Wanted {
+    let ends = (0usize..20, prop::option::weighted(0.4, 0u32..5));
+    ((0u32..3, 0usize..25), own, ends, prop::bool::weighted(0.2), 0usize..30, stopped).prop_map(
+        |(beginning, own, (max_tokens, stop_token), prompt_logprobs, arrives, stopped)| Wanted {
             beginning,
             own,
             max_tokens,
+            stop_token,
             prompt_logprobs,
             arrives,
             stopped,
@@ -55,8 +72,8 @@ struct Program {
     block_size: usize,
     /// Tokens up to and including each slot's own.
     slots: HashMap<usize, Vec<u32>>,
-    /// Length at which each live sequence ends.
-    ends: BTreeMap<SequenceId, usize>,
+    /// Length at which each live sequence ends, and the token that ends it before.
+    ends: BTreeMap<SequenceId, (usize, Option<u32>)>,
     finished: BTreeMap<SequenceId, Vec<u32>>,
 }
 
@@ -77,11 +94,16 @@ impl Program {
         let params = SamplingParams { prompt_logprobs: wanted.prompt_logprobs, ..SamplingParams::default() };
         let request = Request { prompt, task: Task::Generate(params), key: 0 };
         let id = self.scheduler.add(Sequence::new(request, end, self.block_size));
-        self.ends.insert(id, end);
+        self.ends.insert(id, (end, wanted.stop_token));
         Some(id)
     }
 
+    /// A step, and the next one planned before anybody knows this one's tokens.
     fn step(&mut self) -> Vec<Scheduled> {
+        self.step_and(true)
+    }
+
+    fn step_and(&mut self, prepare: bool) -> Vec<Scheduled> {
         let step = self.scheduler.schedule();
         assert_eq!(step.is_empty(), self.ends.is_empty(), "a step is empty only when idle");
         assert!(step.iter().map(|part| part.num_tokens).sum::<usize>() <= self.limits.max_step_tokens);
@@ -90,15 +112,22 @@ impl Program {
         assert_eq!(ids.len(), step.len(), "a sequence is in a step once");
         step.iter().for_each(|part| self.check_part(part));
         self.check_blocks();
-        for &part in &step {
-            self.scheduler.computed(part);
-            self.write(part);
+        let whole = |part: &&Scheduled| part.start + part.num_tokens == self.sequence(part.id).tokens.len();
+        let chosen: Vec<SequenceId> = step.iter().filter(whole).map(|part| part.id).collect();
+        step.iter().for_each(|&part| self.write(part));
+        step.iter().for_each(|&part| self.scheduler.computed(part));
+        self.check_blocks();
+        if prepare {
+            self.scheduler.prepare();
+            self.check_blocks();
         }
-        for part in &step {
-            self.choose(part.id);
-        }
+        chosen.into_iter().for_each(|id| self.choose(id));
         self.check_blocks();
         step
+    }
+
+    fn sequence(&self, id: SequenceId) -> &Sequence {
+        self.scheduler.sequence(id).expect("it lives")
     }
 
     fn slot(&self, sequence: &Sequence, position: usize) -> usize {
@@ -147,16 +176,13 @@ impl Program {
 
     /// What the engine does after a step with a sequence whose last token was computed.
     fn choose(&mut self, id: SequenceId) {
-        let sequence = self.scheduler.sequence(id).unwrap();
-        if sequence.num_uncomputed() > 0 {
-            return;
-        }
-        let end = self.ends[&id];
-        if sequence.tokens.len() < end {
-            let token = next_token(&sequence.tokens);
+        let (end, stop_token) = self.ends[&id];
+        let tokens = &self.sequence(id).tokens;
+        let token = next_token(tokens);
+        if tokens.len() < end && stop_token != Some(token) {
             self.scheduler.push(id, token);
         }
-        if self.scheduler.sequence(id).unwrap().tokens.len() >= end {
+        if self.sequence(id).tokens.len() >= end || stop_token == Some(token) {
             self.end(id);
         }
     }
@@ -185,6 +211,7 @@ proptest! {
         block_size in 1usize..7,
         num_blocks in 1usize..28,
         requests in prop::collection::vec(wanted(), 1..14),
+        prepared in prop::collection::vec(prop::bool::weighted(0.7), 1..6),
     ) {
         let mut program = Program::new(num_blocks, block_size, limits);
         let mut all = BTreeMap::new();
@@ -207,7 +234,7 @@ proptest! {
             if now > last_arrival && program.ends.is_empty() {
                 break;
             }
-            program.step();
+            program.step_and(prepared[now % prepared.len()]);
             num_steps += 1;
             prop_assert!(num_steps <= enough, "no end after {} steps: {:?}", num_steps, program.ends);
         }
@@ -216,14 +243,10 @@ proptest! {
         prop_assert!(program.scheduler.finish(0).is_none());
         prop_assert!(program.step().is_empty());
         for (id, wanted) in all {
-            let mut want = wanted.prompt();
-            let got = &program.finished[&id];
-            while want.len() < got.len() {
-                want.push(next_token(&want));
-            }
-            prop_assert_eq!(got, &want);
+            let (got, want) = (&program.finished[&id], wanted.answered());
+            prop_assert_eq!(&got[..], &want[..got.len()]);
             if wanted.stopped.is_none() {
-                prop_assert_eq!(got.len(), wanted.prompt().len() + wanted.max_tokens);
+                prop_assert_eq!(got.len(), want.len());
             }
         }
     }
@@ -237,6 +260,7 @@ fn running_sequences_go_first_and_the_newest_gives_way() {
         beginning: (salt, 4),
         own: vec![salt],
         max_tokens: 10,
+        stop_token: None,
         prompt_logprobs: false,
         arrives: 0,
         stopped: None,
@@ -246,7 +270,7 @@ fn running_sequences_go_first_and_the_newest_gives_way() {
     let second = program.add(&wanted(1)).unwrap();
     let step = program.step();
     assert_eq!(step[0], Scheduled { id: first, start: 5, num_tokens: 1 }, "decoding does not wait for a prompt");
-    while program.scheduler.counters().0 == 0 {
+    while program.scheduler.counters().num_preemptions == 0 {
         program.step();
     }
     assert!(program.scheduler.sequence(second).unwrap().block_table.is_empty(), "the newest waits");
@@ -266,6 +290,7 @@ fn equal_beginnings_are_computed_once() {
             beginning: (1, 17),
             own: vec![own],
             max_tokens: 6,
+            stop_token: None,
             prompt_logprobs: own == 3,
             arrives: 0,
             stopped: None,
@@ -280,5 +305,5 @@ fn equal_beginnings_are_computed_once() {
     }
     let computed: Vec<usize> = computed.into_values().collect();
     assert_eq!(computed, [18, 2, 2, 18], "the last asks for every position, so nothing may stand in");
-    assert_eq!(program.scheduler.counters().1, 32);
+    assert_eq!(program.scheduler.counters().num_reused_tokens, 32);
 }

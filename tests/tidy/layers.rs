@@ -210,7 +210,8 @@ pub fn scheduling_is_integers(tree: &Tree) -> Vec<Breach> {
     const NAMES: [&str; 9] = ["candle_core", "candle", "Tensor", "DType", "Device", "half", "bf16", "f16", "KvCache"];
     const MEND: &str = "count blocks and tokens here; tensors belong to kv_cache, batch and runner";
     let mut breaches = Vec::new();
-    for file in ["src/engine/scheduler.rs", "src/engine/block_manager.rs"].iter().filter_map(|path| tree.file(path)) {
+    const FILES: [&str; 3] = ["src/engine/scheduler.rs", "src/engine/waiting.rs", "src/engine/block_manager.rs"];
+    for file in FILES.iter().filter_map(|path| tree.file(path)) {
         let tensors = (0..file.code.len()).filter(|&at| NAMES.iter().any(|name| file.code[at].is(name)));
         breaches.extend(tensors.map(|at| file.breach(at, format!("names `{}`", file.code[at].text), MEND)));
         let layers = references(file).into_iter().filter(|(_, name)| ["ops", "model"].contains(name));
