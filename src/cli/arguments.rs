@@ -117,10 +117,11 @@ pub(super) struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// Sets the size of the thread pool; once per process, before any work.
+    /// Sets the size of the thread pool; once per process, before any work, on the thread that will run the engine: it is one of
+    /// the pool's, so that no step waits for another thread to begin.
     pub(super) fn start_threads(&self) -> anyhow::Result<()> {
         let threads = self.threads.unwrap_or(0);
-        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?)
+        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?)
     }
 
     /// Device and formats.

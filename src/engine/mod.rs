@@ -20,6 +20,7 @@ use rayon::prelude::*;
 
 use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
+use crate::ops::workspace::OpTimes;
 use batch::{Purpose, StepBatch};
 use block_manager::BlockManager;
 pub use error::EngineError;
@@ -145,7 +146,8 @@ impl Engine {
     /// Totals so far.
     pub fn stats(&self) -> EngineStats {
         let Counters { num_preemptions, num_reused_tokens, .. } = self.scheduler.counters();
-        EngineStats { num_preemptions, num_reused_tokens, ..self.stats }
+        let OpTimes { products_s, attention_s } = self.runner.times();
+        EngineStats { num_preemptions, num_reused_tokens, products_s, attention_s, ..self.stats }
     }
 
     /// Sequences that have not ended.
@@ -253,11 +255,11 @@ impl Engine {
         let Self { runner, scheduler, stats } = self;
         let width = runner.decoder().spec().num_logits();
         let mut events = Vec::new();
-        runner.each_logits(hidden, batch, |range, mut logits| {
+        runner.each_logits(hidden, batch, |range, logits| {
             let started = Instant::now();
             let wanted = &batch.logits_rows[range];
             let chosen: Vec<Chosen> = logits
-                .par_chunks_mut(width)
+                .par_chunks(width)
                 .zip(wanted)
                 .map(|(row, wanted)| choose(row, wanted.purpose, scheduler.sequence(wanted.id)))
                 .collect();
@@ -297,7 +299,7 @@ enum Chosen {
     PromptToken(f32),
 }
 
-fn choose(logits: &mut [f32], purpose: Purpose, sequence: Option<&Sequence>) -> Chosen {
+fn choose(logits: &[f32], purpose: Purpose, sequence: Option<&Sequence>) -> Chosen {
     let Some(sequence) = sequence else { return Chosen::Nothing };
     match (purpose, &sequence.task) {
         (Purpose::PromptToken(token), _) => Chosen::PromptToken(sampler::target_logprobs(logits, &[token])[0]),

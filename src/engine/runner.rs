@@ -59,14 +59,14 @@ impl Runner {
         &mut self,
         hidden: &Tensor,
         batch: &StepBatch,
-        mut each: impl FnMut(std::ops::Range<usize>, Vec<f32>),
+        mut each: impl FnMut(std::ops::Range<usize>, &[f32]),
     ) -> Result<()> {
         let at_once = (LOGITS_AT_ONCE / self.decoder.spec().num_logits()).max(1);
         for start in (0..batch.logits_rows.len()).step_by(at_once) {
             let range = start..(start + at_once).min(batch.logits_rows.len());
             let rows: Vec<u32> = batch.logits_rows[range.clone()].iter().map(|wanted| wanted.row).collect();
-            let logits = crate::ops::to_host(&self.decoder.logits(&mut self.workspace, hidden, &rows)?)?;
-            each(range, logits);
+            let logits = self.decoder.logits(&mut self.workspace, hidden, &rows)?;
+            crate::ops::with_host(&logits, |logits| each(range, logits))?;
         }
         Ok(())
     }

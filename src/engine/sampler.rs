@@ -7,32 +7,30 @@ use super::sequence::{SamplingParams, TokenLogprobs};
 use super::survey::{Survey, pick};
 
 /// Chooses the next token of a sequence with these `tokens` (prompt of `prompt_len`, then the answer so far).
-pub fn sample(
-    logits: &mut [f32],
-    params: &SamplingParams,
-    key: u64,
-    tokens: &[u32],
-    prompt_len: usize,
-) -> TokenLogprobs {
+pub fn sample(logits: &[f32], params: &SamplingParams, key: u64, tokens: &[u32], prompt_len: usize) -> TokenLogprobs {
     let mut survey = Survey::of(logits, params.temperature);
     let log_sum = survey.log_sum;
     let top = match params.top_logprobs {
         0 => Vec::new(),
         count => survey.likeliest(logits, count),
     };
-    let penalised = penalise(logits, params, tokens, prompt_len);
-    if !penalised.is_empty() {
-        survey = Survey::of(logits, params.temperature);
-    }
+    let raw_logits = logits;
+    let penalised = penalised(logits, params, tokens, prompt_len);
+    let logits = match &penalised {
+        Some(penalised) => {
+            survey = Survey::of(penalised, params.temperature);
+            penalised
+        }
+        None => raw_logits,
+    };
     let token = if params.temperature <= 0.0 {
         survey.argmax(logits)
     } else {
         draw(logits, &survey, params, uniform(params.seed, key, (tokens.len() - prompt_len) as u64))
     };
-    let raw = penalised.iter().find(|(id, _)| *id == token).map_or(logits[token as usize], |(_, raw)| *raw);
     let logprob = |logit: f32| (f64::from(logit) - log_sum) as f32;
     let top = top.into_iter().map(|(id, logit)| (id, logprob(logit))).collect();
-    TokenLogprobs { token, logprob: logprob(raw), top }
+    TokenLogprobs { token, logprob: logprob(raw_logits[token as usize]), top }
 }
 
 /// Natural-log probabilities of `targets` under the row's softmax.
@@ -41,25 +39,24 @@ pub fn target_logprobs(logits: &[f32], targets: &[u32]) -> Vec<f32> {
     targets.iter().map(|&target| (f64::from(logits[target as usize]) - log_sum) as f32).collect()
 }
 
-/// Changes the logits of tokens seen before; returns these tokens with their raw logits.
-fn penalise(logits: &mut [f32], params: &SamplingParams, tokens: &[u32], prompt_len: usize) -> Vec<(u32, f32)> {
+/// The logits with those of tokens seen before changed; `None` if nothing is asked to be.
+fn penalised(logits: &[f32], params: &SamplingParams, tokens: &[u32], prompt_len: usize) -> Option<Vec<f32>> {
     let SamplingParams { repetition_penalty, presence_penalty, frequency_penalty, .. } = *params;
     if repetition_penalty == 1.0 && presence_penalty == 0.0 && frequency_penalty == 0.0 {
-        return Vec::new();
+        return None;
     }
     let mut seen = std::collections::BTreeMap::<u32, u32>::new();
     tokens[..prompt_len].iter().for_each(|&token| _ = seen.entry(token).or_default());
     tokens[prompt_len..].iter().for_each(|&token| *seen.entry(token).or_default() += 1);
-    let mut raw = Vec::with_capacity(seen.len());
+    let mut logits = logits.to_vec();
     for (token, count) in seen {
         let Some(logit) = logits.get_mut(token as usize) else { continue };
-        raw.push((token, *logit));
         *logit = if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
         if count > 0 {
             *logit -= presence_penalty + frequency_penalty * count as f32;
         }
     }
-    raw
+    Some(logits)
 }
 
 /// Draws from the filtered, tempered distribution with the uniform number `u` of [0, 1).

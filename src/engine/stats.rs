@@ -32,6 +32,10 @@ pub struct EngineStats {
     pub scheduler_s: f64,
     /// Seconds of choosing tokens from logits, a part of `prefill_s` and `decode_s`.
     pub sampler_s: f64,
+    /// Seconds in products with weights.
+    pub products_s: f64,
+    /// Seconds in attention over the cache.
+    pub attention_s: f64,
     /// Most sequences in one step.
     pub peak_batch: usize,
     /// Most blocks held at once.
@@ -59,6 +63,8 @@ impl EngineStats {
             num_pure_decode_steps: self.num_pure_decode_steps - earlier.num_pure_decode_steps,
             scheduler_s: self.scheduler_s - earlier.scheduler_s,
             sampler_s: self.sampler_s - earlier.sampler_s,
+            products_s: self.products_s - earlier.products_s,
+            attention_s: self.attention_s - earlier.attention_s,
             ..*self
         }
     }

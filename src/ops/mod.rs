@@ -263,6 +263,17 @@ pub fn to_host(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
 }
 
+/// Calls `read` with a tensor's elements as f32, row-major: in place where they lie so on the CPU, else copied.
+///
+/// # Errors
+/// If the device cannot copy or convert.
+pub fn with_host<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    if tensor.device().is_cpu() && tensor.dtype() == DType::F32 && tensor.is_contiguous() {
+        return workspace::with_slice(tensor, |elements| Ok(read(elements)));
+    }
+    Ok(read(&to_host(tensor)?))
+}
+
 /// An address that several threads of one parallel loop write through, each to elements of its own.
 struct SharedOut<T = f32>(*mut T);
 // SAFETY: the loops that use it give each thread disjoint elements; they say so where they write.

@@ -63,7 +63,7 @@ fn drawn(logits: &[f32], params: &SamplingParams, tokens: &[u32], prompt_len: us
     let mut counts = BTreeMap::new();
     for seed in 0..DRAWS {
         let params = SamplingParams { seed, ..params.clone() };
-        *counts.entry(sample(&mut logits.to_vec(), &params, 5, tokens, prompt_len).token).or_default() += 1;
+        *counts.entry(sample(logits, &params, 5, tokens, prompt_len).token).or_default() += 1;
     }
     counts
 }
@@ -149,7 +149,7 @@ fn penalties_are_as_documented() {
     // Only the answer counts for presence and frequency, prompt and answer for repetition.
     let greedy = SamplingParams { temperature: 0.0, ..plain() };
     let choose = |params: SamplingParams, tokens: &[u32], prompt_len| {
-        sample(&mut [2.0, 1.9, -1.0], &params, 0, tokens, prompt_len).token
+        sample(&[2.0, 1.9, -1.0], &params, 0, tokens, prompt_len).token
     };
     assert_eq!(choose(SamplingParams { presence_penalty: 0.5, ..greedy.clone() }, &[0], 1), 0);
     assert_eq!(choose(SamplingParams { presence_penalty: 0.5, ..greedy.clone() }, &[0], 0), 1);
@@ -161,7 +161,7 @@ fn penalties_are_as_documented() {
 #[test]
 fn greedy_takes_the_lowest_of_equals() {
     let greedy = SamplingParams { temperature: 0.0, ..plain() };
-    let choose = |logits: &[f32], params: &SamplingParams| sample(&mut logits.to_vec(), params, 0, &[], 0).token;
+    let choose = |logits: &[f32], params: &SamplingParams| sample(logits, params, 0, &[], 0).token;
     assert_eq!(choose(&[1.0, 3.0, 3.0, 2.0, 3.0], &greedy), 1);
     assert_eq!(choose(&[-0.0, 0.0, -1.0], &greedy), 0);
     let mut wide = vec![0.5f32; 1000];
@@ -207,7 +207,7 @@ fn tokens_of_no_probability_are_never_drawn() {
         for params in paths() {
             for seed in 0..300 {
                 let params = SamplingParams { seed, ..params.clone() };
-                let token = sample(&mut logits.clone(), &params, 1, &[0, 1], 1).token as usize;
+                let token = sample(&logits, &params, 1, &[0, 1], 1).token as usize;
                 assert!(logits[token] > NONE, "{params:?} draws {token} of {logits:?}");
                 assert!(logits[1] < f32::INFINITY || token == 1, "{params:?} draws {token} of {logits:?}");
             }
@@ -215,7 +215,7 @@ fn tokens_of_no_probability_are_never_drawn() {
     }
     for logits in [vec![NONE; 5], vec![f32::NAN; 5], vec![f32::INFINITY; 5], vec![f32::NAN, NONE, f32::NAN, NONE]] {
         for params in paths() {
-            let token = sample(&mut logits.clone(), &params, 1, &[0], 1).token as usize;
+            let token = sample(&logits, &params, 1, &[0], 1).token as usize;
             assert!(token < logits.len());
         }
     }
@@ -241,7 +241,7 @@ fn log_probabilities_are_the_model_s_own() {
             top_logprobs,
             ..plain()
         };
-        let got = sample(&mut logits.clone(), &params, 9, &order[..6], 3);
+        let got = sample(&logits, &params, 9, &order[..6], 3);
         assert!((got.logprob - want(got.token)).abs() < 2e-6, "no penalty, no temperature");
         assert_eq!(got.top.iter().map(|(id, _)| *id).collect::<Vec<_>>(), order[..top_logprobs.min(700)]);
         assert!(got.top.iter().all(|&(id, logprob)| (logprob - want(id)).abs() < 2e-6));
@@ -260,13 +260,13 @@ fn the_likeliest_of_many_are_those_of_a_sort() {
         order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
         for count in [1, 20, 156, 157, 158, 1000] {
             let params = SamplingParams { temperature: 0.0, top_logprobs: count, ..plain() };
-            let got = sample(&mut logits.clone(), &params, 9, &[], 0);
+            let got = sample(&logits, &params, 9, &[], 0);
             let ids: Vec<u32> = got.top.iter().map(|(id, _)| *id).collect();
             assert!(logits[order[0] as usize].to_bits() == logits[got.token as usize].to_bits());
             assert_eq!(ids, order[..count], "{count} of {spread} in steps of 1/{steps}");
             let few = SamplingParams { top_k: Some(count), temperature: 3.0, ..plain() };
             for seed in 0..20 {
-                let token = sample(&mut logits.clone(), &SamplingParams { seed, ..few.clone() }, 9, &[], 0).token;
+                let token = sample(&logits, &SamplingParams { seed, ..few.clone() }, 9, &[], 0).token;
                 assert!(order[..count].contains(&token), "{token} is none of the {count} likeliest");
             }
         }
@@ -277,7 +277,7 @@ fn the_likeliest_of_many_are_those_of_a_sort() {
 fn seed_key_and_position_each_make_another_stream() {
     let flat = vec![0f32; 1 << 12];
     let draw = |seed, key, position: usize| {
-        sample(&mut flat.clone(), &SamplingParams { seed, ..plain() }, key, &vec![0; position + 2], 2).token
+        sample(&flat, &SamplingParams { seed, ..plain() }, key, &vec![0; position + 2], 2).token
     };
     let count = 400;
     let streams: [Vec<u32>; 3] = [
