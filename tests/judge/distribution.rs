@@ -1,8 +1,10 @@
 //! Numbers: what a verdict holds equals what the model says of the same tokens when asked directly.
 
-use pairwright::engine::{Event, Request, Task};
-use pairwright::generate::{TextModel, dialogue};
-use pairwright::judge::{AspectScore, Rubric};
+use std::collections::HashSet;
+
+use pairwright::engine::{EngineOptions, Event, KvBudget, Request, Task};
+use pairwright::generate::{Candidate, CandidateSource, TextModel, dialogue};
+use pairwright::judge::{AspectScore, JudgeItem, Rubric};
 use tempfile::TempDir;
 
 use super::loaded::{engine_options, load};
@@ -161,4 +163,55 @@ fn an_answers_aspects_share_what_stands_before_the_question() {
     assert_eq!(computed + stats.num_reused_tokens as usize, whole, "{stats:?}");
     assert!(computed <= bound && stats.num_reused_tokens as usize > whole / 2, "{computed} > {bound}? {stats:?}");
     assert_eq!((stats.num_output_tokens, stats.num_decode_tokens), (0, 0), "nothing is decoded");
+}
+
+/// Tokens that must be computed for these prompts if each full block is computed once: what is left of a prompt behind blocks
+/// that another one has, and always its last token.
+fn fewest_tokens(prompts: &[Vec<u32>], block_size: usize) -> usize {
+    let mut seen: HashSet<&[u32]> = HashSet::new();
+    let mut num_tokens = 0;
+    for prompt in prompts {
+        let ends = (1..=prompt.len() / block_size).map(|block| block * block_size);
+        let num_shared = ends.clone().take_while(|&end| end < prompt.len() && seen.contains(&prompt[..end])).count();
+        num_tokens += prompt.len() - num_shared * block_size;
+        seen.extend(ends.map(|end| &prompt[..end]));
+    }
+    num_tokens
+}
+
+#[test]
+fn every_block_is_computed_once_in_a_run_and_no_rating_decodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let rubric = Rubric::built_in().unwrap();
+    let answers = |item: JudgeItem| {
+        let more = ["Een ander antwoord.", "Nog een."].map(|text| (text, CandidateSource::Model));
+        let all = [(item.candidate.text.clone(), CandidateSource::Human)].into_iter();
+        let all = all.chain(more.map(|(text, source)| (text.to_owned(), source))).enumerate();
+        all.map(move |(index, (text, source))| {
+            let mut candidate = Candidate { source, ..Candidate::human(&item.candidate.record_id, &text) };
+            candidate.sample_index = index as u32;
+            JudgeItem { prompt: item.prompt.clone(), candidate }
+        })
+    };
+    let items: Vec<JudgeItem> = items().into_iter().flat_map(answers).collect();
+    for (max_batch, max_step_tokens) in [(64, 512), (3, 40)] {
+        let kv_budget = KvBudget::Tokens(65_536);
+        let options = EngineOptions { max_batch, max_step_tokens, kv_budget, ..engine_options() };
+        pairwright::demo::write_model_dir(folder.path()).unwrap();
+        let mut model = load(folder.path(), options);
+        let mut prompts = Vec::new();
+        for item in &items {
+            for aspect in &rubric.aspects {
+                let text = rubric.message(aspect, &item.prompt, &item.candidate.text);
+                let end = pairwright::prompt::DialogueEnd::GenerationPrompt;
+                prompts.push(model.tokenizer().encode_chat(&dialogue(None, &text), end).unwrap());
+            }
+        }
+        verdicts(&mut model, &rubric, items.clone());
+        let stats = model.engine().stats();
+        let whole: usize = prompts.iter().map(Vec::len).sum();
+        assert!(stats.peak_blocks < stats.num_blocks, "no block had to be given away: {stats:?}");
+        assert_eq!(stats.num_prefill_tokens as usize, fewest_tokens(&prompts, 16), "of {whole}: {stats:?}");
+        assert_eq!((stats.num_decode_tokens, stats.num_output_tokens), (0, 0));
+    }
 }
