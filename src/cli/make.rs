@@ -94,6 +94,9 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interru
             let mut progress = Progress::new(output, interrupt, &[answers, ratings]);
             let judge = Judge { tokenizer: &plan.judge.tokenizer()?, name: &plan.judge.record.name, rubric };
             let ending = run::generate_and_judge(run, loaded, &mut model, stage, judge, &mut progress)?;
+            if ending == Ending::Completed {
+                progress.settle(1, run.status()?.verdicts.num_wanted);
+            }
             progress.finish(&model.engine().stats());
             ending
         } else {

@@ -111,9 +111,17 @@ impl Progress {
         let stage = |&(name, num_rows)| Stage { name, num_rows, num_done: 0, num_before: 0 };
         let stages: Vec<Stage> = stages.iter().map(stage).collect();
         let total = stages.iter().map(|stage| stage.num_rows).sum();
-        let bar = (style == Style::Bar).then(|| bar(stages.first().map_or("", |stage| stage.name), total));
+        let name = if let [stage] = &stages[..] { stage.name } else { "rows" };
+        let bar = (style == Style::Bar).then(|| bar(name, total));
         let now = Instant::now();
         Self { interrupt: interrupt.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain }
+    }
+
+    /// The stage at `index` turned out to have so many rows.
+    pub(super) fn settle(&mut self, index: usize, num_rows: usize) {
+        if let Some(stage) = self.stages.get_mut(index) {
+            stage.num_rows = num_rows as u64;
+        }
     }
 
     fn total(&self, count: impl Fn(&Stage) -> u64) -> u64 {

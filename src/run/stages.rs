@@ -102,7 +102,8 @@ pub fn generate_and_judge(
     let earlier = judge_items(loaded, &rows);
     let answered = Answered::new(rows, stage.options.num_samples);
     let earlier = earlier.into_iter().filter(|item| answered.is_complete(&item.candidate.record_id));
-    // The sender goes with the answers' source: when that is at its end, no item will follow.
+    // The sender goes with the answers' source: when that is at its end, no item will follow. The channel has no bound, so that
+    // answers never wait for ratings (which wait for the engine, and it for the answers); it holds texts, as `pair` does of all.
     let (sender, items) = mpsc::channel();
     let records: HashMap<&str, &PromptRecord> = loaded.records.iter().map(|r| (r.id.as_str(), r)).collect();
     let mut unrated: HashMap<String, Vec<GenerateRow>> = HashMap::new();
