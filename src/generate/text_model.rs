@@ -175,7 +175,7 @@ impl TextModel {
 
     /// Sequences that a source may have in the engine, running and waiting: enough to choose from, little to hold.
     pub fn queue_len(&self) -> usize {
-        self.max_batch * (QUEUE_PER_PLACE + 1)
+        self.max_batch.max(1) * (QUEUE_PER_PLACE + 1)
     }
 
     /// A sampling default that the model's authors recommend (generation_config.json), for example `temperature`.

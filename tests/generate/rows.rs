@@ -8,7 +8,7 @@ use pairwright::generate::{
     Answer, Ending, GenerateError, GenerateOptions, Observer, PromptInput, PromptRequest, SystemPrompts, TextModel,
     dialogue, generate,
 };
-use pairwright::prompt::{AnswerReader, StopMatcher};
+use pairwright::prompt::{AnswerReader, PromptError, StopMatcher};
 
 use super::loaded::{Patient, engine_options, load};
 use super::program::fixture_model;
@@ -201,4 +201,19 @@ fn an_error_in_storing_ends_the_run_and_the_engine_is_idle() {
     let error = generate(&mut model, requests(), &options(20), &mut Patient::default(), done).unwrap_err();
     assert_eq!((error.to_string().as_str(), num_stored), ("the disk is full", 3));
     assert_eq!(model.engine().num_sequences(), 0);
+}
+
+#[test]
+fn a_dialogue_without_a_template_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture_model("llama").join(file), folder.path().join(file)).unwrap();
+    }
+    let mut model = load(folder.path(), engine_options());
+    let mut mixed = requests();
+    let tokens = PromptInput::TokenIds(vec![1, 2, 3]);
+    mixed.insert(0, PromptRequest { id: "tokens".to_owned(), input: tokens });
+    let error = generate(&mut model, mixed, &options(20), &mut Patient::default(), |_| Ok(())).unwrap_err();
+    assert!(matches!(&error, GenerateError::Prompt(PromptError::NoTemplate { .. })), "{error}");
+    assert_eq!(model.engine().num_free_blocks(), model.engine().stats().num_blocks);
 }
