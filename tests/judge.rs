@@ -5,6 +5,8 @@
 mod distribution;
 #[path = "support/loaded.rs"]
 mod loaded;
+#[path = "judge/queue.rs"]
+mod queue;
 #[path = "judge/refusals.rs"]
 mod refusals;
 

@@ -26,15 +26,24 @@ const PAIRS: &str = "dataset/data/train-00000-of-00001.parquet";
 /// The dataset's file with every row.
 const RAW: &str = "dataset/raw/train-00000-of-00001.parquet";
 
-/// A run on the fixture models: llama answers, qwen2 rates, every difference makes a pair.
+/// How answers are made.
+const SAMPLING: [&str; 9] = ["--max-tokens", "24", "--temperature", "1", "--seed", "11", "-n", "2", "-q"];
+
+/// A run on the fixture models: llama answers, and qwen2 rates (so one stage comes after the other) or llama does (so one queue
+/// holds both). Every difference makes a pair.
 struct Job {
     workshop: Workshop,
     prompts: PathBuf,
+    judge: &'static str,
 }
 
 impl Job {
     /// `times` variants of each row, so that a run is long enough to be killed.
     fn new(times: usize) -> Self {
+        Self::judged_by("qwen2", times)
+    }
+
+    fn judged_by(judge: &'static str, times: usize) -> Self {
         let workshop = Workshop::new();
         let texts: Vec<[String; 4]> = (0..times)
             .flat_map(|n| {
@@ -46,18 +55,30 @@ impl Job {
             .collect();
         let rows: Vec<[&str; 4]> = texts.iter().map(|row| row.each_ref().map(String::as_str)).collect();
         let prompts = workshop.prompts("p.jsonl", &rows);
-        Self { workshop, prompts }
+        Self { workshop, prompts, judge }
     }
 
     /// Arguments of `make` into the folder `out`.
     fn make(&self, out: &str, more: &[&str]) -> Vec<String> {
-        let models = [fixture_model("llama"), fixture_model("qwen2")];
+        let models = [fixture_model("llama"), fixture_model(self.judge)];
         let rubric = self.workshop.arg("rubric.toml");
         let out = self.workshop.arg(out);
         let arguments = ["make", "--prompts", text(&self.prompts), "--out", &out, "--rubric", &rubric, "--margin", "0"];
         let models = ["--generator", text(&models[0]), "--judge", text(&models[1])];
-        let sampling = ["--max-tokens", "24", "--temperature", "1", "--seed", "11", "-n", "2", "--json", "-q"];
-        [&arguments[..], &models, &sampling, more].concat().into_iter().map(str::to_owned).collect()
+        [&arguments[..], &models, &SAMPLING, &["--json"], more].concat().into_iter().map(str::to_owned).collect()
+    }
+
+    /// The run in three commands instead of one, as far as the dataset if `last` is 3.
+    fn stages(&self, run: &str, last: usize) {
+        let (out, rubric) = (self.workshop.arg(run), self.workshop.arg("rubric.toml"));
+        let models = [fixture_model("llama"), fixture_model(self.judge)];
+        let generate = ["generate", "--prompts", text(&self.prompts), "--out", &out, "--model", text(&models[0])];
+        let commands = [
+            [&generate[..], &SAMPLING].concat(),
+            vec!["judge", &out, "--judge", text(&models[1]), "--rubric", &rubric, "-q"],
+            vec!["pair", &out, "--margin", "0", "-q"],
+        ];
+        commands[..last].iter().for_each(|command| _ = program::done(command));
     }
 
     /// Runs `make` to its end; gives the summary.

@@ -106,10 +106,10 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let total = order.len() as u64 * u64::from(samples);
-    let mut progress = Progress::new(&args.output, interrupt, "generate", total);
-    generate::Observer::progress(&mut progress, writer.num_done() as u64, &EngineStats::default());
-    let mut store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
-    let ending = generate::generate(&mut model, todo, &options, &mut progress, &mut store)?;
+    let mut progress = Progress::new(&args.output, interrupt, &[("generate", total)]);
+    generate::Observer::progress(&mut progress, &[writer.num_done() as u64], &EngineStats::default());
+    let store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
+    let ending = generate::generate(&mut model, todo, &options, &mut progress, store)?;
     writer.finish()?;
     progress.finish(&model.engine().stats());
     summary(args, &model.engine().stats())?;
@@ -149,7 +149,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         summary(args, &EngineStats::default())?;
         return Ok(Ending::Completed);
     }
-    let mut progress = Progress::new(&args.output, interrupt, "generate", status.candidates.num_wanted as u64);
+    let mut progress = Progress::new(&args.output, interrupt, &[("generate", status.candidates.num_wanted as u64)]);
     let mut model = model.load()?;
     let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
     progress.finish(&model.engine().stats());

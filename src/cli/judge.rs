@@ -65,7 +65,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {
-        let mut progress = Progress::new(&args.output, &interrupt, "judge", status.verdicts.num_wanted as u64);
+        let mut progress = Progress::new(&args.output, &interrupt, &[("judge", status.verdicts.num_wanted as u64)]);
         let mut model = model.load()?;
         let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
         progress.finish(&model.engine().stats());

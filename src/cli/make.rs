@@ -8,10 +8,10 @@ use super::pair::{self, PairArgs};
 use super::progress::{Interrupt, OutputArgs, Progress};
 use super::settings::{self, NamedModel};
 use crate::demo;
-use crate::generate::{Ending, TextModel};
-use crate::judge::Rubric;
+use crate::generate::Ending;
+use crate::judge::{Judge, Rubric};
 use crate::prompt::TemplateOptions;
-use crate::run::{self, GenerateStage, LoadedRun, RunDir};
+use crate::run::{self, GenerateStage, LoadedRun, RunDir, Status};
 
 /// A rating is read where the judge would begin to answer, so it must not begin by thinking.
 const JUDGE_THINKING: Thinking = Thinking::Off;
@@ -76,42 +76,48 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
         return pair::announce(&plan.run, &args.output);
     }
-    let mut model = None;
-    if !before.candidates.is_done() {
-        let total = before.candidates.num_wanted as u64;
-        let mut progress = Progress::new(&args.output, &interrupt, "generate", total);
-        let generator = model.insert(plan.generator.load()?);
-        let ending = run::generate(&plan.run, &plan.loaded, generator, &plan.stage, &mut progress)?;
-        progress.finish(&generator.engine().stats());
-        if ending == Ending::Interrupted {
-            return Ok(ending);
-        }
-    }
-    let before = plan.run.status()?;
-    if !before.verdicts.is_done() {
-        let total = before.verdicts.num_wanted as u64;
-        let mut progress = Progress::new(&args.output, &interrupt, "judge", total);
-        let mut judge = judge_model(&plan, model.take())?;
-        let earlier = judge.engine().stats();
-        let ending = run::judge(&plan.run, &plan.loaded, &mut judge, &plan.rubric, &mut progress)?;
-        progress.finish(&judge.engine().stats().since(&earlier));
-        if ending == Ending::Interrupted {
-            return Ok(ending);
-        }
+    if compute(&plan, before, &args.output, &interrupt)? == Ending::Interrupted {
+        return Ok(Ending::Interrupted);
     }
     pair::write(&plan.run, &plan.loaded, &args.pair)?;
     pair::announce(&plan.run, &args.output)
 }
 
-/// The judge: the generator itself, if it is the same model and still loaded.
-fn judge_model(plan: &Plan, generator: Option<TextModel>) -> anyhow::Result<TextModel> {
-    match generator {
-        Some(model) if plan.judge.is(&plan.generator) => plan.judge.take_over(model),
-        other => {
-            drop(other);
-            plan.judge.load()
+/// Generates and judges what is not done: in one queue if one model does both, else one stage after the other.
+fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+    let Plan { run, loaded, stage, rubric, .. } = plan;
+    if !before.candidates.is_done() {
+        let mut model = plan.generator.load()?;
+        let answers = ("generate", before.candidates.num_wanted as u64);
+        let ending = if plan.judge.is(&plan.generator) {
+            let ratings = ("judge", loaded.num_answers(stage.options.num_samples));
+            let mut progress = Progress::new(output, interrupt, &[answers, ratings]);
+            let judge = Judge { tokenizer: &plan.judge.tokenizer()?, name: &plan.judge.record.name, rubric };
+            let ending = run::generate_and_judge(run, loaded, &mut model, stage, judge, &mut progress)?;
+            if ending == Ending::Completed {
+                progress.settle(1, run.status()?.verdicts.num_wanted);
+            }
+            progress.finish(&model.engine().stats());
+            ending
+        } else {
+            let mut progress = Progress::new(output, interrupt, &[answers]);
+            let ending = run::generate(run, loaded, &mut model, stage, &mut progress)?;
+            progress.finish(&model.engine().stats());
+            ending
+        };
+        if ending == Ending::Interrupted {
+            return Ok(ending);
         }
     }
+    let before = run.status()?;
+    if before.verdicts.is_done() {
+        return Ok(Ending::Completed);
+    }
+    let mut progress = Progress::new(output, interrupt, &[("judge", before.verdicts.num_wanted as u64)]);
+    let mut model = plan.judge.load()?;
+    let ending = run::judge(run, loaded, &mut model, rubric, &mut progress)?;
+    progress.finish(&model.engine().stats());
+    Ok(ending)
 }
 
 /// Writes the embedded prompts and model into the run's folder and points the arguments at them.

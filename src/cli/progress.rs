@@ -85,37 +85,47 @@ impl Interrupt {
 /// Seconds between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(30);
 
-/// One stage's progress.
+/// Progress of a stage, or of several in one queue.
 pub(super) struct Progress {
     interrupt: Interrupt,
-    name: &'static str,
-    num_rows: u64,
-    num_done: u64,
-    /// Rows that an earlier run had done.
-    num_before: u64,
+    stages: Vec<Stage>,
     started: Instant,
     last_line: Instant,
     bar: Option<ProgressBar>,
     plain: bool,
 }
 
+struct Stage {
+    name: &'static str,
+    /// At most; what an earlier stage fails at, a later one need not do.
+    num_rows: u64,
+    num_done: u64,
+    /// Rows that an earlier run had done.
+    num_before: u64,
+}
+
 impl Progress {
-    /// Progress over `num_rows` rows of the stage `name`.
-    pub(super) fn new(output: &OutputArgs, interrupt: &Interrupt, name: &'static str, num_rows: u64) -> Self {
+    /// Progress over stages, each with its name and number of rows.
+    pub(super) fn new(output: &OutputArgs, interrupt: &Interrupt, stages: &[(&'static str, u64)]) -> Self {
         let style = output.style();
-        let bar = (style == Style::Bar).then(|| bar(name, num_rows));
+        let stage = |&(name, num_rows)| Stage { name, num_rows, num_done: 0, num_before: 0 };
+        let stages: Vec<Stage> = stages.iter().map(stage).collect();
+        let total = stages.iter().map(|stage| stage.num_rows).sum();
+        let name = if let [stage] = &stages[..] { stage.name } else { "rows" };
+        let bar = (style == Style::Bar).then(|| bar(name, total));
         let now = Instant::now();
-        Self {
-            interrupt: interrupt.clone(),
-            name,
-            num_rows,
-            num_done: 0,
-            num_before: 0,
-            started: now,
-            last_line: now,
-            bar,
-            plain: style == Style::Plain,
+        Self { interrupt: interrupt.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain }
+    }
+
+    /// The stage at `index` turned out to have so many rows.
+    pub(super) fn settle(&mut self, index: usize, num_rows: usize) {
+        if let Some(stage) = self.stages.get_mut(index) {
+            stage.num_rows = num_rows as u64;
         }
+    }
+
+    fn total(&self, count: impl Fn(&Stage) -> u64) -> u64 {
+        self.stages.iter().map(count).sum()
     }
 
     fn line(&self, stats: &EngineStats) -> String {
@@ -126,31 +136,34 @@ impl Progress {
         if stats.num_output_tokens > 0 {
             text += &format!(" · {:.0} output tok/s", per_s(stats.num_output_tokens));
         }
-        let fresh = self.num_done - self.num_before.min(self.num_done);
-        if fresh > 0 && self.num_done < self.num_rows {
-            let left_s = elapsed_s / fresh as f64 * (self.num_rows - self.num_done) as f64;
+        let (num_rows, num_done) = (self.total(|stage| stage.num_rows), self.total(|stage| stage.num_done));
+        let fresh = num_done.saturating_sub(self.total(|stage| stage.num_before));
+        if fresh > 0 && num_done < num_rows {
+            let left_s = elapsed_s / fresh as f64 * (num_rows - num_done) as f64;
             text += &format!(" · ETA {}", clock(left_s));
         }
         text
     }
 
-    /// Ends the bar and leaves one line that says what was done.
+    /// How far each stage is: `generate 12/48`.
+    fn counts(&self) -> String {
+        let counts = self.stages.iter().map(|stage| format!("{} {}/{}", stage.name, stage.num_done, stage.num_rows));
+        counts.collect::<Vec<_>>().join(" · ")
+    }
+
+    /// Ends the bar and leaves a line per stage that says what was done, the last one with the speed of all.
     pub(super) fn finish(self, stats: &EngineStats) {
-        let summary = format!(
-            "{}: {} of {} rows in {} · {}",
-            self.name,
-            self.num_done,
-            self.num_rows,
-            clock(self.started.elapsed().as_secs_f64()),
-            self.line(stats)
-        );
-        match self.bar {
-            Some(bar) => {
-                bar.finish_and_clear();
-                eprintln!("{summary}");
-            }
-            None if self.plain => eprintln!("{summary}"),
-            None => {}
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        } else if !self.plain {
+            return;
+        }
+        let elapsed = clock(self.started.elapsed().as_secs_f64());
+        for Stage { name, num_done, num_rows, .. } in self.stages.split_last().map_or(&[][..], |(_, before)| before) {
+            eprintln!("{name}: {num_done} of {num_rows} rows");
+        }
+        if let Some(Stage { name, num_done, num_rows, .. }) = self.stages.last() {
+            eprintln!("{name}: {num_done} of {num_rows} rows in {elapsed} · {}", self.line(stats));
         }
     }
 }
@@ -227,19 +240,21 @@ fn clock(seconds: f64) -> String {
 }
 
 impl Observer for Progress {
-    fn progress(&mut self, num_rows: u64, stats: &EngineStats) {
-        if stats.num_steps == 0 {
-            self.num_before += num_rows;
+    fn progress(&mut self, num_rows: &[u64], stats: &EngineStats) {
+        for (stage, num_rows) in self.stages.iter_mut().zip(num_rows) {
+            if stats.num_steps == 0 {
+                stage.num_before += num_rows;
+            }
+            stage.num_done += num_rows;
         }
-        self.num_done += num_rows;
         if let Some(bar) = &self.bar {
-            bar.set_position(self.num_done);
-            bar.set_message(self.line(stats));
+            bar.set_position(self.total(|stage| stage.num_done));
+            let counts = if self.stages.len() > 1 { self.counts() + " · " } else { String::new() };
+            bar.set_message(counts + &self.line(stats));
         }
         if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
             self.last_line = Instant::now();
-            let share = 100.0 * self.num_done as f64 / self.num_rows.max(1) as f64;
-            eprintln!("{}: {}/{} rows {share:.0}% · {}", self.name, self.num_done, self.num_rows, self.line(stats));
+            eprintln!("{} · {}", self.counts(), self.line(stats));
         }
     }
 

@@ -58,12 +58,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let mut model = model.load()?;
     let mut writer = LineWriter::open(&args.out, &order, 1, false, &parameters, args.fresh)?;
     let todo: Vec<ScoreRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
-    let mut progress = Progress::new(&args.output, &interrupt, "score", order.len() as u64);
-    progress.progress(writer.num_done() as u64, &EngineStats::default());
-    let mut store = |id: &str, line: serde_json::Value| {
+    let mut progress = Progress::new(&args.output, &interrupt, &[("score", order.len() as u64)]);
+    progress.progress(&[writer.num_done() as u64], &EngineStats::default());
+    let store = |id: &str, line: serde_json::Value| {
         writer.write_line(id, 0, format!("{line}\n")).map_err(|error| GenerateError::Store(Box::new(error)))
     };
-    let ending = judge::score(&mut model, todo, &mut progress, &mut store)?;
+    let ending = judge::score(&mut model, todo, &mut progress, store)?;
     writer.finish()?;
     let stats = model.engine().stats();
     progress.finish(&stats);

@@ -15,7 +15,7 @@ use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions
 use crate::judge::Rubric;
 use crate::model;
 use crate::ops::Compute;
-use crate::prompt::{TemplateOptions, TemplateSource};
+use crate::prompt::{ChatTokenizer, TemplateOptions, TemplateSource};
 use crate::provenance::{Environment, FileDigest, ModelRecord, RunLock};
 use crate::run::GenerateStage;
 
@@ -77,9 +77,9 @@ impl NamedModel {
         Ok(TextModel::load(&self.dir, &self.options, self.record.clone())?)
     }
 
-    /// Takes a loaded model of the same files, with this one's template variables.
-    pub(super) fn take_over(&self, model: TextModel) -> anyhow::Result<TextModel> {
-        Ok(model.with_template(&self.dir, &self.options.template, self.record.clone())?)
+    /// Its tokenizer and template alone, to put dialogues to an engine that has the model already.
+    pub(super) fn tokenizer(&self) -> anyhow::Result<ChatTokenizer> {
+        Ok(ChatTokenizer::load(&self.dir, &self.options.template).map_err(TextModelError::from)?)
     }
 
     /// Whether both are the same files, loaded the same way.

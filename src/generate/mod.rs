@@ -2,22 +2,24 @@
 //! Knows nothing of ratings or of the dataset that is written from its answers.
 
 mod answer;
+mod driver;
 mod in_flight;
 mod lines;
 mod requests;
+mod source;
 mod system;
 mod text_model;
 pub mod verify;
 
-use std::collections::HashMap;
-
-use crate::engine::{Engine, EngineError, EngineStats, Event, Request, SamplingParams, SequenceId, Task};
+use crate::engine::{EngineError, EngineStats, Request, SamplingParams, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
-use in_flight::InFlight;
+pub use driver::drive;
 pub use in_flight::ONLY_THINKING;
+use in_flight::{InFlight, failed};
 pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
+pub use source::{Ended, Prepared, Row, Source};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions};
 
@@ -34,10 +36,10 @@ pub struct GenerateOptions {
     pub num_samples: u32,
 }
 
-/// Sees a stage's progress and may end it.
+/// Sees the progress of one or more stages in one queue, and may end it.
 pub trait Observer {
-    /// `num_rows` rows were finished since the last call.
-    fn progress(&mut self, num_rows: u64, stats: &EngineStats);
+    /// `num_rows` rows of each stage were finished since the last call.
+    fn progress(&mut self, num_rows: &[u64], stats: &EngineStats);
     /// True to stop as soon as the present step is done; rows in flight are given up, to be done by the next run.
     fn should_stop(&mut self) -> bool;
 }
@@ -65,72 +67,43 @@ pub enum GenerateError {
     Store(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Sequences queued in the engine beyond those that run, per place in the batch: enough to choose from, little to hold.
-const QUEUE_PER_PLACE: usize = 8;
-
 /// Answers every request, handing each answer to `done` as it is finished (not in the order of the requests).
 ///
 /// # Errors
 /// [`GenerateError`] if no row could be done any more, or `done` fails.
 pub fn generate(
     model: &mut TextModel,
-    requests: impl IntoIterator<Item = PromptRequest>,
+    requests: impl IntoIterator<Item = PromptRequest, IntoIter: Send>,
     options: &GenerateOptions,
     observer: &mut dyn Observer,
-    done: &mut dyn FnMut(Answer) -> Result<(), GenerateError>,
+    done: impl FnMut(Answer) -> Result<(), GenerateError> + Send,
 ) -> Result<Ending, GenerateError> {
-    let mut sampling = options.sampling.clone();
-    if !options.ignore_eos {
-        sampling.stop_token_ids.extend(model.eos_ids());
-    }
-    let queue_len = model.max_batch() * (QUEUE_PER_PLACE + 1);
+    let (queue_len, sampling) = (model.queue_len(), options.sampling(model.eos_ids()));
     let (engine, tokenizer) = model.parts();
-    let mut requests = requests.into_iter().flat_map(|request| samples(request, options.num_samples));
-    let mut in_flight: HashMap<SequenceId, InFlight<'_>> = HashMap::new();
-    loop {
-        let mut num_rows = 0;
-        while engine.num_sequences() < queue_len {
-            let Some((request, sample_index)) = requests.next() else { break };
-            match admit(engine, tokenizer, &request, sample_index, &sampling, &options.stop_strings)? {
-                Ok((id, answer)) => _ = in_flight.insert(id, answer),
-                Err(failure) => {
-                    num_rows += 1;
-                    done(Answer { id: request.id, sample_index, result: Err(failure) })?;
-                }
-            }
-        }
-        let events = engine.step()?;
-        for event in events {
-            let (id, reason, output) = match event {
-                Event::Token { id, token } => {
-                    let Some(answer) = in_flight.get_mut(&id) else { continue };
-                    if !answer.push(token)? {
-                        continue;
-                    }
-                    // A token that reached the limit as well has ended its sequence: then that event follows.
-                    let Some(output) = engine.stop(id) else { continue };
-                    (id, FinishReason::Stop, output)
-                }
-                Event::Finished { id, reason, output } => (id, reason.into(), output),
-            };
-            if let Some(answer) = in_flight.remove(&id) {
-                num_rows += 1;
-                done(answer.finish(reason, output)?)?;
-            }
-        }
-        observer.progress(num_rows, &engine.stats());
-        if engine.num_sequences() == 0 && in_flight.is_empty() && num_rows == 0 {
-            return Ok(Ending::Completed);
-        }
-        if observer.should_stop() {
-            in_flight.keys().for_each(|&id| _ = engine.stop(id));
-            return Ok(Ending::Interrupted);
-        }
-    }
+    let answers = answers(tokenizer, requests.into_iter(), options, sampling, done);
+    drive(engine, queue_len, vec![answers], observer)
 }
 
-fn samples(request: PromptRequest, num_samples: u32) -> impl Iterator<Item = (PromptRequest, u32)> {
-    (0..num_samples).map(move |sample| (request.clone(), sample))
+/// The answers to `requests` as a source of rows for [`drive`]; `sampling` is that of `options` with all stop tokens.
+pub fn answers<'a>(
+    tokenizer: &'a ChatTokenizer,
+    requests: impl Iterator<Item = PromptRequest> + Send + 'a,
+    options: &'a GenerateOptions,
+    sampling: SamplingParams,
+    done: impl FnMut(Answer) -> Result<(), GenerateError> + Send + 'a,
+) -> Source<'a> {
+    Source::new(requests.flat_map(move |request| samples(tokenizer, &request, options, &sampling)), done)
+}
+
+impl GenerateOptions {
+    /// The choice of tokens for a model with these end tokens.
+    pub fn sampling(&self, eos_ids: &[u32]) -> SamplingParams {
+        let mut sampling = self.sampling.clone();
+        if !self.ignore_eos {
+            sampling.stop_token_ids.extend(eos_ids);
+        }
+        sampling
+    }
 }
 
 /// A row's identity for its random numbers.
@@ -139,39 +112,31 @@ pub fn sampling_key(id: &str, sample_index: u32) -> u64 {
         ^ u64::from(sample_index).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Encodes and queues one sample; the inner error is the row's own.
-fn admit<'t>(
-    engine: &mut Engine,
+/// A request's samples: its prompt is rendered and encoded once for all of them.
+fn samples<'t>(
     tokenizer: &'t ChatTokenizer,
     request: &PromptRequest,
-    sample_index: u32,
+    options: &GenerateOptions,
     sampling: &SamplingParams,
-    stop_strings: &[String],
-) -> Result<Result<(SequenceId, InFlight<'t>), Failure>, GenerateError> {
-    let failure = |reason: &str, error: &dyn std::error::Error| {
-        let detail = error.to_string();
-        Ok(Err(Failure { record_id: request.id.clone(), sample_index, reason: reason.to_owned(), detail }))
+) -> Vec<Result<Prepared<InFlight<'t>>, GenerateError>> {
+    let encoded = match encode(tokenizer, &request.input) {
+        Err(error @ PromptError::NoTemplate { .. }) => return vec![Err(error.into())],
+        encoded => encoded.map_err(|error| error.to_string()),
     };
-    let (prompt, opened) = match encode(tokenizer, &request.input) {
-        Ok(encoded) => encoded,
-        Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
-        Err(error) => return failure("prompt_not_encodable", &error),
+    let sample = |sample_index| match &encoded {
+        Err(detail) => {
+            let answer = failed(request.id.clone(), sample_index, "prompt_not_encodable", detail.clone());
+            Ok(Prepared::Done(answer))
+        }
+        Ok((prompt, opened)) => {
+            let key = sampling_key(&request.id, sample_index);
+            let asked = Request { prompt: prompt.clone(), task: Task::Generate(sampling.clone()), key };
+            let reader = AnswerReader::new(tokenizer, *opened);
+            let row = InFlight::new(request, sample_index, prompt.len() as u32, reader, &options.stop_strings);
+            Ok(Prepared::Asks(row, vec![asked]))
+        }
     };
-    let num_prompt_tokens = prompt.len() as u32;
-    let key = sampling_key(&request.id, sample_index);
-    match engine.add(Request { prompt, task: Task::Generate(sampling.clone()), key }) {
-        Ok(id) => {
-            let row = (request.id.clone(), sample_index);
-            let reader = AnswerReader::new(tokenizer, opened);
-            Ok(Ok((id, InFlight::new(row, num_prompt_tokens, reader, stop_strings))))
-        }
-        Err(error @ EngineError::PromptTooLong { .. }) => failure("prompt_too_long", &error),
-        Err(error @ EngineError::EmptyPrompt) => failure("empty_prompt", &error),
-        Err(error @ EngineError::UnknownToken { .. }) if matches!(request.input, PromptInput::TokenIds(_)) => {
-            failure("unknown_token", &error)
-        }
-        Err(error) => Err(error.into()),
-    }
+    (0..options.num_samples).map(sample).collect()
 }
 
 /// Token ids of a request's prompt, and the thinking that it leaves open.

@@ -81,6 +81,9 @@ pub enum TextModelError {
     },
 }
 
+/// Sequences queued in the engine beyond those that run, per place in the batch.
+const QUEUE_PER_PLACE: usize = 8;
+
 /// See the module's text.
 pub struct TextModel {
     engine: Engine,
@@ -150,19 +153,6 @@ impl TextModel {
         Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
     }
 
-    /// The same weights and engine with other template options, for another role of the same model in `dir`.
-    ///
-    /// # Errors
-    /// As for [`Self::load`].
-    pub fn with_template(
-        self,
-        dir: &Path,
-        template: &TemplateOptions,
-        record: ModelRecord,
-    ) -> Result<Self, TextModelError> {
-        Ok(Self { tokenizer: ChatTokenizer::load(dir, template)?, record, ..self })
-    }
-
     /// Engine and tokenizer, to work with both at once.
     pub fn parts(&mut self) -> (&mut Engine, &ChatTokenizer) {
         (&mut self.engine, &self.tokenizer)
@@ -183,9 +173,9 @@ impl TextModel {
         &self.eos_ids
     }
 
-    /// Most sequences at once.
-    pub fn max_batch(&self) -> usize {
-        self.max_batch
+    /// Sequences that a source may have in the engine, running and waiting: enough to choose from, little to hold.
+    pub fn queue_len(&self) -> usize {
+        self.max_batch.max(1) * (QUEUE_PER_PLACE + 1)
     }
 
     /// A sampling default that the model's authors recommend (generation_config.json), for example `temperature`.

@@ -6,10 +6,10 @@ mod reward;
 mod rubric;
 mod verdict;
 
-use std::collections::HashMap;
-
-use crate::engine::{EngineError, Event, Request, SequenceId, Task};
-use crate::generate::{Candidate, Ending, GenerateError, Observer, TextModel, dialogue};
+use crate::engine::{EngineError, Request, Task};
+use crate::generate::{
+    Candidate, Ended, Ending, GenerateError, Observer, Prepared, Row, Source, TextModel, dialogue, drive,
+};
 use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
@@ -25,21 +25,22 @@ pub struct JudgeItem {
     pub candidate: Candidate,
 }
 
-/// An item whose aspects are being scored.
-struct InFlight {
-    item: JudgeItem,
-    plan: LabelPlan,
-    /// [aspect][query of the plan]: log-probabilities of the query's targets.
-    answers: Vec<Vec<Vec<f32>>>,
-    num_pending: usize,
+/// Who rates, and by what.
+#[derive(Debug, Clone, Copy)]
+pub struct Judge<'a> {
+    /// Tokenizer and template of the model.
+    pub tokenizer: &'a ChatTokenizer,
+    /// Its name in the verdicts.
+    pub name: &'a str,
+    /// The questions.
+    pub rubric: &'a Rubric,
 }
 
-/// Which part of which item a sequence computes.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    item: usize,
-    aspect: usize,
-    query: usize,
+/// An answer whose aspects are being scored: one request per aspect and query of the plan, in this order.
+struct InFlight<'a> {
+    judge: Judge<'a>,
+    candidate: Candidate,
+    plan: LabelPlan,
 }
 
 /// Rates every item, handing each verdict to `done` as it is finished (not in the order of the items). Each aspect of an
@@ -51,106 +52,60 @@ struct Part {
 pub fn judge(
     model: &mut TextModel,
     rubric: &Rubric,
-    items: impl IntoIterator<Item = JudgeItem>,
+    items: impl IntoIterator<Item = JudgeItem, IntoIter: Send>,
     observer: &mut dyn Observer,
-    done: &mut dyn FnMut(JudgeRow) -> Result<(), GenerateError>,
+    done: impl FnMut(JudgeRow) -> Result<(), GenerateError> + Send,
 ) -> Result<Ending, GenerateError> {
-    let queue_len = model.max_batch() * 9;
-    let judge_name = model.record().name.clone();
-    let mut items = items.into_iter();
-    let mut in_flight: HashMap<usize, InFlight> = HashMap::new();
-    let mut parts: HashMap<SequenceId, Part> = HashMap::new();
-    let mut next = 0;
-    loop {
-        let mut num_rows = 0;
-        while parts.len() < queue_len {
-            let Some(item) = items.next() else { break };
-            match admit(model, rubric, item, next)? {
-                Ok((entry, sequences)) => {
-                    in_flight.insert(next, entry);
-                    parts.extend(sequences);
-                }
-                Err(failed) => {
-                    num_rows += 1;
-                    done(failed)?;
-                }
-            }
-            next += 1;
-        }
-        let (engine, _) = model.parts();
-        for event in engine.step()? {
-            let Event::Finished { id, output, .. } = event else { continue };
-            let Some(part) = parts.remove(&id) else { continue };
-            let Some(entry) = in_flight.get_mut(&part.item) else { continue };
-            entry.answers[part.aspect][part.query] = output.target_logprobs;
-            entry.num_pending -= 1;
-            if entry.num_pending == 0
-                && let Some(entry) = in_flight.remove(&part.item)
-            {
-                num_rows += 1;
-                done(JudgeRow::Verdict(entry.verdict(rubric, &judge_name)))?;
-            }
-        }
-        observer.progress(num_rows, &engine.stats());
-        if parts.is_empty() && num_rows == 0 {
-            return Ok(Ending::Completed);
-        }
-        if observer.should_stop() {
-            parts.keys().for_each(|&id| _ = engine.stop(id));
-            return Ok(Ending::Interrupted);
-        }
-    }
-}
-
-type Admitted = Result<(InFlight, Vec<(SequenceId, Part)>), JudgeRow>;
-
-/// Queues all aspects of an item; the inner error is the item's own failure.
-fn admit(model: &mut TextModel, rubric: &Rubric, item: JudgeItem, index: usize) -> Result<Admitted, GenerateError> {
+    let (queue_len, name) = (model.queue_len(), model.record().name.clone());
     let (engine, tokenizer) = model.parts();
-    let mut plan = None;
-    let mut requests = Vec::new();
-    for (aspect, question) in rubric.aspects.iter().enumerate() {
-        let text = rubric.message(question, &item.prompt, &item.candidate.text);
-        let prompt = match encode(tokenizer, &text) {
-            Ok(prompt) => prompt,
-            Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
-            Err(error) => {
-                let reason = "judge_prompt_not_encodable";
-                return Ok(Err(JudgeRow::failed(&item.candidate, reason, error.to_string())));
+    let verdicts = Judge { tokenizer, name: &name, rubric }.verdicts(items.into_iter(), done);
+    drive(engine, queue_len, vec![verdicts], observer)
+}
+
+impl<'a> Judge<'a> {
+    /// The ratings of `items` as a source of rows for [`drive`].
+    pub fn verdicts(
+        self,
+        items: impl Iterator<Item = JudgeItem> + Send + 'a,
+        done: impl FnMut(JudgeRow) -> Result<(), GenerateError> + Send + 'a,
+    ) -> Source<'a> {
+        Source::new(items.map(move |item| self.prepare(item)), done)
+    }
+
+    /// Encodes all questions about an item.
+    fn prepare(self, item: JudgeItem) -> Result<Prepared<InFlight<'a>>, GenerateError> {
+        let failed = |reason, detail| Ok(Prepared::Done(JudgeRow::failed(&item.candidate, reason, detail)));
+        let mut plan = None;
+        let mut requests = Vec::new();
+        for question in &self.rubric.aspects {
+            let text = self.rubric.message(question, &item.prompt, &item.candidate.text);
+            let prompt = match self.tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt) {
+                Ok(prompt) => prompt,
+                Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
+                Err(error) => return failed("judge_prompt_not_encodable", error.to_string()),
+            };
+            if plan.is_none() {
+                plan = Some(LabelPlan::new(self.tokenizer, &self.rubric.labels, &prompt)?);
             }
-        };
-        if plan.is_none() {
-            plan = Some(LabelPlan::new(tokenizer, &rubric.labels, &prompt)?);
+            for (prefix, targets) in plan.iter().flat_map(LabelPlan::queries) {
+                let prompt = [&prompt[..], prefix].concat();
+                requests.push(Request { prompt, task: Task::Score { targets: targets.to_vec() }, key: 0 });
+            }
         }
-        for (query, (prefix, targets)) in plan.iter().flat_map(LabelPlan::queries).enumerate() {
-            let prompt = [&prompt[..], prefix].concat();
-            let task = Task::Score { targets: targets.to_vec() };
-            requests.push((Part { item: index, aspect, query }, Request { prompt, task, key: 0 }));
+        match plan {
+            None => failed("empty_rubric", "the rubric has no aspects".to_owned()),
+            Some(plan) => Ok(Prepared::Asks(InFlight { judge: self, candidate: item.candidate, plan }, requests)),
         }
     }
-    let Some(plan) = plan else {
-        return Ok(Err(JudgeRow::failed(&item.candidate, "empty_rubric", "the rubric has no aspects".to_owned())));
-    };
-    let (parts, requests): (Vec<Part>, Vec<Request>) = requests.into_iter().unzip();
-    let ids = match engine.add_all(requests) {
-        Ok(ids) => ids,
-        Err(error @ EngineError::PromptTooLong { .. }) => {
-            return Ok(Err(JudgeRow::failed(&item.candidate, "judge_prompt_too_long", error.to_string())));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let sequences: Vec<(SequenceId, Part)> = ids.into_iter().zip(parts).collect();
-    let answers = vec![vec![Vec::new(); plan.queries().count()]; rubric.aspects.len()];
-    Ok(Ok((InFlight { item, plan, answers, num_pending: sequences.len() }, sequences)))
 }
 
-fn encode(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PromptError> {
-    tokenizer.encode_chat(&dialogue(None, text), DialogueEnd::GenerationPrompt)
-}
+impl Row for InFlight<'_> {
+    type Done = JudgeRow;
 
-impl InFlight {
-    fn verdict(self, rubric: &Rubric, judge: &str) -> Verdict {
-        let aspects = rubric.aspects.iter().zip(&self.answers);
+    fn finish(self, parts: Vec<Ended>) -> Result<JudgeRow, GenerateError> {
+        let rubric = self.judge.rubric;
+        let answers: Vec<Vec<f32>> = parts.into_iter().map(|part| part.output.target_logprobs).collect();
+        let aspects = rubric.aspects.iter().zip(answers.chunks(self.plan.queries().count().max(1)));
         let aspects: Vec<AspectScore> = aspects
             .map(|(aspect, answers)| AspectScore::new(&aspect.name, self.plan.label_logprobs(answers)))
             .collect();
@@ -158,16 +113,17 @@ impl InFlight {
         let weighted = rubric.aspects.iter().zip(&aspects).map(|(aspect, score)| aspect.weight * score.mean);
         let rating = weighted.sum::<f64>() / weights;
         let reliable = aspects.iter().all(|score| score.label_mass >= rubric.min_label_mass);
-        let candidate = self.item.candidate;
-        Verdict {
-            record_id: candidate.record_id,
-            source: candidate.source,
-            model: candidate.model,
-            sample_index: candidate.sample_index,
-            judge: judge.to_owned(),
-            aspects,
-            rating,
-            reliable,
+        let Candidate { record_id, source, model, sample_index, .. } = self.candidate;
+        let judge = self.judge.name.to_owned();
+        Ok(JudgeRow::Verdict(Verdict { record_id, source, model, sample_index, judge, aspects, rating, reliable }))
+    }
+
+    fn refused(self, error: EngineError) -> Result<JudgeRow, GenerateError> {
+        match error {
+            EngineError::PromptTooLong { .. } => {
+                Ok(JudgeRow::failed(&self.candidate, "judge_prompt_too_long", error.to_string()))
+            }
+            error => Err(error.into()),
         }
     }
 }

@@ -1,15 +1,16 @@
 //! Scores of reward models: a dialogue goes through the model's template, and its head speaks behind the last token.
 //! Knows dialogues and the engine; knows nothing of runs or files beyond the lines it reads.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::engine::{EngineError, Event, Request, SequenceId, Task};
-use crate::generate::{Ending, GenerateError, Observer, RequestError, TextModel, dialogue, read_lines};
-use crate::prompt::{DialogueEnd, Message, PromptError};
+use crate::engine::{EngineError, Request, Task};
+use crate::generate::{
+    Ended, Ending, GenerateError, Observer, Prepared, RequestError, Row, Source, TextModel, dialogue, drive, read_lines,
+};
+use crate::prompt::{ChatTokenizer, DialogueEnd, Message, PromptError};
 
 /// What a line asks to be scored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,33 +100,56 @@ pub fn read_score_requests(path: &Path) -> Result<Vec<ScoreRequest>, RequestErro
     })
 }
 
-/// A line being scored: the outputs of its dialogues as they come in.
+/// A line being scored: one request per dialogue.
 struct InFlight {
     id: String,
     is_pair: bool,
-    scores: Vec<Option<Vec<f32>>>,
 }
 
 impl InFlight {
     /// The output line: `score`, or `score_chosen` and `score_rejected` with their `margin`; lists where the head has several
     /// outputs.
-    fn line(&self) -> Value {
+    fn line(&self, scores: &[Vec<f32>]) -> Value {
         let value = |scores: &[f32]| match scores {
             [one] => json!(one),
             several => json!(several),
         };
-        let scores: Vec<&[f32]> = self.scores.iter().map(|scores| scores.as_deref().unwrap_or_default()).collect();
-        match (&scores[..], self.is_pair) {
+        match (scores, self.is_pair) {
             ([chosen, rejected], true) => {
                 let mut line = json!({"id": self.id, "score_chosen": value(chosen), "score_rejected": value(rejected)});
-                if let ([chosen], [rejected]) = (chosen, rejected) {
+                if let ([chosen], [rejected]) = (&chosen[..], &rejected[..]) {
                     line["margin"] = json!(f64::from(*chosen) - f64::from(*rejected));
                 }
                 line
             }
-            _ => json!({"id": self.id, "score": value(scores.first().copied().unwrap_or_default())}),
+            _ => json!({"id": self.id, "score": value(scores.first().map_or(&[][..], Vec::as_slice))}),
         }
     }
+}
+
+impl Row for InFlight {
+    type Done = (String, Value);
+
+    fn finish(self, parts: Vec<Ended>) -> Result<(String, Value), GenerateError> {
+        let scores: Vec<Vec<f32>> = parts.into_iter().map(|part| part.output.head_scores).collect();
+        let line = self.line(&scores);
+        Ok((self.id, line))
+    }
+
+    fn refused(self, error: EngineError) -> Result<(String, Value), GenerateError> {
+        match error {
+            EngineError::PromptTooLong { .. } | EngineError::EmptyPrompt => {
+                Ok(failed(self.id, "too_long", &error.to_string()))
+            }
+            error => Err(error.into()),
+        }
+    }
+}
+
+/// The line of a request that could not be scored.
+fn failed(id: String, reason: &str, detail: &str) -> (String, Value) {
+    let line = json!({"id": id, "error": {"reason": reason, "detail": detail}});
+    (id, line)
 }
 
 /// Scores every request, handing each line to `done` with its id as it is finished (not in the order of the requests). A
@@ -135,61 +159,19 @@ impl InFlight {
 /// [`GenerateError`] if no line could be done any more, or `done` fails.
 pub fn score(
     model: &mut TextModel,
-    requests: impl IntoIterator<Item = ScoreRequest>,
+    requests: impl IntoIterator<Item = ScoreRequest, IntoIter: Send>,
     observer: &mut dyn Observer,
-    done: &mut dyn FnMut(&str, Value) -> Result<(), GenerateError>,
+    mut done: impl FnMut(&str, Value) -> Result<(), GenerateError> + Send,
 ) -> Result<Ending, GenerateError> {
-    let queue_len = model.max_batch() * 3;
-    let mut requests = requests.into_iter();
-    let mut lines: HashMap<usize, InFlight> = HashMap::new();
-    let mut parts: HashMap<SequenceId, (usize, usize)> = HashMap::new();
-    let mut next = 0;
-    loop {
-        let mut num_rows = 0;
-        while parts.len() < queue_len {
-            let Some(request) = requests.next() else { break };
-            let id = request.id.clone();
-            match admit(model, request)? {
-                Ok((line, sequences)) => {
-                    parts.extend(sequences.into_iter().enumerate().map(|(part, sequence)| (sequence, (next, part))));
-                    lines.insert(next, line);
-                }
-                Err((reason, detail)) => {
-                    num_rows += 1;
-                    done(&id, json!({"id": id, "error": {"reason": reason, "detail": detail}}))?;
-                }
-            }
-            next += 1;
-        }
-        let (engine, _) = model.parts();
-        for event in engine.step()? {
-            let Event::Finished { id, output, .. } = event else { continue };
-            let Some((index, part)) = parts.remove(&id) else { continue };
-            let Some(line) = lines.get_mut(&index) else { continue };
-            line.scores[part] = Some(output.head_scores);
-            if line.scores.iter().all(Option::is_some)
-                && let Some(line) = lines.remove(&index)
-            {
-                num_rows += 1;
-                done(&line.id, line.line())?;
-            }
-        }
-        observer.progress(num_rows, &engine.stats());
-        if parts.is_empty() && num_rows == 0 {
-            return Ok(Ending::Completed);
-        }
-        if observer.should_stop() {
-            parts.keys().for_each(|&id| _ = engine.stop(id));
-            return Ok(Ending::Interrupted);
-        }
-    }
+    let queue_len = model.queue_len();
+    let (engine, tokenizer) = model.parts();
+    let rows = requests.into_iter().map(|request| prepare(tokenizer, request));
+    let lines = Source::new(rows, |(id, line): (String, Value)| done(&id, line));
+    drive(engine, queue_len, vec![lines], observer)
 }
 
-type Admitted = Result<(InFlight, Vec<SequenceId>), (&'static str, String)>;
-
-/// Queues a line's dialogues; the inner error is the line's own.
-fn admit(model: &mut TextModel, request: ScoreRequest) -> Result<Admitted, GenerateError> {
-    let (engine, tokenizer) = model.parts();
+/// Encodes a line's dialogues.
+fn prepare(tokenizer: &ChatTokenizer, request: ScoreRequest) -> Result<Prepared<InFlight>, GenerateError> {
     let (dialogues, is_pair) = match request.input {
         ScoreInput::One(messages) => (vec![messages], false),
         ScoreInput::Pair { chosen, rejected } => (vec![chosen, rejected], true),
@@ -199,16 +181,8 @@ fn admit(model: &mut TextModel, request: ScoreRequest) -> Result<Admitted, Gener
         match tokenizer.encode_chat(messages, DialogueEnd::Whole) {
             Ok(prompt) => requests.push(Request { prompt, task: Task::Classify, key: 0 }),
             Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
-            Err(error) => return Ok(Err(("not_encodable", error.to_string()))),
+            Err(error) => return Ok(Prepared::Done(failed(request.id, "not_encodable", &error.to_string()))),
         }
     }
-    let sequences = match engine.add_all(requests) {
-        Ok(sequences) => sequences,
-        Err(error @ (EngineError::PromptTooLong { .. } | EngineError::EmptyPrompt)) => {
-            return Ok(Err(("too_long", error.to_string())));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let scores = vec![None; dialogues.len()];
-    Ok(Ok((InFlight { id: request.id, is_pair, scores }, sequences)))
+    Ok(Prepared::Asks(InFlight { id: request.id, is_pair }, requests))
 }

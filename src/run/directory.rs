@@ -40,6 +40,14 @@ pub struct LoadedRun {
     pub drops: DropCounts,
 }
 
+impl LoadedRun {
+    /// Answers to rate once every prompt has this many generated ones; those that fail make them fewer.
+    pub fn num_answers(&self, num_samples: u32) -> u64 {
+        let num_human = self.records.iter().filter(|record| record.response.is_some()).count();
+        self.records.len() as u64 * u64::from(num_samples) + num_human as u64
+    }
+}
+
 /// How far a stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct StageStatus {

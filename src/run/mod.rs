@@ -7,4 +7,4 @@ mod stages;
 
 pub use directory::{LoadedRun, RunDir, StageStatus, Status};
 pub use error::RunError;
-pub use stages::{GenerateStage, generate, judge, pair};
+pub use stages::{GenerateStage, generate, generate_and_judge, judge, pair};

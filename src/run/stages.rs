@@ -2,18 +2,23 @@
 //! Knows records, candidates and verdicts; the models are handed in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::mpsc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{LoadedRun, RunDir, RunError};
-use crate::data::language;
+use crate::data::{PromptRecord, language};
 use crate::dataset::{
     CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, render_report, write_dataset,
 };
 use crate::engine::EngineStats;
 use crate::generate::{
-    self, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Observer, PromptInput, PromptRequest,
+    self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Observer, PromptInput, PromptRequest,
     SystemPrompts, TextModel,
 };
-use crate::judge::{JudgeItem, JudgeRow, Rubric};
+use crate::journal::Journal;
+use crate::judge::{self, Judge, JudgeItem, JudgeRow, Rubric};
 use crate::provenance::{RunLock, write_atomic};
 
 /// What the generate stage needs besides the model.
@@ -43,26 +48,12 @@ pub fn generate(
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
     let (mut journal, rows) = run.candidates(&loaded.lock)?;
-    let mut done: HashMap<&str, u32> = HashMap::new();
-    rows.iter().for_each(|row| *done.entry(row.record_id()).or_default() += 1);
-    // A prompt's samples are generated together, so a prompt cut short by a kill is done again as a whole.
-    let complete: HashSet<(&str, u32)> = rows.iter().map(|row| (row.record_id(), row.sample_index())).collect();
-    let wanted = stage.options.num_samples;
-    let todo = loaded.records.iter().filter(|record| done.get(record.id.as_str()).is_none_or(|&count| count < wanted));
-    let requests = todo.map(|record| {
-        let system = stage.system.as_ref().and_then(|all| all.for_language(&record.language, &record.language_code));
-        let messages = generate::dialogue(system.as_deref(), &record.prompt);
-        PromptRequest { id: record.id.clone(), input: PromptInput::Messages(messages) }
-    });
-    observer.progress(rows.len() as u64, &EngineStats::default());
+    let answered = Answered::new(rows, stage.options.num_samples);
+    observer.progress(&[answered.keys.len() as u64], &EngineStats::default());
     let name = model.record().name.clone();
-    let mut store = |answer: generate::Answer| {
-        if complete.contains(&(answer.id.as_str(), answer.sample_index)) {
-            return Ok(());
-        }
-        journal.append(&answer.into_row(&name)).map_err(|error| GenerateError::Store(Box::new(error)))
-    };
-    let ending = generate::generate(model, requests, &stage.options, observer, &mut store)?;
+    let store = |answer: Answer| answered.store(&mut journal, &answer.into_row(&name));
+    let requests = requests(loaded, &answered, stage);
+    let ending = generate::generate(model, requests, &stage.options, observer, store)?;
     journal.sync()?;
     Ok(ending)
 }
@@ -81,33 +72,134 @@ pub fn judge(
     run.require_candidates()?;
     let (_, candidates) = run.candidates(&loaded.lock)?;
     let (mut journal, rows) = run.verdicts(&loaded.lock)?;
-    let done: HashSet<_> = rows.iter().map(JudgeRow::key).collect();
+    let rated: HashSet<_> = rows.iter().map(JudgeRow::key).collect();
     let items =
-        judge_items(loaded, &candidates).into_iter().filter(|item| !done.contains(&JudgeRow::key_of(&item.candidate)));
-    observer.progress(rows.len() as u64, &EngineStats::default());
-    let mut store = |row: JudgeRow| journal.append(&row).map_err(|error| GenerateError::Store(Box::new(error)));
-    let ending = crate::judge::judge(model, rubric, items, observer, &mut store)?;
+        judge_items(loaded, &candidates).into_iter().filter(|item| !rated.contains(&JudgeRow::key_of(&item.candidate)));
+    observer.progress(&[rows.len() as u64], &EngineStats::default());
+    let ending = judge::judge(model, rubric, items, observer, |row| store(&mut journal, &row))?;
     journal.sync()?;
     Ok(ending)
 }
 
-/// Every answer to be rated, prompt by prompt, so that a prompt's answers share its blocks.
-fn judge_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<JudgeItem> {
-    let mut by_record: HashMap<&str, Vec<&Candidate>> = HashMap::new();
-    for row in rows {
-        if let GenerateRow::Candidate(candidate) = row {
-            by_record.entry(&candidate.record_id).or_default().push(candidate);
+/// Does both stages in one queue, by one model: a prompt's answers are rated as soon as all of them are there, while others are
+/// still being written. What comes of it is what [`generate`] and then [`judge`] give. `tokenizer` is the judge's, which may
+/// put dialogues otherwise than the generator's.
+///
+/// # Errors
+/// [`RunError`]; what was done is in the journals.
+pub fn generate_and_judge(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    model: &mut TextModel,
+    stage: &GenerateStage,
+    judge: Judge<'_>,
+    observer: &mut dyn Observer,
+) -> Result<Ending, RunError> {
+    let (mut candidates, rows) = run.candidates(&loaded.lock)?;
+    let (mut verdicts, rated) = run.verdicts(&loaded.lock)?;
+    observer.progress(&[rows.len() as u64, rated.len() as u64], &EngineStats::default());
+    let rated: HashSet<_> = rated.iter().map(JudgeRow::key).collect();
+    let earlier = judge_items(loaded, &rows);
+    let answered = Answered::new(rows, stage.options.num_samples);
+    let earlier = earlier.into_iter().filter(|item| answered.is_complete(&item.candidate.record_id));
+    // The sender goes with the answers' source: when that is at its end, no item will follow. The channel has no bound, so that
+    // answers never wait for ratings (which wait for the engine, and it for the answers); it holds texts, as `pair` does of all.
+    let (sender, items) = mpsc::channel();
+    let records: HashMap<&str, &PromptRecord> = loaded.records.iter().map(|r| (r.id.as_str(), r)).collect();
+    let mut unrated: HashMap<String, Vec<GenerateRow>> = HashMap::new();
+    let (name, journal, num_samples) = (model.record().name.clone(), &mut candidates, stage.options.num_samples);
+    let known = &answered;
+    let answer = move |answer: Answer| {
+        let row = answer.into_row(&name);
+        known.store(journal, &row)?;
+        let id = row.record_id().to_owned();
+        let samples = unrated.entry(id.clone()).or_default();
+        samples.push(row);
+        if samples.len() == num_samples as usize
+            && let (Some(samples), Some(record)) = (unrated.remove(&id), records.get(id.as_str()))
+        {
+            // If nobody takes it, the run is being given up.
+            items_of(record, samples.iter()).into_iter().for_each(|item| _ = sender.send(item));
+        }
+        Ok(())
+    };
+    let items = earlier.chain(items).filter(|item| !rated.contains(&JudgeRow::key_of(&item.candidate)));
+    let (queue_len, sampling) = (model.queue_len(), stage.options.sampling(model.eos_ids()));
+    let (engine, tokenizer) = model.parts();
+    let requests = requests(loaded, &answered, stage);
+    let answers = generate::answers(tokenizer, requests, &stage.options, sampling, answer);
+    let ratings = judge.verdicts(items, |row| store(&mut verdicts, &row));
+    let ending = generate::drive(engine, queue_len, vec![answers, ratings], observer)?;
+    candidates.sync()?;
+    verdicts.sync()?;
+    Ok(ending)
+}
+
+/// What an earlier call left of the generate stage.
+struct Answered {
+    keys: HashSet<(String, u32)>,
+    num_samples: HashMap<String, u32>,
+    wanted: u32,
+}
+
+impl Answered {
+    fn new(rows: Vec<GenerateRow>, wanted: u32) -> Self {
+        let mut num_samples: HashMap<String, u32> = HashMap::new();
+        rows.iter().for_each(|row| *num_samples.entry(row.record_id().to_owned()).or_default() += 1);
+        let keys = rows.iter().map(|row| (row.record_id().to_owned(), row.sample_index())).collect();
+        Self { keys, num_samples, wanted }
+    }
+
+    fn is_complete(&self, record_id: &str) -> bool {
+        self.num_samples.get(record_id).is_some_and(|&number| number >= self.wanted)
+    }
+
+    /// A prompt cut short by a kill is done again as a whole, and what the journal has of it is left as it is.
+    fn store(&self, journal: &mut Journal<GenerateRow>, row: &GenerateRow) -> Result<(), GenerateError> {
+        match self.keys.contains(&(row.record_id().to_owned(), row.sample_index())) {
+            true => Ok(()),
+            false => store(journal, row),
         }
     }
-    let mut items = Vec::new();
-    for record in &loaded.records {
-        let Some(generated) = by_record.get_mut(record.id.as_str()) else { continue };
-        generated.sort_by_key(|candidate| candidate.sample_index);
-        let human = record.response.as_deref().map(|text| Candidate::human(&record.id, text));
-        let all = human.into_iter().chain(generated.iter().map(|&candidate| candidate.clone()));
-        items.extend(all.map(|candidate| JudgeItem { prompt: record.prompt.clone(), candidate }));
-    }
-    items
+}
+
+fn store<T: Serialize + DeserializeOwned>(journal: &mut Journal<T>, row: &T) -> Result<(), GenerateError> {
+    journal.append(row).map_err(|error| GenerateError::Store(Box::new(error)))
+}
+
+/// The prompts that lack answers, in the source's order.
+fn requests<'a>(
+    loaded: &'a LoadedRun,
+    answered: &'a Answered,
+    stage: &'a GenerateStage,
+) -> impl Iterator<Item = PromptRequest> + Send + 'a {
+    loaded.records.iter().filter(|record| !answered.is_complete(&record.id)).map(|record| {
+        let system = stage.system.as_ref().and_then(|all| all.for_language(&record.language, &record.language_code));
+        let messages = generate::dialogue(system.as_deref(), &record.prompt);
+        PromptRequest { id: record.id.clone(), input: PromptInput::Messages(messages) }
+    })
+}
+
+/// Every answer to be rated, prompt by prompt, so that a prompt's answers share its blocks.
+fn judge_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<JudgeItem> {
+    let mut by_record: HashMap<&str, Vec<&GenerateRow>> = HashMap::new();
+    rows.iter().for_each(|row| by_record.entry(row.record_id()).or_default().push(row));
+    let answered = loaded.records.iter().filter_map(|record| Some((record, by_record.remove(record.id.as_str())?)));
+    answered.flat_map(|(record, rows)| items_of(record, rows.into_iter())).collect()
+}
+
+/// A prompt's human answer and its generated ones by number; none if nothing was generated that could be held against it.
+fn items_of<'r>(record: &PromptRecord, rows: impl Iterator<Item = &'r GenerateRow>) -> Vec<JudgeItem> {
+    let answers = rows.filter_map(|row| match row {
+        GenerateRow::Candidate(candidate) => Some(candidate),
+        GenerateRow::Failure(_) => None,
+    });
+    let mut generated: Vec<&Candidate> = answers.collect();
+    generated.sort_by_key(|candidate| candidate.sample_index);
+    let human = record.response.as_deref().filter(|_| !generated.is_empty());
+    let human = human.map(|text| Candidate::human(&record.id, text));
+    let all = human.into_iter().chain(generated.into_iter().cloned());
+    all.map(|candidate| JudgeItem { prompt: record.prompt.clone(), candidate }).collect()
 }
 
 /// Pairs the rated answers and writes dataset, report and summary.

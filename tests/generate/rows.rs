@@ -1,11 +1,14 @@
 //! Generation as a library: rows that fail, texts of many scripts, system prompts, an observer that stops.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Sender};
 
 use pairwright::engine::{EngineStats, SamplingParams};
 use pairwright::generate::{
-    Answer, Ending, GenerateOptions, Observer, PromptInput, PromptRequest, SystemPrompts, TextModel, dialogue, generate,
+    Answer, Ending, GenerateError, GenerateOptions, Observer, PromptInput, PromptRequest, SystemPrompts, TextModel,
+    dialogue, generate,
 };
+use pairwright::prompt::{AnswerReader, PromptError, StopMatcher};
 
 use super::loaded::{Patient, engine_options, load};
 use super::program::fixture_model;
@@ -96,7 +99,7 @@ fn system_prompts_go_by_language() {
 struct Hasty(u32);
 
 impl Observer for Hasty {
-    fn progress(&mut self, _: u64, _: &EngineStats) {
+    fn progress(&mut self, _: &[u64], _: &EngineStats) {
         self.0 = self.0.saturating_sub(1);
     }
 
@@ -120,4 +123,97 @@ fn an_observer_ends_the_stage_and_the_engine_is_idle() {
     assert_eq!(model.engine().num_sequences(), 0);
     assert_eq!(model.engine().num_free_blocks(), model.engine().stats().num_blocks);
     assert_eq!(all(&mut model, requests()), whole, "what is done again is the same");
+}
+
+/// Tells of every step.
+struct Counting(Sender<()>);
+
+impl Observer for Counting {
+    fn progress(&mut self, _: &[u64], _: &EngineStats) {
+        // Nobody listens once the late reader has caught up.
+        _ = self.0.send(());
+    }
+
+    fn should_stop(&mut self) -> bool {
+        false
+    }
+}
+
+/// Answers with stop strings; the reader begins only after the engine has made `num_late` steps. Gives the engine's tokens too.
+fn stopped(model: &mut TextModel, stops: &[&str], num_late: usize) -> (BTreeMap<(String, u32), Answer>, u64) {
+    let mut found = BTreeMap::new();
+    let (sender, steps) = mpsc::channel();
+    let all = &mut found;
+    let done = move |answer: Answer| {
+        if all.is_empty() {
+            (0..num_late).for_each(|_| steps.recv().unwrap());
+        }
+        all.insert((answer.id.clone(), answer.sample_index), answer);
+        Ok(())
+    };
+    // Its failure is the first row to be done, long before any stop string.
+    let first = PromptRequest { id: "none".to_owned(), input: PromptInput::TokenIds(Vec::new()) };
+    let requests: Vec<_> = [first].into_iter().chain(requests()).collect();
+    let stop_strings = stops.iter().map(|&stop| stop.to_owned()).collect();
+    let options = GenerateOptions { stop_strings, ignore_eos: true, ..options(60) };
+    let before = model.engine().stats();
+    assert_eq!(generate(model, requests, &options, &mut Counting(sender), done).unwrap(), Ending::Completed);
+    (found, model.engine().stats().since(&before).num_output_tokens)
+}
+
+#[test]
+fn a_stop_string_cuts_at_the_same_token_however_far_the_engine_has_gone_on() {
+    let mut model = load(&fixture_model("llama"), engine_options());
+    let (whole, _) = stopped(&mut model, &[], 0);
+    let stops = ["a", "e", "i", "o", "n", "r", "s", "t", " ", "1"];
+    let (prompt, num_prompt) = stopped(&mut model, &stops, 0);
+    let (late, num_late) = stopped(&mut model, &stops, 40);
+    assert!(num_late > num_prompt, "the engine was to be ahead: {num_late} tokens, {num_prompt} without delay");
+    assert_eq!(late, prompt);
+    let mut num_cut = 0;
+    for (key, answer) in &late {
+        let (Ok(cut), Ok(whole)) = (&answer.result, &whole[key].result) else { continue };
+        // What a reader that is never late does: the first token that completes a stop string is the last.
+        let mut reader = AnswerReader::new(model.tokenizer(), None);
+        let mut matcher = StopMatcher::new(&stops.map(str::to_owned));
+        let mut is_cut = |token| reader.push(token).unwrap().is_some_and(|piece| matcher.push(&piece).is_some());
+        let wanted = whole.tokens.iter().position(|chosen| is_cut(chosen.token)).map_or(60, |at| at + 1);
+        assert_eq!(cut.tokens[..], whole.tokens[..wanted], "{key:?}");
+        assert!(
+            whole.text.starts_with(&cut.text) && (wanted == 60 || !stops.iter().any(|stop| cut.text.contains(stop)))
+        );
+        num_cut += usize::from(wanted < 60);
+    }
+    assert!(num_cut > 8, "{num_cut}");
+}
+
+#[test]
+fn an_error_in_storing_ends_the_run_and_the_engine_is_idle() {
+    let mut model = load(&fixture_model("llama"), engine_options());
+    let mut num_stored = 0;
+    let done = |_: Answer| match num_stored {
+        3 => Err(GenerateError::Store("the disk is full".into())),
+        _ => {
+            num_stored += 1;
+            Ok(())
+        }
+    };
+    let error = generate(&mut model, requests(), &options(20), &mut Patient::default(), done).unwrap_err();
+    assert_eq!((error.to_string().as_str(), num_stored), ("the disk is full", 3));
+    assert_eq!(model.engine().num_sequences(), 0);
+}
+
+#[test]
+fn a_dialogue_without_a_template_ends_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(fixture_model("llama").join(file), folder.path().join(file)).unwrap();
+    }
+    let mut model = load(folder.path(), engine_options());
+    let mut mixed = requests();
+    let tokens = PromptInput::TokenIds(vec![1, 2, 3]);
+    mixed.insert(0, PromptRequest { id: "tokens".to_owned(), input: tokens });
+    let error = generate(&mut model, mixed, &options(20), &mut Patient::default(), |_| Ok(())).unwrap_err();
+    assert!(matches!(&error, GenerateError::Prompt(PromptError::NoTemplate { .. })), "{error}");
+    assert_eq!(model.engine().num_free_blocks(), model.engine().stats().num_blocks);
 }

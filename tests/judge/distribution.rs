@@ -3,6 +3,7 @@
 use pairwright::engine::{Event, Request, Task};
 use pairwright::generate::{TextModel, dialogue};
 use pairwright::judge::{AspectScore, Rubric};
+use pairwright::prompt::DialogueEnd;
 use tempfile::TempDir;
 
 use super::loaded::{engine_options, load};
@@ -27,10 +28,7 @@ fn direct(model: &mut TextModel, rubric: &Rubric, prompt: &str, answer: &str) ->
     let mut scores = Vec::new();
     for aspect in &rubric.aspects {
         let text = rubric.message(aspect, prompt, answer);
-        let question = model
-            .tokenizer()
-            .encode_chat(&dialogue(None, &text), pairwright::prompt::DialogueEnd::GenerationPrompt)
-            .unwrap();
+        let question = model.tokenizer().encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt).unwrap();
         let logprobs = rubric.labels.each_ref().map(|label| {
             let ids = model.tokenizer().label_token_ids(label, &question).unwrap();
             assert!(!ids.is_empty(), "{label:?}");
@@ -141,12 +139,7 @@ fn an_answers_aspects_share_what_stands_before_the_question() {
             .aspects
             .iter()
             .map(|aspect| rubric.message(aspect, &item.prompt, &item.candidate.text))
-            .map(|text| {
-                tokenizer
-                    .encode_chat(&dialogue(None, &text), pairwright::prompt::DialogueEnd::GenerationPrompt)
-                    .unwrap()
-                    .len()
-            })
+            .map(|text| tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt).unwrap().len())
             .collect();
         let bare = rubric.message(&rubric.aspects[0], &item.prompt, &item.candidate.text);
         let question = tokenizer.encode_text(&rubric.aspects[0].question).unwrap().len();

@@ -7,6 +7,7 @@ use std::path::Path;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
@@ -21,6 +22,21 @@ fn read(path: &Path) -> RecordBatch {
     let batches: Vec<RecordBatch> = reader.map(Result::unwrap).collect();
     let schema = batches.first().expect("a batch").schema();
     concat_batches(&schema, &batches).unwrap()
+}
+
+/// Every row of a Parquet file as text, without one of its columns.
+pub fn rows_as_text(path: &Path, without: &str) -> Vec<String> {
+    let batch = read(path);
+    let schema = batch.schema();
+    let options = FormatOptions::default();
+    let columns = schema.fields().iter().zip(batch.columns()).filter(|(field, _)| field.name() != without);
+    let columns: Vec<_> = columns
+        .map(|(field, column)| (field.name(), ArrayFormatter::try_new(column, &options).expect("a column with a text")))
+        .collect();
+    let cell = |at: usize| {
+        move |(name, text): &(&String, ArrayFormatter<'_>)| format!("{name}={:?}", text.value(at).to_string())
+    };
+    (0..batch.num_rows()).map(|at| columns.iter().map(cell(at)).collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn strings(batch: &RecordBatch, column: &str) -> Vec<Option<String>> {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::program::{done, fixture_model, run, text, tree};
+use super::program::{done, run, tree};
 use super::{Job, PAIRS, RAW, borrowed, journal_rows};
 
 fn spawn(arguments: &[String]) -> Child {
@@ -39,41 +39,84 @@ fn assert_same(job: &Job, run: &str) {
     }
 }
 
+/// Starts a run and kills it once a journal has so many lines; whether it was cut short.
+pub fn killed(job: &Job, run: &str, (stage, lines): (&str, usize)) -> bool {
+    // A small batch, so that lines come one after the other.
+    let arguments = job.make(run, &["--max-batch", "3"]);
+    let journal = job.workshop.path(run).join(format!("journal/{stage}.jsonl"));
+    let mut child = spawn(&arguments);
+    reaches(&mut child, &journal, lines);
+    child.kill().expect("kill");
+    child.wait().expect("reap");
+    !job.workshop.path(run).join(PAIRS).exists()
+}
+
 #[test]
 fn a_killed_run_ends_as_if_it_never_was() {
-    let job = Job::new(3);
-    job.made("whole", &[]);
-    let mut num_cut = 0;
-    for (index, (stage, lines)) in
-        [("candidates", 0), ("candidates", 1), ("candidates", 9), ("candidates", 50), ("verdicts", 1), ("verdicts", 60)]
-            .into_iter()
-            .enumerate()
-    {
-        let run = format!("killed{index}");
-        // A small batch, so that lines come one after the other.
-        let arguments = job.make(&run, &["--max-batch", "3"]);
-        let journal = job.workshop.path(&run).join(format!("journal/{stage}.jsonl"));
-        let mut child = spawn(&arguments);
-        reaches(&mut child, &journal, lines);
-        child.kill().expect("kill");
-        child.wait().expect("reap");
-        num_cut += usize::from(!job.workshop.path(&run).join(PAIRS).exists());
-        done(&borrowed(&job.make(&run, &[])));
-        assert_same(&job, &run);
+    const ONE_QUEUE: [(&str, usize); 4] = [("candidates", 0), ("candidates", 9), ("verdicts", 1), ("verdicts", 60)];
+    const TWO_STAGES: [(&str, usize); 6] = [
+        ("candidates", 0),
+        ("candidates", 1),
+        ("candidates", 9),
+        ("candidates", 50),
+        ("verdicts", 1),
+        ("verdicts", 60),
+    ];
+    for (judge, points) in [("qwen2", &TWO_STAGES[..]), ("llama", &ONE_QUEUE)] {
+        let job = Job::judged_by(judge, 3);
+        job.made("whole", &[]);
+        let mut num_cut = 0;
+        for (index, point) in points.iter().enumerate() {
+            let run = format!("killed{index}");
+            num_cut += usize::from(killed(&job, &run, *point));
+            done(&borrowed(&job.make(&run, &[])));
+            assert_same(&job, &run);
+        }
+        assert!(num_cut >= points.len() - 2, "only {num_cut} runs were cut short");
     }
-    assert!(num_cut >= 4, "only {num_cut} runs were cut short");
+}
+
+#[test]
+fn a_queue_of_both_stages_goes_on_from_any_part_of_both() {
+    let job = Job::judged_by("llama", 1);
+    job.made("whole", &[]);
+    let wanted = ["candidates", "verdicts"].map(|stage| job.journal("whole", stage));
+    // Cut after so many rows. After a power cut there may even be ratings whose answers were lost.
+    for (index, (candidates, verdicts)) in [(9, 4), (20, 0), (3, 30), (24, 11)].into_iter().enumerate() {
+        let run = format!("part{index}");
+        job.made(&run, &[]);
+        std::fs::remove_dir_all(job.workshop.path(&run).join("dataset")).unwrap();
+        for (stage, rows) in [("candidates", candidates), ("verdicts", verdicts)] {
+            let path = job.workshop.path(&run).join(format!("journal/{stage}.jsonl"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, text.split_inclusive('\n').take(1 + rows).collect::<String>()).unwrap();
+        }
+        if index % 2 == 1 {
+            job.stages(&run, 1);
+        }
+        job.made(&run, &[]);
+        assert_same(&job, &run);
+        let found = ["candidates", "verdicts"].map(|stage| job.journal(&run, stage));
+        assert!(found == wanted, "{candidates} answers and {verdicts} ratings were there");
+    }
 }
 
 #[test]
 fn a_torn_last_line_is_done_again() {
-    let job = Job::new(1);
+    torn("qwen2", &[1, 2, 17, 400]);
+    torn("llama", &[17]);
+}
+
+/// Cuts bytes off the end of either journal, and once half of it, and once nearly all.
+fn torn(judge: &'static str, cuts: &[usize]) {
+    let job = Job::judged_by(judge, 1);
     job.made("whole", &[]);
     job.made("torn", &[]);
     for stage in ["candidates", "verdicts"] {
         let journal = job.workshop.path("torn").join(format!("journal/{stage}.jsonl"));
         let whole = std::fs::read(&journal).unwrap();
         let rows = journal_rows(&journal).len();
-        for cut in [1, 2, 17, 400, whole.len() / 2, whole.len() - 30] {
+        for &cut in cuts.iter().chain(&[whole.len() / 2, whole.len() - 30]) {
             std::fs::write(&journal, &whole[..whole.len() - cut]).unwrap();
             // Without its dataset the run is not complete, whatever the journal says.
             std::fs::remove_dir_all(job.workshop.path("torn/dataset")).unwrap();
@@ -86,7 +129,12 @@ fn a_torn_last_line_is_done_again() {
 
 #[test]
 fn ctrl_c_stops_with_130_and_the_next_call_goes_on() {
-    let job = Job::new(4);
+    for judge in ["qwen2", "llama"] {
+        interrupted(&Job::judged_by(judge, 4));
+    }
+}
+
+fn interrupted(job: &Job) {
     job.made("whole", &[]);
     for (stage, lines) in [("candidates", 4), ("verdicts", 4)] {
         let run = format!("interrupted-{stage}");
@@ -100,7 +148,7 @@ fn ctrl_c_stops_with_130_and_the_next_call_goes_on() {
         assert!(before >= lines);
         job.made(&run, &[]);
         assert!(num_lines(&journal) > before, "the rest was done by the second call");
-        assert_same(&job, &run);
+        assert_same(job, &run);
     }
 }
 
@@ -143,13 +191,7 @@ fn pairs_are_made_anew_with_another_margin_without_a_model() {
 fn stages_alone_give_the_dataset_of_make() {
     let job = Job::new(1);
     job.made("whole", &[]);
-    let (out, rubric) = (job.workshop.arg("stages"), job.workshop.arg("rubric.toml"));
-    let (llama, qwen2) = (fixture_model("llama"), fixture_model("qwen2"));
-    let generate = ["generate", "--prompts", text(&job.prompts), "--out", &out, "--model", text(&llama)];
-    let sampling = ["--max-tokens", "24", "--temperature", "1", "--seed", "11", "-n", "2", "-q"];
-    done(&[&generate[..], &sampling].concat());
-    done(&["judge", &out, "--judge", text(&qwen2), "--rubric", &rubric, "-q"]);
-    done(&["pair", &out, "--margin", "0", "-q"]);
+    job.stages("stages", 3);
     assert_same(&job, "stages");
     let again = run(&borrowed(&job.make("stages", &[])));
     assert_eq!((again.code, again.stderr.as_str()), (Some(0), ""), "make takes the stages' run for its own");

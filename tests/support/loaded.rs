@@ -35,8 +35,8 @@ pub struct Patient {
 }
 
 impl Observer for Patient {
-    fn progress(&mut self, num_rows: u64, _: &EngineStats) {
-        self.num_rows += num_rows;
+    fn progress(&mut self, num_rows: &[u64], _: &EngineStats) {
+        self.num_rows += num_rows.iter().sum::<u64>();
     }
 
     fn should_stop(&mut self) -> bool {
