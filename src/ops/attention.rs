@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max, tanh};
-use super::tile::{Element, MAX_ROWS, Start, Tile};
+use super::tile::{Element, Fetch, MAX_ROWS, Start, Tile};
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
 
@@ -373,7 +373,7 @@ impl<T: Element> Run<'_, T> {
                     c: scratch.scores[first * CHUNK + key..].as_mut_ptr(),
                     c_stride: CHUNK,
                     start: Start::Zero,
-                    next: std::ptr::null(),
+                    next: Fetch::NONE,
                 };
                 // SAFETY: `scores` has rows * CHUNK elements and key + size <= CHUNK, as block sizes divide CHUNK.
                 unsafe { tile.run(isa) };
@@ -403,7 +403,7 @@ impl<T: Element> Run<'_, T> {
                     c: scratch.outputs[first * stored..][..block_rows * stored].as_mut_ptr(),
                     c_stride: stored,
                     start: Start::Accumulate,
-                    next: std::ptr::null(),
+                    next: Fetch::NONE,
                 };
                 // SAFETY: weights hold num_keys * block_rows elements from first * CHUNK on; the rest is sliced above.
                 unsafe { tile.run(isa) };

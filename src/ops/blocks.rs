@@ -16,7 +16,7 @@ use super::linear::Job;
 use super::panels::{Operands, Panels};
 use super::simd::Isa;
 use super::stored::{MatrixView, StoredFormat};
-use super::tile::{MAX_ROWS, PANEL, PanelRow, Start, Tile, row_blocks};
+use super::tile::{Fetch, MAX_ROWS, PANEL, PanelRow, Start, Tile, row_blocks};
 use super::tile8::{GROUP, IntegerIsa, SUB_GROUP, Sums, Tile8};
 
 /// Columns that are widened at a time: with 32 rows 32 KiB, which stay in the first cache while the batch passes.
@@ -79,7 +79,7 @@ fn run_widened<M: BlockMatrix + ?Sized>(matrix: &M, panels: Range<usize>, job: &
                     c: c.wrapping_add(block.start * c_stride),
                     c_stride,
                     start: if first == 0 { job.start(panel) } else { Start::Accumulate },
-                    next: std::ptr::null(),
+                    next: Fetch::NONE,
                 };
                 // SAFETY: the tile lies within x's block of these rows, the chunk, and the target of this panel, which
                 // no other task writes and which `Job::target` made large enough; the first chunk writes what the
@@ -240,7 +240,8 @@ impl BlockMatrix for Integers {
         let (isa, k, x) = (IntegerIsa::detect(), self.columns(), &job.x.rounded);
         let mut operands = Operands::new();
         let mut edge = Vec::new();
-        let mut sums = vec![Sums([[0.0; PANEL]; MAX_ROWS]); row_blocks(x.rows).count()];
+        let num_blocks = row_blocks(x.rows).count();
+        let mut sums = vec![Sums([[0.0; PANEL]; MAX_ROWS]); num_blocks];
         for panel in panels {
             let width = (self.rows() - panel * PANEL).min(PANEL);
             let (c, c_stride) = job.target(panel, width, &mut edge);
@@ -249,7 +250,8 @@ impl BlockMatrix for Integers {
             for first in (0..k).step_by(DEPTH) {
                 let depth = (k - first).min(DEPTH);
                 let operand = self.panels.operand(panel, first, depth, &mut operands);
-                for (block, sums) in row_blocks(x.rows).zip(&mut sums) {
+                let next = self.panels.behind(panel, first + depth);
+                for (index, (block, sums)) in row_blocks(x.rows).zip(&mut sums).enumerate() {
                     let part = |per: usize| {
                         let start = block.start * k / per + first / per * block.len();
                         start..start + depth / per * block.len()
@@ -264,6 +266,7 @@ impl BlockMatrix for Integers {
                         b_scales: operand.scales,
                         b_mins: operand.mins,
                         kind: self.panels.kind(),
+                        next: Fetch::part(next.as_ptr(), next.len(), index, num_blocks),
                     };
                     tile.run(isa, sums);
                 }

@@ -9,13 +9,16 @@ use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::blocks::{self, BlockMatrix};
+use super::blocks::{self, BlockMatrix, DEPTH};
 use super::simd::Isa;
 pub use super::stored::{MatrixView, StoredFormat};
-use super::tile::{Element, PANEL, PanelRow, Start, Tile, pack_rows, row_blocks};
+use super::tile::{Element, Fetch, PANEL, PanelRow, Start, Tile, pack_rows, row_blocks};
 use super::tile8::Rounded;
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
+
+/// Blocks of rows up to which a product passes over its panels in parts.
+const MOST_BLOCKS_IN_PARTS: usize = 8;
 
 /// W as panels of 32 output features, each k-major: what `Tile` reads in one stream. Padded with zero rows.
 pub struct Packed<T> {
@@ -48,28 +51,35 @@ impl<T: Element> Packed<T> {
         let x = &job.x.dense;
         let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
         let mut edge = Vec::new();
+        let num_blocks = row_blocks(rows).count();
+        // Few rows pass over a panel a part at a time, while its next part is fetched: memory and arithmetic then overlap. Many
+        // rows are bound by arithmetic, for which long sums are better. A sum goes on from where it was: the same bits.
+        let depth = if num_blocks > MOST_BLOCKS_IN_PARTS { k } else { DEPTH };
         for panel in panels.clone() {
             let width = (self.out_features - panel * PANEL).min(PANEL);
             let (c, c_stride) = job.target(panel, width, &mut edge);
-            for block in row_blocks(rows) {
-                // The last rows over this panel bring the next one in: few rows leave memory idle otherwise.
-                let fetch = block.end == rows && panel + 1 < panels.end;
-                let tile = Tile {
-                    rows: block.len(),
-                    columns: PANEL,
-                    depth: k,
-                    a: x[block.start * k..].as_ptr(),
-                    a_stride: block.len(),
-                    b: panel_at(panel),
-                    b_stride: PANEL,
-                    c: c.wrapping_add(block.start * c_stride),
-                    c_stride,
-                    start: job.start(panel),
-                    next: if fetch { panel_at(panel + 1) } else { std::ptr::null() },
-                };
-                // SAFETY: the tile lies within x's blocks, this panel, and the target of this panel, which no other task
-                // writes and which `Job::target` made large enough.
-                unsafe { tile.run(isa) };
+            for first in (0..k).step_by(depth.max(1)) {
+                let depth = depth.min(k - first);
+                let behind = (panel * k + first + depth)..(panels.end * k).min(panel * k + first + 2 * depth);
+                let behind = &self.panels[behind];
+                for (index, block) in row_blocks(rows).enumerate() {
+                    let tile = Tile {
+                        rows: block.len(),
+                        columns: PANEL,
+                        depth,
+                        a: x[block.start * k + first * block.len()..].as_ptr(),
+                        a_stride: block.len(),
+                        b: panel_at(panel).wrapping_add(first * PANEL),
+                        b_stride: PANEL,
+                        c: c.wrapping_add(block.start * c_stride),
+                        c_stride,
+                        start: if first == 0 { job.start(panel) } else { Start::Accumulate },
+                        next: Fetch::part(behind.as_ptr().cast(), size_of_val(behind), index, num_blocks),
+                    };
+                    // SAFETY: the tile lies within x's blocks, this panel, and the target of this panel, which no other task
+                    // writes and which `Job::target` made large enough; the first part writes what the later ones add to.
+                    unsafe { tile.run(isa) };
+                }
             }
             job.store_edge(panel, width, &edge);
         }

@@ -221,6 +221,13 @@ impl Panels {
         Operand { quants: flat(quants), scales: &room.scales[..num_scales], mins: &room.mins[..num_mins] }
     }
 
+    /// The stored quants that lie behind column `end` of panel `panel`, as many as are put together at a time: what is needed next.
+    pub fn behind(&self, panel: usize, end: usize) -> &[u8] {
+        let lines = self.layout.quant_bytes() / 64;
+        let start = ((panel * self.columns + end) / GROUP * lines).min(self.quants.len());
+        flat(&self.quants[start..(start + MOST_GROUPS * lines).min(self.quants.len())])
+    }
+
     fn expand_quants(&self, panel: usize, group: usize, target: &mut [Line]) {
         let lines = self.layout.quant_bytes() / 64;
         let source = &self.quants[(panel * self.columns / GROUP + group) * lines..][..lines];

@@ -195,8 +195,29 @@ pub struct Tile<T> {
     pub c_stride: usize,
     /// What is added to.
     pub start: Start,
-    /// A panel like `b` that is needed next, to be fetched into the cache meanwhile; null: none. Only ever prefetched.
-    pub next: *const T,
+    /// What is needed next, to be fetched into the cache meanwhile.
+    pub next: Fetch,
+}
+
+/// Cache lines that are fetched while a tile is computed, evenly over its k. Only ever prefetched, so that the address may be any.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch {
+    /// The first line.
+    pub start: *const u8,
+    /// How many.
+    pub lines: usize,
+}
+
+impl Fetch {
+    /// Nothing.
+    pub const NONE: Self = Self { start: std::ptr::null(), lines: 0 };
+
+    /// Part `index` of `count` equal parts of a run of bytes.
+    pub fn part(start: *const u8, bytes: usize, index: usize, count: usize) -> Self {
+        let lines = bytes.div_ceil(64);
+        let first = lines * index / count;
+        Self { start: start.wrapping_add(64 * first), lines: lines * (index + 1) / count - first }
+    }
 }
 
 impl<T: Element> Tile<T> {
@@ -233,7 +254,7 @@ impl<T: Element> Tile<T> {
                 a: self.a.add(row),
                 b: self.b.add(column),
                 c: self.c.add(row * self.c_stride + column),
-                next: if self.next.is_null() { self.next } else { self.next.wrapping_add(column) },
+                next: if column == 0 { self.next } else { Fetch::NONE },
                 start: match self.start {
                     Start::Row(bias) => Start::Row(bias.add(column)),
                     other => other,
@@ -255,10 +276,11 @@ impl<T: Element> Tile<T> {
                 let part = self.part(0, self.rows, column, width);
                 macro_rules! by_rows {
                     ($($rows:literal)*) => {
-                        match (part.rows, width, part.next.is_null()) {
-                            $(($rows, PANEL, true) => kernel_avx512::<T, $rows, 2, false>(part),)*
-                            $(($rows, PANEL, false) => kernel_avx512::<T, $rows, 2, true>(part),)*
-                            $(($rows, _, _) => kernel_avx512::<T, $rows, 1, false>(part),)*
+                        match (part.rows, width, part.next.lines.div_ceil(part.depth.max(1))) {
+                            $(($rows, PANEL, 0) => kernel_avx512::<T, $rows, 2, 0>(part),)*
+                            $(($rows, PANEL, 1) => kernel_avx512::<T, $rows, 2, 1>(part),)*
+                            $(($rows, PANEL, _) => kernel_avx512::<T, $rows, 2, 2>(part),)*
+                            $(($rows, _, _) => kernel_avx512::<T, $rows, 1, 0>(part),)*
                             _ => part.portable(),
                         }
                     };
@@ -326,7 +348,7 @@ impl<T: Element> Tile<T> {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,f16c")]
 // SAFETY: called by `Tile::avx512` alone, under `Tile::run`'s contract.
-unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize, const FETCH: bool>(tile: Tile<T>) {
+unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize, const FETCH: usize>(tile: Tile<T>) {
     // SAFETY: `Tile::run`'s contract.
     unsafe {
         let mut acc = [[_mm512_setzero_ps(); VECTORS]; ROWS];
@@ -339,14 +361,12 @@ unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize, con
                 };
             }
         }
-        let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next);
+        let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next.start.cast::<i8>());
         for _ in 0..tile.depth {
-            if FETCH {
-                for line in 0..(VECTORS * 16 * size_of::<T>()).div_ceil(64) {
-                    _mm_prefetch::<_MM_HINT_T1>(next.cast::<i8>().wrapping_add(line * 64));
-                }
-                next = next.wrapping_add(tile.b_stride);
+            for line in 0..FETCH {
+                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line * 64));
             }
+            next = next.wrapping_add(64 * FETCH);
             let mut right = [_mm512_setzero_ps(); VECTORS];
             for (vector, value) in right.iter_mut().enumerate() {
                 *value = T::load16(b.add(vector * 16));
@@ -451,7 +471,7 @@ mod tests {
                     c: c.as_mut_ptr(),
                     c_stride: columns,
                     start: Start::Row(bias.as_ptr()),
-                    next: b.as_ptr(),
+                    next: Fetch::part(b.as_ptr().cast(), size_of_val(&b[..]), 0, 1),
                 };
                 // SAFETY: the vectors have the sizes that the tile names, and the processor has the instructions.
                 unsafe { tile.run(isa) };

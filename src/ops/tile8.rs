@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::simd::{Vectorised, dispatch};
-use super::tile::{MAX_ROWS, PANEL, row_blocks};
+use super::tile::{Fetch, MAX_ROWS, PANEL, row_blocks};
 
 /// Consecutive k that share an activation's scale.
 pub const GROUP: usize = 32;
@@ -178,6 +178,8 @@ pub struct Tile8<'a> {
     pub b_mins: &'a [f32],
     /// How they are meant.
     pub kind: QuantKind,
+    /// What is needed next.
+    pub next: Fetch,
 }
 
 /// The outputs of one tile while groups are added.
@@ -341,7 +343,12 @@ unsafe fn kernel_vnni<const ROWS: usize, const SUBS: usize, const MINS: bool>(
         let (mut a, mut b) = (tile.a.as_ptr(), tile.b.as_ptr());
         let zero = i32::from(tile.kind.zero);
         let sums = sums.0.as_mut_ptr().cast::<f32>();
+        let lines_per_group = tile.next.lines.div_ceil(groups.max(1));
         for group in 0..groups {
+            for line in 0..lines_per_group {
+                let at = tile.next.start.wrapping_add(64 * (group * lines_per_group + line));
+                _mm_prefetch::<_MM_HINT_T1>(at.cast());
+            }
             let a_scales = tile.a_scales.as_ptr().add(group * ROWS);
             let mut halves = [[0i32; ROWS]; 2];
             for (half, values) in halves.iter_mut().enumerate() {
@@ -502,6 +509,7 @@ mod tests {
                     b_scales: &b_scales,
                     b_mins: &b_mins,
                     kind,
+                    next: Fetch::part(b.as_ptr(), b.len(), 0, 1),
                 };
                 let start = Sums([[0.25; PANEL]; MAX_ROWS]);
                 let mut want = start.clone();
