@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use pairwright::model::{self, Decoder, LoadOptions, ModelError, WeightsKind};
 use pairwright::ops::Compute;
+use pairwright::ops::Workspace;
 use pairwright::ops::paged::PagedBatch;
-use pairwright::ops::workspace::Workspace;
 
 /// A fixture model's directory.
 fn fixture(family: &str) -> PathBuf {

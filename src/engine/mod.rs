@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
-use crate::ops::workspace::OpTimes;
+use crate::ops::OpTimes;
 use batch::{Purpose, StepBatch};
 use block_manager::BlockManager;
 pub use error::EngineError;

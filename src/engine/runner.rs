@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use super::batch::StepBatch;
 use crate::model::Decoder;
 use crate::ops::paged::KvLayer;
-use crate::ops::workspace::{OpTimes, Workspace};
+use crate::ops::{OpTimes, Workspace};
 
 /// Logits held on the host at once, in elements: 64 MiB of f32.
 const LOGITS_AT_ONCE: usize = 16 << 20;

@@ -12,7 +12,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::{HeadNorms, Rotary, RotaryTable};
-use crate::ops::workspace::{Slot, Workspace};
+use crate::ops::{Slot, Workspace};
 
 /// The attention block of one layer.
 pub struct AttentionBlock {

@@ -14,7 +14,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm};
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::RotaryTable;
-use crate::ops::workspace::{Slot, Workspace};
+use crate::ops::{Slot, Workspace};
 
 /// A loaded model.
 pub struct Decoder {

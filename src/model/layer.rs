@@ -9,13 +9,13 @@ use super::mlp::FeedForward;
 use super::spec::{DecoderSpec, PerLayerSpec};
 use super::tensors::{self, PER_LAYER_NORM};
 use super::weights::Loader;
+use crate::ops::Workspace;
 use crate::ops::activation::ActivationRows;
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm, StreamRows};
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::RotaryTable;
-use crate::ops::workspace::Workspace;
 use crate::ops::{Compute, OpsPath};
 
 /// The residual stream [T, hidden], and what the last block gave but nobody has added yet: the next norm does both at once.

@@ -12,7 +12,7 @@ use crate::ops::activation::{Activation, ActivationRows};
 use crate::ops::experts::Router;
 use crate::ops::linear::Linear;
 use crate::ops::norm::Norm;
-use crate::ops::workspace::{Slot, Workspace};
+use crate::ops::{Slot, Workspace};
 
 /// The feed-forward block of one layer.
 pub enum FeedForward {

@@ -14,10 +14,11 @@ use rayon::prelude::*;
 use super::BlockInputs;
 use super::linear::Job;
 use super::panels::{Operands, Panels};
+use super::rounded::{GROUP, SUB_GROUP};
 use super::simd::Isa;
 use super::stored::{MatrixView, StoredFormat};
 use super::tile::{Fetch, MAX_ROWS, PANEL, PanelRow, Start, Tile, row_blocks};
-use super::tile8::{GROUP, IntegerIsa, SUB_GROUP, Sums, Tile8};
+use super::tile8::{IntegerIsa, Sums, Tile8};
 
 /// Columns that are widened at a time: with 32 rows 32 KiB, which stay in the first cache while the batch passes.
 pub const DEPTH: usize = 256;

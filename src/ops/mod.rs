@@ -7,21 +7,24 @@ pub mod attention;
 pub(crate) mod blocks;
 pub mod embedding;
 pub mod experts;
+pub(crate) mod ggml_block;
 pub mod linear;
 pub mod norm;
 pub mod paged;
 pub(crate) mod panels;
 pub mod rotary;
+pub(crate) mod rounded;
 pub(crate) mod simd;
 pub(crate) mod stored;
 pub(crate) mod tile;
 pub(crate) mod tile8;
-pub mod workspace;
+pub(crate) mod workspace;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
 use paged::KvFormat;
 use stored::{MatrixView, StoredFormat};
+pub use workspace::{OpTimes, Slot, Workspace};
 
 /// Where and how to compute: the device, the number formats, and which version of the operations.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::simd::dispatch;
-use super::{Compute, OpsPath, SharedOut, tile8};
+use super::{Compute, OpsPath, SharedOut, rounded};
 
 /// Sizes that attention, rotary embedding and cache agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -343,7 +343,7 @@ impl InplaceOp2 for Write<'_> {
                 numbers.iter().enumerate().for_each(|(index, &value)| put(index, bf16::from_f32(value)));
             }),
             CpuStorage::U8(cache) => self.store(rows, cache, |numbers, put| {
-                rounded(numbers, |index, quant| put(index, quant as u8));
+                round_head(numbers, |index, quant| put(index, quant as u8));
             }),
             _ => candle_core::bail!("a cache of another format than f32, f16, bf16 and int8"),
         }
@@ -352,10 +352,10 @@ impl InplaceOp2 for Write<'_> {
 }
 
 /// Rounds a head's numbers to 8 bits against their largest; `put` takes them by index, the scale is returned.
-fn rounded(numbers: &[f32], put: impl Fn(usize, i8)) -> f32 {
-    let mut head = [0f32; tile8::MOST_ROUNDED];
+fn round_head(numbers: &[f32], put: impl Fn(usize, i8)) -> f32 {
+    let mut head = [0f32; rounded::MOST_ROUNDED];
     head[..numbers.len()].copy_from_slice(numbers);
-    let (integers, scale) = dispatch(tile8::RoundHead(&head));
+    let (integers, scale) = dispatch(rounded::RoundHead(&head));
     integers[..numbers.len()].iter().enumerate().for_each(|(index, &integer)| put(index, integer as i8));
     scale
 }
@@ -373,7 +373,7 @@ impl InplaceOp2 for WriteScales<'_> {
         let scales = SharedOut(super::f32_slice_mut(scales, target)?.as_mut_ptr());
         let part = usize::from(self.0.part == Part::Values);
         self.0.for_each(super::f32_slice(rows, layout)?, |block, head, offset, numbers| {
-            let scale = rounded(numbers, |_, _| ());
+            let scale = round_head(numbers, |_, _| ());
             let at = ((block * 2 + part) * heads + head) * size + offset;
             // SAFETY: within the scales, whose size `KvLayer::validate` has checked; slots are of one token each.
             unsafe { *scales.at(at) = scale };

@@ -34,7 +34,7 @@ fn logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
         block_size: 16,
     };
     let cache = decoder.new_cache(num_blocks as usize, 16).unwrap();
-    let ws = &mut pairwright::ops::workspace::Workspace::default();
+    let ws = &mut pairwright::ops::Workspace::default();
     let hidden = decoder.hidden_states(ws, ids, &batch, &cache).unwrap();
     let rows: Vec<u32> = (0..len).collect();
     pairwright::ops::to_host(&decoder.logits(ws, &hidden, &rows).unwrap()).unwrap()
