@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::blocks::{self, BlockMatrix, DEPTH};
 use super::rounded::Rounded;
-use super::simd::Isa;
+use super::simd::{Isa, Vectorised, dispatch};
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::{Element, Fetch, PANEL, PanelRow, Start, Tile, pack_rows, row_blocks};
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
@@ -19,6 +19,43 @@ use super::{Compute, OpsPath, SharedOut};
 
 /// Blocks of rows up to which a product passes over its panels in parts.
 const MOST_BLOCKS_IN_PARTS: usize = 8;
+
+/// Columns that are widened at a time for many rows.
+const LONG_DEPTH: usize = 512;
+
+/// A tile but for its panel.
+struct Part {
+    rows: usize,
+    depth: usize,
+    a: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    start: Start,
+    next: Fetch,
+}
+
+impl Part {
+    fn tile<T>(&self, b: *const T) -> Tile<T> {
+        let Self { rows, depth, a, c, c_stride, start, next } = *self;
+        Tile { rows, columns: PANEL, depth, a, a_stride: rows, b, b_stride: PANEL, c, c_stride, start, next }
+    }
+}
+
+/// Panel rows as f32.
+struct WidenRows<'a, T> {
+    source: &'a [PanelRow<T>],
+    target: &'a mut [PanelRow<f32>],
+}
+
+impl<T: Element> Vectorised for WidenRows<'_, T> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        for (target, source) in self.target.iter_mut().zip(self.source) {
+            T::widen_row(&source.0, &mut target.0);
+        }
+    }
+}
 
 /// W as panels of 32 output features, each k-major: what `Tile` reads in one stream. Padded with zero rows.
 pub struct Packed<T> {
@@ -54,23 +91,31 @@ impl<T: Element> Packed<T> {
         let num_blocks = row_blocks(rows).count();
         // Few rows pass over a panel a part at a time, while its next part is fetched: memory and arithmetic then overlap. Many
         // rows are bound by arithmetic, for which long sums are better. A sum goes on from where it was: the same bits.
-        let depth = if num_blocks > MOST_BLOCKS_IN_PARTS { k } else { DEPTH };
+        let few = num_blocks <= MOST_BLOCKS_IN_PARTS;
+        // Halves are widened once for all rows, or in the tile if there is but one block of these.
+        let widens = size_of::<T>() < size_of::<f32>() && num_blocks > 1;
+        let depth = match (few, widens) {
+            (true, _) => DEPTH,
+            (false, true) => LONG_DEPTH,
+            (false, false) => k,
+        };
+        let mut wide = if widens { vec![PanelRow([0f32; PANEL]); depth.min(k)] } else { Vec::new() };
         for panel in panels.clone() {
             let width = (self.out_features - panel * PANEL).min(PANEL);
             let (c, c_stride) = job.target(panel, width, &mut edge);
             for first in (0..k).step_by(depth.max(1)) {
                 let depth = depth.min(k - first);
+                let part = &self.panels[panel * k + first..][..depth];
                 let behind = (panel * k + first + depth)..(panels.end * k).min(panel * k + first + 2 * depth);
                 let behind = &self.panels[behind];
+                if widens {
+                    dispatch(WidenRows { source: part, target: &mut wide });
+                }
                 for (index, block) in row_blocks(rows).enumerate() {
-                    let tile = Tile {
+                    let part = Part {
                         rows: block.len(),
-                        columns: PANEL,
                         depth,
                         a: x[block.start * k + first * block.len()..].as_ptr(),
-                        a_stride: block.len(),
-                        b: panel_at(panel).wrapping_add(first * PANEL),
-                        b_stride: PANEL,
                         c: c.wrapping_add(block.start * c_stride),
                         c_stride,
                         start: if first == 0 { job.start(panel) } else { Start::Accumulate },
@@ -78,7 +123,12 @@ impl<T: Element> Packed<T> {
                     };
                     // SAFETY: the tile lies within x's blocks, this panel, and the target of this panel, which no other task
                     // writes and which `Job::target` made large enough; the first part writes what the later ones add to.
-                    unsafe { tile.run(isa) };
+                    unsafe {
+                        match widens {
+                            true => part.tile(wide.as_ptr().cast::<f32>()).run(isa),
+                            false => part.tile(panel_at(panel).wrapping_add(first * PANEL)).run(isa),
+                        }
+                    }
                 }
             }
             job.store_edge(panel, width, &edge);

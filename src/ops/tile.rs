@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::simd::Isa;
@@ -32,6 +33,11 @@ pub trait Element: Copy + Send + Sync + 'static {
     fn from_f32(value: f32) -> Self;
     /// Widens, exactly.
     fn to_f32(self) -> f32;
+    /// Widens a panel row.
+    #[inline(always)]
+    fn widen_row(source: &[Self; PANEL], target: &mut [f32; PANEL]) {
+        target.iter_mut().zip(source).for_each(|(target, source)| *target = source.to_f32());
+    }
     /// Loads 16 elements as f32.
     /// # Safety
     /// `source` must be readable for 16 elements; AVX-512F must be available.
@@ -116,6 +122,11 @@ impl Element for f16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f16::to_f32(self)
+    }
+    #[inline(always)]
+    fn widen_row(source: &[Self; PANEL], target: &mut [f32; PANEL]) {
+        // The crate finds the instruction at run time.
+        source.convert_to_f32_slice(target);
     }
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
