@@ -376,7 +376,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if (1..1 << 31).contains(&number) => Ok(number),
         _ => Err("want a whole number above 0".to_owned()),
@@ -401,7 +401,7 @@ fn non_negative(text: &str) -> Result<f32, String> {
     number(text, |number| (0.0..1e6).contains(&number), "0 or more")
 }
 
-fn above_zero(text: &str) -> Result<f32, String> {
+pub(super) fn above_zero(text: &str) -> Result<f32, String> {
     number(text, |number| number > 0.0 && number < 1e6, "more than 0")
 }
 
