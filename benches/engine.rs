@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("config.json"), SHAPE)?;
     let load = LoadOptions { compute: Compute::cpu(), weights: WeightsKind::Dummy { seed: 0 }, max_len: None };
-    let workload = Workload { sequences: 32, prompt_len: 128, output_len: 128, runs: 3 };
+    let workload =
+        Workload { sequences: 32, prompt_len: 128, output_len: 128, runs: 3, shared_prefix: 0, with_ragged: false };
     let one_by_one = Workload { sequences: 4, runs: 1, ..workload };
     for (max_batch, workload) in [(1, one_by_one), (32, workload)] {
         let options = EngineOptions { max_batch, ..EngineOptions::default() };

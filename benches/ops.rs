@@ -2,7 +2,7 @@
 //! Each is timed only after it matched its portable version in this very run. One aligned line and one JSON line each.
 //! Data that stays in the processor's caches can beat the memory ceiling. Knows operations; knows no model.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use candle_core::quantized::GgmlDType;
@@ -17,7 +17,7 @@ use pairwright::ops::linear::{Linear, MatrixView};
 use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvFormat, KvLayer, PagedBatch};
 use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
-use pairwright::ops::{BlockInputs, Compute, to_host};
+use pairwright::ops::{BlockInputs, Compute, Workspace, to_host};
 
 /// Seconds given to one case.
 const BUDGET_S: f64 = 0.4;
@@ -300,7 +300,8 @@ fn experts(bench: &Bench) -> Outcome {
     for tokens in [32, 512] {
         let (scores, rows) = (matrix(tokens, num_experts)?, matrix(tokens * num_chosen, width)?);
         let work = Work::Bytes((num_chosen + 1) * tokens * width * 4);
-        let run = |compute: &Compute| router.route(&scores)?.combine(compute, &rows);
+        let workspace = RefCell::new(Workspace::default());
+        let run = |compute: &Compute| router.route(&scores)?.combine(compute, &mut workspace.borrow_mut(), &rows);
         let shape = format!("T={tokens} {num_chosen} of {num_experts} width={width}");
         bench.case("experts", &shape, work, 1e-4, &|| run(&native), &|| run(&portable))?;
     }

@@ -182,7 +182,8 @@ pub struct ModelRecord {
     pub merges_system: bool,
     /// Licence identifier as the model's card states it, if known; not compared, for it changes no answer.
     pub license: Option<String>,
-    /// Number type of the computation, with the quantisation where there is one.
+    /// Formats of weights, activations and KV cache, for example `q8_0, activations int8, KV cache f16`; activations and cache go
+    /// unsaid where they are f32.
     pub dtype: String,
     /// Where the weights came from.
     pub weights: WeightsKind,

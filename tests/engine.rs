@@ -30,10 +30,15 @@ const VOCAB: u32 = 97;
 
 /// Random weights of that shape.
 fn decoder(max_len: Option<usize>) -> Decoder {
+    decoder_in(Compute::cpu(), max_len)
+}
+
+/// The same in other formats.
+fn decoder_in(compute: Compute, max_len: Option<usize>) -> Decoder {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), SHAPE).unwrap();
     let weights = WeightsKind::Dummy { seed: 11 };
-    model::load(dir.path(), &LoadOptions { compute: Compute::cpu(), weights, max_len }).unwrap()
+    model::load(dir.path(), &LoadOptions { compute, weights, max_len }).unwrap()
 }
 
 fn options() -> EngineOptions {

@@ -9,6 +9,8 @@ mod blocks;
 mod experts;
 #[path = "ops/int8.rs"]
 mod int8;
+#[path = "ops/kv.rs"]
+mod kv;
 #[path = "ops/linear.rs"]
 mod linear;
 #[path = "ops/paged.rs"]

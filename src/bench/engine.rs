@@ -2,13 +2,15 @@
 //! Knows the engine only; prompts have no text, so any shape can be timed without its files.
 
 use std::path::Path;
-use std::time::Instant;
 
 use serde::Serialize;
 
+use super::figures::Figures;
 use super::machine::{self, MachineCeilings};
-use crate::engine::{Engine, EngineError, EngineOptions, Request, SamplingParams, Task};
-use crate::model::{self, LoadOptions, ModelError};
+use super::setup::{Job, Loaded, Setup, median, per, random_tokens};
+use super::{BenchError, lengths, memory};
+use crate::engine::{EngineError, EngineOptions, Request, SamplingParams, Task};
+use crate::model::LoadOptions;
 
 /// The workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -21,59 +23,54 @@ pub struct Workload {
     pub output_len: usize,
     /// Whole jobs timed; the median is reported. One more warms up.
     pub runs: usize,
+    /// Tokens at the beginning that all prompts of a job share; the prefix cache is on if there are any.
+    pub shared_prefix: usize,
+    /// Also time [`lengths::ragged`] outputs of the same total, in turn.
+    pub with_ragged: bool,
+}
+
+/// The job of ragged lengths beside the uniform one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Ragged {
+    /// Shortest output.
+    pub least_output_len: usize,
+    /// Longest output.
+    pub most_output_len: usize,
+    /// Medians over its runs.
+    #[serde(flatten)]
+    pub figures: Figures,
 }
 
 /// What a bench gave.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EngineReport {
-    /// Directory as given.
-    pub model: String,
-    /// `files` or `dummy`.
-    pub weights: &'static str,
-    /// Device, instruction set and weights format.
-    pub device: String,
-    /// Threads of the pool.
-    pub threads: usize,
-    /// Most sequences at once.
-    pub max_batch: usize,
+    /// `engine`.
+    pub bench: &'static str,
+    /// Model and machine.
+    #[serde(flatten)]
+    pub setup: Setup,
     /// The workload.
     #[serde(flatten)]
     pub workload: Workload,
-    /// Output tokens / seconds of the whole job, median over the runs.
-    pub output_tokens_per_s: f64,
-    /// Prompt tokens / seconds of the steps that hold prompts.
-    pub prefill_tokens_per_s: f64,
-    /// Decoded tokens / seconds of the steps that only decode.
-    pub decode_tokens_per_s: f64,
-    /// This machine's ceilings, measured just before.
+    /// Medians over the runs.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Of ragged lengths, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ragged: Option<Ragged>,
+    /// Output tokens per second of the ragged job over the uniform one's beside it, median over the runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ragged_share_of_uniform: Option<f64>,
+    /// This machine's ceilings: the best product rate measured beside a run, and the read rate after all.
     pub machine: MachineCeilings,
-    /// Arithmetic of prefill (weights' products only) over the product ceiling.
-    pub prefill_share_of_gemm: f64,
-    /// Arithmetic of decoding over the product ceiling.
-    pub decode_share_of_gemm: f64,
-    /// Bytes of weights read by decode steps per second, over the read ceiling.
-    pub decode_share_of_bandwidth: f64,
-    /// Times a sequence gave its blocks back, over all runs.
-    pub preemptions: u64,
+    /// Most memory of the process after loading and warming up, in MiB, before any ceiling is measured.
+    pub peak_rss_mib: Option<f64>,
 }
 
-/// Why a bench failed.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// The model cannot be loaded.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The engine refused the workload.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
-struct Timing {
-    output: f64,
-    prefill: f64,
-    decode: f64,
-    decode_steps_per_s: f64,
-    preemptions: u64,
+/// A job and the product rate of the minutes it ran in.
+struct Timed {
+    job: Job,
+    gemm_gflop_s: f64,
 }
 
 /// Runs the bench.
@@ -81,73 +78,79 @@ struct Timing {
 /// # Errors
 /// [`BenchError`] if the model cannot be loaded or the workload does not fit it.
 pub fn run(
-    dir: &Path,
+    path: &Path,
     load: &LoadOptions,
     options: &EngineOptions,
     workload: Workload,
 ) -> Result<EngineReport, BenchError> {
-    let ceilings = machine::ceilings().map_err(EngineError::from)?;
-    let mut decoder = Some(model::load(dir, load)?);
-    let parameters = decoder.as_ref().map_or(0, |decoder| decoder.spec().num_product_parameters()) as f64;
-    let head = decoder.as_ref().map_or(0, |decoder| decoder.spec().hidden_size * decoder.spec().vocab_size) as f64;
-    let options = EngineOptions { prefix_cache: false, ..*options };
-    let mut timings = Vec::new();
-    for run in 0..=workload.runs {
-        let Some(loaded) = decoder.take() else { break };
-        let mut engine = Engine::new(loaded, &options)?;
-        let timing = job(&mut engine, workload)?;
-        if run > 0 {
-            timings.push(timing);
-        }
-        decoder = Some(engine.into_decoder());
+    let options = EngineOptions { prefix_cache: workload.shared_prefix > 0, ..*options };
+    let mut loaded = Loaded::new(path, load, &options)?;
+    let mut lengths = vec![vec![workload.output_len; workload.sequences]];
+    if workload.with_ragged {
+        lengths.push(lengths::ragged(workload.sequences, workload.output_len));
     }
-    let median = |of: fn(&Timing) -> f64| {
-        let mut values: Vec<f64> = timings.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(0.0)
+    for (number, lengths) in lengths.iter().enumerate() {
+        let requests = requests(&workload, lengths, number, loaded.vocab());
+        loaded.job(requests)?;
+    }
+    let peak_rss_mib = memory::peak_resident_mib();
+    // What other programs take comes and goes, so each job is held against the product rate just before and just after it.
+    let mut rates = vec![machine::gemm_rate().map_err(EngineError::from)?];
+    let mut timed: Vec<Vec<Timed>> = lengths.iter().map(|_| Vec::new()).collect();
+    for run in 1..=workload.runs {
+        for (number, (lengths, timed)) in lengths.iter().zip(&mut timed).enumerate() {
+            let requests = requests(&workload, lengths, 2 * run + number, loaded.vocab());
+            let job = loaded.job(requests)?;
+            let before = rates[rates.len() - 1];
+            let after = machine::gemm_rate().map_err(EngineError::from)?;
+            timed.push(Timed { job, gemm_gflop_s: before.max(after) });
+            rates.push(after);
+        }
+    }
+    let gemm_gflop_s = rates.into_iter().fold(0.0, f64::max);
+    let machine = MachineCeilings { gemm_gflop_s, read_gb_s: machine::read_rate() };
+    let figures: Vec<Vec<Figures>> = timed
+        .iter()
+        .map(|runs| {
+            runs.iter().map(|run| Figures::new(&run.job, &loaded, run.gemm_gflop_s, machine.read_gb_s)).collect()
+        })
+        .collect();
+    let ragged = figures.get(1).zip(lengths.get(1)).map(|(figures, lengths)| Ragged {
+        least_output_len: lengths.iter().copied().min().unwrap_or(0),
+        most_output_len: lengths.iter().copied().max().unwrap_or(0),
+        figures: Figures::medians(figures),
+    });
+    let share = |ragged: &Vec<Figures>| {
+        let pairs = ragged.iter().zip(&figures[0]);
+        median(pairs.map(|(ragged, uniform)| per(ragged.output_tokens_per_s, uniform.output_tokens_per_s)))
     };
-    let weight_bytes = parameters * load.compute.bytes_per_weight();
-    let gemm = ceilings.gemm_gflop_s * 1e9;
-    let (prefill, decode) = (median(|timing| timing.prefill), median(|timing| timing.decode));
     Ok(EngineReport {
-        model: dir.display().to_string(),
-        weights: if load.weights == model::WeightsKind::Files { "files" } else { "dummy" },
-        device: load.compute.describe(),
-        threads: rayon::current_num_threads(),
-        max_batch: options.max_batch,
+        bench: "engine",
+        setup: loaded.setup,
         workload,
-        output_tokens_per_s: median(|timing| timing.output),
-        prefill_tokens_per_s: prefill,
-        decode_tokens_per_s: decode,
-        machine: ceilings,
-        prefill_share_of_gemm: prefill * 2.0 * (parameters - head) / gemm,
-        decode_share_of_gemm: decode * 2.0 * parameters / gemm,
-        decode_share_of_bandwidth: median(|timing| timing.decode_steps_per_s) * weight_bytes
-            / (ceilings.read_gb_s * 1e9),
-        preemptions: timings.iter().map(|timing| timing.preemptions).sum(),
+        figures: Figures::medians(&figures[0]),
+        ragged,
+        ragged_share_of_uniform: figures.get(1).map(share),
+        machine,
+        peak_rss_mib,
     })
 }
 
-/// One whole job.
-fn job(engine: &mut Engine, workload: Workload) -> Result<Timing, EngineError> {
-    let vocab = engine.decoder().spec().vocab_size as u64;
-    let params = SamplingParams { temperature: 0.0, max_tokens: workload.output_len, ..SamplingParams::default() };
-    for sequence in 0..workload.sequences as u64 {
-        let id = |index: u64| ((sequence * 7919 + index * 104_729 + 13) % vocab) as u32;
-        let prompt = (0..workload.prompt_len as u64).map(id).collect();
-        engine.add(Request { prompt, task: Task::Generate(params.clone()), key: sequence })?;
-    }
-    let started = Instant::now();
-    while engine.num_sequences() > 0 {
-        engine.step()?;
-    }
-    let elapsed_s = started.elapsed().as_secs_f64();
-    let stats = engine.stats();
-    Ok(Timing {
-        output: stats.num_output_tokens as f64 / elapsed_s,
-        prefill: stats.num_prefill_tokens as f64 / stats.prefill_s,
-        decode: stats.num_pure_decode_tokens as f64 / stats.decode_s,
-        decode_steps_per_s: stats.num_pure_decode_steps as f64 / stats.decode_s,
-        preemptions: stats.num_preemptions,
-    })
+/// One job's requests; `number` makes its prompts its own.
+fn requests(workload: &Workload, lengths: &[usize], number: usize, vocab: usize) -> Vec<Request> {
+    let salt = (number * (workload.sequences + 1)) as u64;
+    let num_shared = workload.shared_prefix.min(workload.prompt_len);
+    let shared = random_tokens(salt, num_shared, vocab);
+    let request = |(index, &output_len): (usize, &usize)| {
+        let key = salt + 1 + index as u64;
+        let own = random_tokens(key, workload.prompt_len - num_shared, vocab);
+        greedy([&shared[..], &own].concat(), output_len, key)
+    };
+    lengths.iter().enumerate().map(request).collect()
+}
+
+/// A request for exactly `output_len` likeliest tokens.
+pub(super) fn greedy(prompt: Vec<u32>, output_len: usize, key: u64) -> Request {
+    let params = SamplingParams { temperature: 0.0, max_tokens: output_len, ..SamplingParams::default() };
+    Request { prompt, task: Task::Generate(params), key }
 }

@@ -26,7 +26,11 @@ pub fn ceilings() -> candle_core::Result<MachineCeilings> {
     Ok(MachineCeilings { gemm_gflop_s: gemm_rate()?, read_gb_s: read_rate() })
 }
 
-fn gemm_rate() -> candle_core::Result<f64> {
+/// The product's rate: see [`MachineCeilings`]. A fifth of a second or so.
+///
+/// # Errors
+/// If a tensor operation fails.
+pub fn gemm_rate() -> candle_core::Result<f64> {
     const ROWS: usize = 1024;
     const SIZE: usize = 2048;
     let compute = Compute::cpu();
@@ -43,7 +47,8 @@ fn gemm_rate() -> candle_core::Result<f64> {
     Ok((2 * ROWS * SIZE * SIZE) as f64 / best / 1e9)
 }
 
-fn read_rate() -> f64 {
+/// The rate of reading: see [`MachineCeilings`]. Holds 512 MiB while it measures.
+pub fn read_rate() -> f64 {
     let data = vec![1u64; 64 << 20];
     let mut best = f64::MAX;
     for _ in 0..4 {

@@ -11,6 +11,7 @@ use super::exit::UsageError;
 use crate::engine::{EngineOptions, KvBudget, SamplingParams};
 use crate::generate::{GenerateOptions, TextModelOptions};
 use crate::model::{HfConfig, WeightsKind};
+use crate::ops::paged::KvFormat;
 use crate::ops::{BlockInputs, Compute, DeviceChoice};
 use crate::prompt::TemplateOptions;
 
@@ -72,6 +73,42 @@ pub(super) enum ActivationsArg {
     F32,
 }
 
+/// How the cache keeps keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KvDtypeArg {
+    /// As they are computed on the CPU
+    F32,
+    /// Half the memory of f32; the answers hardly change
+    F16,
+    /// Half the memory; eight times as coarse as f16, with a wider range
+    Bf16,
+    /// A quarter of the memory and a little more, on the CPU: each head of each token against its largest number
+    Int8,
+}
+
+impl KvDtypeArg {
+    fn format(self) -> KvFormat {
+        match self {
+            Self::F32 => KvFormat::F32,
+            Self::F16 => KvFormat::F16,
+            Self::Bf16 => KvFormat::Bf16,
+            Self::Int8 => KvFormat::Int8,
+        }
+    }
+}
+
+/// The cache's format: what was asked for, where the device has it.
+fn kv_format(asked: Option<KvDtypeArg>, default: KvFormat, on_cpu: bool) -> Result<KvFormat, UsageError> {
+    match asked {
+        Some(KvDtypeArg::Int8) if !on_cpu => Err(UsageError(
+            "--kv-dtype int8 keeps the cache in 8 bits on the CPU only\nhint: give --device cpu, or --kv-dtype f16"
+                .to_owned(),
+        )),
+        Some(asked) => Ok(asked.format()),
+        None => Ok(default),
+    }
+}
+
 /// Flags of every command that runs a model.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
@@ -90,6 +127,10 @@ pub(super) struct EngineArgs {
     /// How activations enter products with weights in blocks (--quantize, GGUF), on the CPU
     #[arg(long, default_value = "int8")]
     activations: ActivationsArg,
+    /// Format of the KV cache [default: f32 on the CPU, that of the weights on a GPU]. A smaller one holds more sequences in
+    /// --kv-memory and is read faster in long contexts; the answers are other ones, so a run keeps to its first choice
+    #[arg(long)]
+    kv_dtype: Option<KvDtypeArg>,
     /// Most sequences computed together; changes speed and memory, never an answer
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub(super) max_batch: usize,
@@ -140,7 +181,8 @@ impl EngineArgs {
             ActivationsArg::Int8 => BlockInputs::Int8,
             ActivationsArg::F32 => BlockInputs::F32,
         };
-        Ok(Compute { quantize: self.quantize.map(QuantizeArg::format), block_inputs, ..compute })
+        let kv_format = kv_format(self.kv_dtype, compute.kv_format, compute.device.is_cpu())?;
+        Ok(Compute { quantize: self.quantize.map(QuantizeArg::format), block_inputs, kv_format, ..compute })
     }
 
     /// Batch and cache.
@@ -376,7 +418,7 @@ pub(super) fn parse_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-fn positive(text: &str) -> Result<usize, String> {
+pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(number) if (1..1 << 31).contains(&number) => Ok(number),
         _ => Err("want a whole number above 0".to_owned()),
@@ -401,7 +443,7 @@ fn non_negative(text: &str) -> Result<f32, String> {
     number(text, |number| (0.0..1e6).contains(&number), "0 or more")
 }
 
-fn above_zero(text: &str) -> Result<f32, String> {
+pub(super) fn above_zero(text: &str) -> Result<f32, String> {
     number(text, |number| number > 0.0 && number < 1e6, "more than 0")
 }
 
@@ -427,6 +469,17 @@ mod tests {
         assert_eq!(parse_bytes("77"), Ok(77));
         for wrong in ["", "GiB", "-1GB", "2 potatoes", "1e99GB", "٣GB"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_cache_takes_8_bits_on_the_cpu_alone() {
+        let asked = Some(KvDtypeArg::Int8);
+        assert_eq!(kv_format(asked, KvFormat::F32, true).unwrap(), KvFormat::Int8);
+        let error = kv_format(asked, KvFormat::Bf16, false).unwrap_err().to_string();
+        assert!(error.contains("--kv-dtype int8") && error.contains("hint: "), "{error}");
+        for (asked, want) in [(None, KvFormat::Bf16), (Some(KvDtypeArg::F32), KvFormat::F32)] {
+            assert_eq!(kv_format(asked, KvFormat::Bf16, false).unwrap(), want);
         }
     }
 

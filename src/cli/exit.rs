@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
-use crate::bench::engine::BenchError;
+use crate::bench::BenchError;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};

@@ -109,6 +109,8 @@ impl TextModel {
         options.engine.num_blocks(&spec, &options.compute, spec.max_len(options.max_len))?;
         let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let gguf_files = gguf::locate(dir).map_err(ModelError::from)?.unwrap_or_default();
+        let gguf = (!gguf_files.is_empty()).then(|| gguf::Gguf::open(&gguf_files)).transpose();
+        let gguf = gguf.map_err(ModelError::from)?;
         let name = match gguf_files.first() {
             Some(file) => gguf::model_name(file),
             None => {
@@ -130,7 +132,7 @@ impl TextModel {
             template_sha256: tokenizer.template_sha256().map(str::to_owned),
             merges_system: tokenizer.has_chat_template() && !tokenizer.supports_system().unwrap_or(true),
             license: license(dir, &gguf_files)?,
-            dtype: options.compute.weight_format(),
+            dtype: options.compute.formats(gguf.is_some_and(|gguf| gguf.has_blocks())),
             weights,
         })
     }

@@ -74,6 +74,11 @@ impl Gguf {
         }
     }
 
+    /// Whether a tensor is in blocks, and not of plain elements.
+    pub fn has_blocks(&self) -> bool {
+        self.tensors.iter().any(|tensor| tensor.kind.block_len() > 1)
+    }
+
     /// The first file, which holds the metadata.
     pub fn path(&self) -> &Path {
         self.files.first().map_or(Path::new(""), |file| &file.path)

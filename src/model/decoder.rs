@@ -120,7 +120,7 @@ impl Decoder {
     /// # Errors
     /// If a row is outside `hidden` or a tensor operation fails.
     pub fn logits(&self, ws: &mut Workspace, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let rows = select_rows(&self.compute, ws, hidden, rows)?;
+        let rows = select_rows(&self.compute, ws, Slot::Wanted, hidden, rows)?;
         let mut logits = self.head.forward_in(ws, Slot::Logits, &rows)?.to_dtype(DType::F32)?;
         if matches!(self.spec.head, Head::Scores(_)) {
             return Ok(logits);

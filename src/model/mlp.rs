@@ -11,8 +11,8 @@ use crate::ops::Compute;
 use crate::ops::activation::{Activation, ActivationRows};
 use crate::ops::experts::Router;
 use crate::ops::linear::Linear;
-use crate::ops::norm::Norm;
-use crate::ops::{Slot, Workspace};
+use crate::ops::norm::{self, Norm};
+use crate::ops::{OpsPath, Slot, Workspace};
 
 /// The feed-forward block of one layer.
 pub enum FeedForward {
@@ -123,17 +123,28 @@ impl Experts {
 
     /// Rows x [T, hidden] by the experts that `scored` [T, hidden] chooses.
     fn forward(&self, ws: &mut Workspace, x: &Tensor, scored: &Tensor) -> Result<Tensor> {
-        let routing = self.rule.route(&self.router.forward(scored)?)?;
-        let mut rows = Vec::with_capacity(self.experts.len());
-        for (expert, x) in routing.gather(x)? {
-            let (input, down) = &self.experts[expert];
-            let hidden = input.forward_in(ws, Slot::GateUp, &x)?;
-            rows.push(down.forward(&self.activation.forward_in(ws, &hidden)?)?);
-        }
-        if rows.is_empty() {
+        let routing = self.rule.route(&self.router.forward_in(ws, Slot::Scores, scored)?)?;
+        let (total, width) = (routing.num_rows(), x.dim(1)?);
+        if total == 0 {
             return x.zeros_like();
         }
-        routing.combine(&self.compute, &Tensor::cat(&rows, 0)?)
+        let is_native = self.compute.path == OpsPath::Native;
+        let buffer = is_native.then(|| ws.rows(Slot::ExpertRows, x.device(), total, width)).transpose()?;
+        let mut groups = Vec::new();
+        for (expert, range, x) in routing.gather(&self.compute, ws, x)? {
+            let (input, down) = &self.experts[expert];
+            let hidden = input.forward_in(ws, Slot::GateUp, &x)?;
+            let activated = self.activation.forward_in(ws, &hidden)?;
+            match &buffer {
+                Some(rows) => _ = down.forward_to(ws, &rows.narrow(0, range.start, range.len())?, &activated)?,
+                None => groups.push(down.forward(&activated)?),
+            }
+        }
+        let rows = match buffer {
+            Some(rows) => rows,
+            None => Tensor::cat(&groups, 0)?,
+        };
+        routing.combine(&self.compute, ws, &rows)
     }
 }
 
@@ -174,8 +185,9 @@ impl Beside {
 
     fn forward(&self, ws: &mut Workspace, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         let dense = self.after_dense.forward_in_place(self.dense.forward(ws, x)?)?;
-        let scored = self.router_norm.forward(residual)?;
-        let experts = self.experts.forward(ws, &self.before_experts.forward(residual)?, &scored)?;
-        dense + self.after_experts.forward(&experts)?
+        let scored = self.router_norm.forward_in(ws, Slot::Scored, residual)?;
+        let x = self.before_experts.forward_in(ws, Slot::ExpertInput, residual)?;
+        let experts = self.after_experts.forward_in_place(self.experts.forward(ws, &x, &scored)?)?;
+        norm::add(self.experts.compute.path, dense, &experts)
     }
 }

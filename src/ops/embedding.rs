@@ -73,11 +73,17 @@ impl Embedding {
     }
 }
 
-/// Rows `ids` of x [rows, width]: on the native path in a buffer of `workspace`, and x itself if these are all of its rows.
+/// Rows `ids` of x [rows, width]: on the native path in the buffer `slot` of `workspace`, and x itself if these are all of its rows.
 ///
 /// # Errors
 /// If an id is no row of x.
-pub fn select_rows(compute: &Compute, workspace: &mut Workspace, x: &Tensor, ids: &[u32]) -> Result<Tensor> {
+pub fn select_rows(
+    compute: &Compute,
+    workspace: &mut Workspace,
+    slot: Slot,
+    x: &Tensor,
+    ids: &[u32],
+) -> Result<Tensor> {
     let (rows, width) = x.dims2()?;
     if ids.len() == rows && ids.iter().enumerate().all(|(row, &id)| id as usize == row) {
         return Ok(x.clone());
@@ -85,7 +91,7 @@ pub fn select_rows(compute: &Compute, workspace: &mut Workspace, x: &Tensor, ids
     if compute.path == OpsPath::Portable {
         return x.index_select(&Tensor::new(ids, x.device())?, 0);
     }
-    let target = workspace.rows(Slot::Wanted, x.device(), ids.len(), width)?;
+    let target = workspace.rows(slot, x.device(), ids.len(), width)?;
     copy_rows(x, ids, &target)?;
     Ok(target)
 }

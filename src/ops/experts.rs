@@ -2,10 +2,13 @@
 //! together again. Rows are grouped by expert, so that each expert runs one product over all of its rows.
 //! Knows row numbers and weights; knows nothing of the products between.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 
+use super::embedding::select_rows;
+use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath};
 
 /// Which rows go to which expert, and with which weight they come back.
@@ -39,13 +42,29 @@ impl Router {
     /// # Errors
     /// If there are fewer than k experts, or the factors are not one per expert.
     pub fn route(&self, scores: &Tensor) -> Result<Routing> {
-        let (tokens, num_experts) = scores.dims2()?;
+        let (_, num_experts) = scores.dims2()?;
         let k = self.num_chosen;
         if k == 0 || k > num_experts || self.expert_scale.as_ref().is_some_and(|scale| scale.len() != num_experts) {
             candle_core::bail!("{k} of {num_experts} experts")
         }
-        let scores = super::to_host(scores)?;
-        let mut chosen = Vec::with_capacity(tokens * k);
+        let (chosen, bounds) = super::with_host(scores, |scores| self.choose(scores, num_experts))?;
+        let mut next = bounds.clone();
+        let mut rows = vec![0; chosen.len()];
+        let places = chosen.iter().enumerate().map(|(index, &(expert, weight))| {
+            let place = next[expert as usize];
+            next[expert as usize] += 1;
+            rows[place] = (index / k) as u32;
+            (place as u32, weight)
+        });
+        let places = places.collect();
+        Ok(Routing { rows, bounds, places, num_chosen: k })
+    }
+
+    /// [T, k] experts of each token of scores [T, E], ascending, with their weights; and [E + 1] how many rows experts before each
+    /// one have.
+    fn choose(&self, scores: &[f32], num_experts: usize) -> (Vec<(u32, f32)>, Vec<usize>) {
+        let k = self.num_chosen;
+        let mut chosen = Vec::with_capacity(scores.len() / num_experts * k);
         let mut order: Vec<u32> = Vec::with_capacity(num_experts);
         for row in scores.chunks(num_experts) {
             order.clear();
@@ -68,73 +87,69 @@ impl Router {
         let mut bounds = vec![0; num_experts + 1];
         chosen.iter().for_each(|&(expert, _)| bounds[expert as usize + 1] += 1);
         (0..num_experts).for_each(|expert| bounds[expert + 1] += bounds[expert]);
-        let mut next = bounds.clone();
-        let mut rows = vec![0; chosen.len()];
-        let places = chosen.iter().enumerate().map(|(index, &(expert, weight))| {
-            let place = next[expert as usize];
-            next[expert as usize] += 1;
-            rows[place] = (index / k) as u32;
-            (place as u32, weight)
-        });
-        let places = places.collect();
-        Ok(Routing { rows, bounds, places, num_chosen: k })
+        (chosen, bounds)
     }
 }
 
 impl Routing {
-    /// Experts that have rows, each with its rows of x [T, width] gathered.
+    /// T * k, the rows of all experts together.
+    pub fn num_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Experts that have rows, each with where these lie among all experts' rows, and with its rows of x [T, width], gathered in a
+    /// buffer of `workspace` on the native path.
     ///
     /// # Errors
     /// If x has too few rows.
-    pub fn gather(&self, x: &Tensor) -> Result<Vec<(usize, Tensor)>> {
-        let mut groups = Vec::new();
-        for (expert, range) in self.bounds.windows(2).enumerate() {
-            let rows = &self.rows[range[0]..range[1]];
-            if !rows.is_empty() {
-                groups.push((expert, x.index_select(&Tensor::new(rows, x.device())?, 0)?));
-            }
-        }
-        Ok(groups)
+    pub fn gather(
+        &self,
+        compute: &Compute,
+        workspace: &mut Workspace,
+        x: &Tensor,
+    ) -> Result<Vec<(usize, Range<usize>, Tensor)>> {
+        let gathered = select_rows(compute, workspace, Slot::Gathered, x, &self.rows)?;
+        let with_rows = self.bounds.windows(2).map(|bounds| bounds[0]..bounds[1]).enumerate();
+        let with_rows = with_rows.filter(|(_, range)| !range.is_empty());
+        with_rows
+            .map(|(expert, range)| Ok((expert, range.clone(), gathered.narrow(0, range.start, range.len())?)))
+            .collect()
     }
 
     /// The experts' rows y [T * k, width], grouped as they were gathered, weighted and added up to [T, width]: per token in the
-    /// order of its experts.
+    /// order of its experts. On the native path in a buffer of `workspace`.
     ///
     /// # Errors
     /// If y has another number of rows.
-    pub fn combine(&self, compute: &Compute, y: &Tensor) -> Result<Tensor> {
-        if y.dim(0)? != self.places.len() {
-            candle_core::bail!("{} rows of experts, want {}", y.dim(0)?, self.places.len())
+    pub fn combine(&self, compute: &Compute, workspace: &mut Workspace, y: &Tensor) -> Result<Tensor> {
+        let (rows, width) = y.dims2()?;
+        if rows != self.places.len() {
+            candle_core::bail!("{rows} rows of experts, want {}", self.places.len())
         }
+        let tokens = rows / self.num_chosen;
         if compute.path == OpsPath::Native {
-            return y.apply_op1_no_bwd(&Combine(self));
+            let mixed = workspace.rows(Slot::Mixed, y.device(), tokens, width)?;
+            with_slice(y, |y| {
+                with_slice_mut(&mixed, |mixed| {
+                    self.mix(y, width.max(1), mixed);
+                    Ok(())
+                })
+            })?;
+            return Ok(mixed);
         }
         let (places, weights): (Vec<u32>, Vec<f32>) = self.places.iter().copied().unzip();
-        let (tokens, width) = (places.len() / self.num_chosen, y.dim(1)?);
         let weights = Tensor::from_vec(weights, (tokens, self.num_chosen, 1), y.device())?.to_dtype(y.dtype())?;
         let rows = y.index_select(&Tensor::new(places, y.device())?, 0)?;
         rows.reshape((tokens, self.num_chosen, width))?.broadcast_mul(&weights)?.sum(1)
     }
-}
 
-struct Combine<'a>(&'a Routing);
-
-impl CustomOp1 for Combine<'_> {
-    fn name(&self) -> &'static str {
-        "combine_experts"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = super::f32_slice(storage, layout)?;
-        let (rows, width) = layout.shape().dims2()?;
-        let tokens = rows / self.0.num_chosen;
-        let mut out = vec![0f32; tokens * width];
-        super::for_each_row(&mut out, width.max(1), |token, target| {
-            for &(place, weight) in &self.0.places[token * self.0.num_chosen..][..self.0.num_chosen] {
+    fn mix(&self, y: &[f32], width: usize, mixed: &mut [f32]) {
+        super::for_each_row(mixed, width, |token, target| {
+            target.fill(0.0);
+            for &(place, weight) in &self.places[token * self.num_chosen..][..self.num_chosen] {
                 let source = &y[place as usize * width..][..width];
                 target.iter_mut().zip(source).for_each(|(value, &add)| *value += add * weight);
             }
         });
-        Ok((CpuStorage::F32(out), Shape::from((tokens, width))))
     }
 }

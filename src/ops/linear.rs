@@ -366,6 +366,17 @@ impl Linear {
         self.run(workspace, x, |workspace, rows| workspace.rows(slot, x.device(), rows, self.out_features))
     }
 
+    /// The same, on the native path to `y`, rows [rows, out] of f32 that lie elsewhere than x and are returned.
+    ///
+    /// # Errors
+    /// As for [`Self::forward`], and if y has another shape.
+    pub fn forward_to(&self, workspace: &mut Workspace, y: &Tensor, x: &Tensor) -> Result<Tensor> {
+        self.run(workspace, x, |_, rows| match y.dims2()? == (rows, self.out_features) {
+            true => Ok(y.clone()),
+            false => candle_core::bail!("{rows} rows of {} outputs to {:?}", self.out_features, y.shape()),
+        })
+    }
+
     fn run(
         &self,
         workspace: &mut Workspace,

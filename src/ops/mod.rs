@@ -177,6 +177,20 @@ impl Compute {
         self.quantize.map_or(StoredFormat::Dense(self.weight_dtype), StoredFormat::from).name()
     }
 
+    /// All formats that results depend on, for example `q8_0, activations int8, KV cache f16`: that of the weights, and of the
+    /// others those that are not f32. `stored_blocks`: whether the model's files hold matrices in blocks.
+    pub fn formats(&self, stored_blocks: bool) -> String {
+        let mut formats = self.weight_format();
+        let rounds = self.path == OpsPath::Native && self.block_inputs == BlockInputs::Int8;
+        if rounds && (stored_blocks || self.quantize.is_some()) {
+            formats += ", activations int8";
+        }
+        if self.kv_format != KvFormat::F32 {
+            formats = formats + ", KV cache " + self.kv_format.name();
+        }
+        formats
+    }
+
     /// Bytes that a weight takes on average.
     pub fn bytes_per_weight(&self) -> f64 {
         match self.quantize {

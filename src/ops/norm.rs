@@ -85,6 +85,25 @@ impl Norm {
         Ok(x)
     }
 
+    /// The same, on the native path into a buffer of `workspace`, which x must not lie in.
+    ///
+    /// # Errors
+    /// If the rows have another length.
+    pub fn forward_in(&self, workspace: &mut Workspace, slot: Slot, x: &Tensor) -> Result<Tensor> {
+        if self.path == OpsPath::Portable {
+            return self.forward(x);
+        }
+        let (rows, width) = x.dims2()?;
+        let y = workspace.rows(slot, x.device(), rows, width)?;
+        with_slice(x, |x| {
+            with_slice_mut(&y, |y| {
+                y.copy_from_slice(x);
+                Ok(())
+            })
+        })?;
+        self.forward_in_place(y)
+    }
+
     /// The residual step and the norm behind it, in one pass on the native path: adds `delta`, if there is one, to the stream's
     /// rows, and gives the normalised rows of the sum.
     ///

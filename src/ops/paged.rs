@@ -5,8 +5,9 @@ use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::rounded::RoundHead;
 use super::simd::dispatch;
-use super::{Compute, OpsPath, SharedOut, rounded};
+use super::{Compute, OpsPath, SharedOut};
 
 /// Sizes that attention, rotary embedding and cache agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,11 +354,7 @@ impl InplaceOp2 for Write<'_> {
 
 /// Rounds a head's numbers to 8 bits against their largest; `put` takes them by index, the scale is returned.
 fn round_head(numbers: &[f32], put: impl Fn(usize, i8)) -> f32 {
-    let mut head = [0f32; rounded::MOST_ROUNDED];
-    head[..numbers.len()].copy_from_slice(numbers);
-    let (integers, scale) = dispatch(rounded::RoundHead(&head));
-    integers[..numbers.len()].iter().enumerate().for_each(|(index, &integer)| put(index, integer as i8));
-    scale
+    dispatch(RoundHead { numbers, put })
 }
 
 /// Writes the scales that go with [`Write`].

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{Vectorised, dispatch};
+use super::simd::{LANES, Vectorised, dispatch};
 use super::tile::row_blocks;
 
 /// Consecutive k that share an activation's scale.
@@ -70,8 +70,6 @@ impl Rounded {
 /// one of x is none (and the quants are then anything): that must not pass for a number.
 #[inline(always)]
 pub fn round<const N: usize>(x: &[f32; N]) -> ([i32; N], f32) {
-    // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     let mut largest = [0f32; N];
     let mut finite = [0f32; N];
     for ((largest, finite), &value) in largest.iter_mut().zip(&mut finite).zip(x) {
@@ -90,22 +88,44 @@ pub fn round<const N: usize>(x: &[f32; N]) -> ([i32; N], f32) {
     let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     let mut integers = [0i32; N];
     for (integer, &value) in integers.iter_mut().zip(x) {
-        *integer = ((value * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        *integer = quant(value, inverse);
     }
     (integers, largest / 127.0 + finite)
 }
 
-/// The longest head that [`RoundHead`] takes.
-pub const MOST_ROUNDED: usize = 512;
+/// The integer nearest to value * inverse, which is within ±127.
+#[inline(always)]
+fn quant(value: f32, inverse: f32) -> i32 {
+    // Adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    ((value * inverse + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32)
+}
 
-/// [`round`] of a head's numbers, filled up with zeros, for the instruction set at hand.
-pub struct RoundHead<'a>(pub &'a [f32; MOST_ROUNDED]);
+/// [`round`] of a head's numbers, however many, for the instruction set at hand: `put` takes each by its index, the scale is
+/// returned.
+pub struct RoundHead<'a, F> {
+    /// x
+    pub numbers: &'a [f32],
+    /// Takes index and quant.
+    pub put: F,
+}
 
-impl Vectorised for RoundHead<'_> {
-    type Output = ([i32; MOST_ROUNDED], f32);
+impl<F: Fn(usize, i8)> Vectorised for RoundHead<'_, F> {
+    type Output = f32;
     #[inline(always)]
-    fn run(self) -> Self::Output {
-        round(self.0)
+    fn run(self) -> f32 {
+        let Self { numbers, put } = self;
+        let (mut largest, mut finite) = ([0f32; LANES], [0f32; LANES]);
+        for chunk in numbers.chunks(LANES) {
+            for ((largest, finite), &value) in largest.iter_mut().zip(&mut finite).zip(chunk) {
+                *largest = if *largest > value.abs() { *largest } else { value.abs() };
+                *finite += value * 0.0;
+            }
+        }
+        let largest = largest.into_iter().fold(0f32, |largest, lane| if largest > lane { largest } else { lane });
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        numbers.iter().enumerate().for_each(|(index, &value)| put(index, quant(value, inverse) as i8));
+        largest / 127.0 + finite.into_iter().sum::<f32>()
     }
 }
 

@@ -22,6 +22,18 @@ pub enum Slot {
     Activated,
     /// The feed-forward block's output.
     FeedForward,
+    /// Normalised rows that a router scores.
+    Scored,
+    /// Scores of experts.
+    Scores,
+    /// Normalised rows that experts take.
+    ExpertInput,
+    /// The same, grouped by expert.
+    Gathered,
+    /// What experts give, grouped.
+    ExpertRows,
+    /// Experts' rows put together again.
+    Mixed,
     /// Rows whose logits are wanted.
     Wanted,
     /// Logits.
@@ -56,7 +68,10 @@ impl Workspace {
     }
 
     /// f32 rows [rows, width] in a slot's buffer, which grows when it must. What they hold is left from whoever wrote last.
-    pub(super) fn rows(&mut self, slot: Slot, device: &Device, rows: usize, width: usize) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn rows(&mut self, slot: Slot, device: &Device, rows: usize, width: usize) -> Result<Tensor> {
         let buffer = &mut self.buffers[slot as usize];
         if buffer.as_ref().is_none_or(|buffer| buffer.elem_count() < rows * width) {
             *buffer = None;

@@ -29,6 +29,7 @@ fn a_run_names_its_gguf_files_and_their_hashes() {
     for (role, path, name) in [("generator", &generator, "llama_q8_0"), ("judge", &judge, "qwen3_q4_0")] {
         let record = &lock[role];
         assert_eq!(record["weights"], "gguf", "{role}");
+        assert_eq!(record["dtype"], "f32, activations int8", "{role}");
         assert_eq!(record["name"], name);
         assert_eq!(record["license"], "apache-2.0");
         let files = record["files"].as_object().unwrap();

@@ -37,7 +37,12 @@ fn another_runs_folder_is_refused_and_each_difference_named() {
     refuse(&["--limit", "1"], &["parameters.prompts.limit: (none) → 1"]);
     refuse(&["-n", "2"], &["num_samples: 1 → 2"]);
     refuse(&["--dtype", "bf16"], &["generator.dtype: f32 → bf16", "judge.dtype"]);
-    refuse(&["--quantize", "q8_0"], &["generator.dtype: f32 → q8_0", "judge.dtype: f32 → q8_0"]);
+    let said = ["generator.dtype: f32 → q8_0, activations int8", "judge.dtype: f32 → q8_0, activations int8"];
+    refuse(&["--quantize", "q8_0"], &said);
+    refuse(
+        &["--kv-dtype", "f16"],
+        &["generator.dtype: f32 → f32, KV cache f16", "judge.dtype: f32 → f32, KV cache f16"],
+    );
     let other = [models[1].clone(), models[0].clone()];
     refused(3, &workshop.path("."), &make(&prompts, &out, &rubric, &other), &["generator.name: llama → qwen2"]);
     let more = workshop.prompts("more.jsonl", &ROWS[..3]);
@@ -59,12 +64,51 @@ fn quantised_weights_are_named_and_what_does_not_fit_is_said_once() {
     let note = "q4k takes rows of whole blocks of 256: 23 of 23 matrices stay in q8_0 (rows of 64)";
     assert_eq!(made.stderr.matches(note).count(), 1, "{}", made.stderr);
     let lock: Value = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
-    assert_eq!((&lock["generator"]["dtype"], &lock["judge"]["dtype"]), (&"q4k".into(), &"q4k".into()));
+    assert_eq!(
+        (&lock["generator"]["dtype"], &lock["judge"]["dtype"]),
+        (&"q4k, activations int8".into(), &"q4k, activations int8".into())
+    );
     assert!(lock["environment"]["device"].as_str().unwrap().ends_with(" q4k"), "{lock}");
     let other = [&base[..], &["--quantize", "q8_0"]].concat();
-    refused(3, &workshop.path("."), &other, &["generator.dtype: q4k → q8_0"]);
-    refused(3, &workshop.path("."), &base, &["generator.dtype: q4k → f32"]);
+    refused(3, &workshop.path("."), &other, &["generator.dtype: q4k, activations int8 → q8_0, activations int8"]);
+    refused(3, &workshop.path("."), &base, &["generator.dtype: q4k, activations int8 → f32"]);
+    let exact = [&base[..], &["--quantize", "q4k", "--activations", "f32"]].concat();
+    refused(3, &workshop.path("."), &exact, &["generator.dtype: q4k, activations int8 → q4k\n"]);
     refused(2, &workshop.path("."), &[&base[..], &["--quantize", "q3k"]].concat(), &["q8_0, q6k, q5k, q4k, q4_0"]);
+}
+
+#[test]
+fn formats_that_change_answers_are_in_lock_and_card_and_others_are_not() {
+    let workshop = Workshop::new();
+    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
+    let base = make(&prompts, &out, &rubric, &models);
+    let dtype = || {
+        let lock: Value = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
+        lock["generator"]["dtype"].as_str().unwrap().to_owned()
+    };
+    // Activations are rounded for weights in blocks, of which a dense model has none.
+    done(&[&base[..], &["--activations", "int8", "--kv-dtype", "f32"]].concat());
+    assert_eq!(dtype(), "f32");
+    let made = tree(&workshop.path("out"));
+    done(&[&base[..], &["--activations", "f32"]].concat());
+    assert!(tree(&workshop.path("out")) == made, "a complete run is left as it is");
+    std::fs::remove_dir_all(workshop.path("out")).unwrap();
+    let int8 = [&base[..], &["--quantize", "q8_0", "--kv-dtype", "int8"]].concat();
+    done(&int8);
+    assert_eq!(dtype(), "q8_0, activations int8, KV cache int8");
+    let card = std::fs::read_to_string(workshop.path("out/dataset/README.md")).unwrap();
+    assert_eq!(card.matches("(`q8_0, activations int8, KV cache int8`, ").count(), 2, "{card}");
+    for (more, to) in [
+        (["--kv-dtype", "bf16", "--activations", "int8"], "q8_0, activations int8, KV cache bf16"),
+        (["--kv-dtype", "f32", "--activations", "f32"], "q8_0\n"),
+    ] {
+        let said = format!("generator.dtype: q8_0, activations int8, KV cache int8 → {to}");
+        let arguments = [&base[..], &["--quantize", "q8_0"], &more].concat();
+        refused(3, &workshop.path("."), &arguments, &[&said]);
+    }
+    let unknown = [&base[..], &["--kv-dtype", "int4"]].concat();
+    refused(2, &workshop.path("."), &unknown, &["--kv-dtype", "f32, f16, bf16, int8"]);
 }
 
 #[test]

@@ -38,13 +38,15 @@ pub struct Ragged {
     pub tables: Vec<Vec<u32>>,
     pub num_blocks: usize,
     pub head_norm: Option<Vec<f32>>,
+    /// A score per query head.
+    pub sinks: Option<Vec<f32>>,
 }
 
 impl Ragged {
     pub fn new(random: &mut Random, geometry: HeadGeometry, block_size: usize, lens: &[usize]) -> Self {
         let sequences = lens.iter().map(|&len| random.numbers(len * geometry.qkv_width(), 2.0)).collect();
-        let mut ragged =
-            Self { geometry, window: None, block_size, sequences, tables: Vec::new(), num_blocks: 0, head_norm: None };
+        let (window, head_norm, sinks, tables) = (None, None, None, Vec::new());
+        let mut ragged = Self { geometry, window, block_size, sequences, tables, num_blocks: 0, head_norm, sinks };
         ragged.lay_out(random, block_size);
         ragged
     }
@@ -105,7 +107,8 @@ impl Ragged {
     pub fn run(&self, compute: &Compute, steps: &[Vec<Part>]) -> Vec<Vec<f32>> {
         let rotary = self.rotary(compute);
         let scale = (self.geometry.head_dim as f32).sqrt().recip();
-        let attention = Attention::new(compute, self.geometry, scale, self.window);
+        let mut attention = Attention::new(compute, self.geometry, scale, self.window);
+        attention.sinks = self.sinks.clone().map(Into::into);
         let cache = KvLayer::new(compute, self.geometry, self.num_blocks, self.block_size).unwrap();
         let width = self.geometry.q_width();
         let mut outputs: Vec<Vec<f32>> = self.sequences.iter().map(|_| Vec::new()).collect();
@@ -129,7 +132,7 @@ impl Ragged {
     }
 
     /// Random cuts; each step holds a random choice of sequences in a random order, single tokens among them.
-    fn chunked(&self, random: &mut Random) -> Vec<Vec<Part>> {
+    pub fn chunked(&self, random: &mut Random) -> Vec<Vec<Part>> {
         let mut done = vec![0; self.sequences.len()];
         let mut steps = Vec::new();
         while (0..done.len()).any(|index| done[index] < self.len(index)) {
@@ -156,7 +159,7 @@ pub fn geometry(num_heads: usize, num_kv_heads: usize, head_dim: usize) -> HeadG
     HeadGeometry { num_heads, num_kv_heads, head_dim }
 }
 
-fn assert_same_bits(got: &[Vec<f32>], want: &[Vec<f32>], what: &str) {
+pub fn assert_same_bits(got: &[Vec<f32>], want: &[Vec<f32>], what: &str) {
     for (sequence, (got, want)) in got.iter().zip(want).enumerate() {
         let differ = got.iter().zip(want).position(|(got, want)| got.to_bits() != want.to_bits());
         assert_eq!((got.len(), differ), (want.len(), None), "{what}: sequence {sequence}");

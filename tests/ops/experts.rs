@@ -1,7 +1,7 @@
 //! Choosing experts and putting their rows together, against the definition token by token.
 
 use pairwright::ops::experts::Router;
-use pairwright::ops::{Compute, to_host};
+use pairwright::ops::{Compute, Workspace, to_host};
 
 use super::{Random, assert_close, bits, matrix};
 
@@ -17,6 +17,7 @@ fn work(expert: usize, x: f32) -> f32 {
 #[test]
 fn grouped_rows_come_back_as_token_by_token() {
     let mut random = Random(70);
+    let ws = &mut Workspace::default();
     for (tokens, num_experts, k, width) in [(1, 1, 1, 3), (1, 8, 2, 5), (40, 6, 3, 16), (300, 16, 4, 130), (7, 4, 4, 1)]
     {
         let scores = random.numbers(tokens * num_experts, 3.0);
@@ -42,14 +43,15 @@ fn grouped_rows_come_back_as_token_by_token() {
                     }
                 }
             }
+            // What earlier rounds left in the buffers must not show.
             for compute in [Compute::cpu(), Compute::cpu().portable()] {
                 let routing = rule.route(&matrix(&scores, tokens, num_experts)).unwrap();
                 let mut rows = Vec::new();
-                for (expert, group) in routing.gather(&matrix(&x, tokens, width)).unwrap() {
+                for (expert, _, group) in routing.gather(&compute, ws, &matrix(&x, tokens, width)).unwrap() {
                     rows.extend(to_host(&group).unwrap().into_iter().map(|x| work(expert, x)));
                 }
                 assert_eq!(rows.len(), tokens * k * width);
-                let combined = routing.combine(&compute, &matrix(&rows, tokens * k, width)).unwrap();
+                let combined = routing.combine(&compute, ws, &matrix(&rows, tokens * k, width)).unwrap();
                 assert_close(&to_host(&combined).unwrap(), &want, 2e-4, &compute.describe());
             }
         }
@@ -63,13 +65,14 @@ fn a_tokens_experts_and_bits_do_not_depend_on_its_neighbours() {
     let scores = random.numbers(tokens * num_experts, 3.0);
     let x = random.numbers(tokens * width, 2.0);
     let run = |scores: &[f32], x: &[f32]| {
+        let ws = &mut Workspace::default();
         let tokens = x.len() / width;
         let routing = router(3, true).route(&matrix(scores, tokens, num_experts)).unwrap();
         let mut rows = Vec::new();
-        for (expert, group) in routing.gather(&matrix(x, tokens, width)).unwrap() {
+        for (expert, _, group) in routing.gather(&Compute::cpu(), ws, &matrix(x, tokens, width)).unwrap() {
             rows.extend(to_host(&group).unwrap().into_iter().map(|x| work(expert, x)));
         }
-        bits(&routing.combine(&Compute::cpu(), &matrix(&rows, tokens * 3, width)).unwrap())
+        bits(&routing.combine(&Compute::cpu(), ws, &matrix(&rows, tokens * 3, width)).unwrap())
     };
     let whole = run(&scores, &x);
     for token in 0..tokens {
@@ -81,9 +84,10 @@ fn a_tokens_experts_and_bits_do_not_depend_on_its_neighbours() {
 #[test]
 fn ties_and_odd_numbers() {
     let weights = |scores: &[f32], rule: &Router| {
+        let ws = &mut Workspace::default();
         let routing = rule.route(&matrix(scores, 1, scores.len())).unwrap();
         let x = matrix(&[1.0], 1, 1);
-        routing.gather(&x).unwrap().into_iter().map(|(expert, _)| expert).collect::<Vec<_>>()
+        routing.gather(&Compute::cpu(), ws, &x).unwrap().into_iter().map(|(expert, _, _)| expert).collect::<Vec<_>>()
     };
     assert_eq!(weights(&[1.0, 2.0, 2.0, 2.0], &router(2, true)), [1, 2], "the lower number first");
     assert_eq!(weights(&[f32::NEG_INFINITY, -5.0, 0.0], &router(2, true)), [1, 2]);
@@ -91,8 +95,9 @@ fn ties_and_odd_numbers() {
         let rule = Router { expert_scale: scale, ..router(k, true) };
         assert!(rule.route(&matrix(&vec![0.0; experts], 1, experts)).is_err());
     }
+    let ws = &mut Workspace::default();
     let routing = router(1, true).route(&matrix(&[0.0, 1.0], 1, 2)).unwrap();
-    assert!(routing.combine(&Compute::cpu(), &matrix(&[1.0, 2.0], 2, 1)).is_err(), "one row too many");
+    assert!(routing.combine(&Compute::cpu(), ws, &matrix(&[1.0, 2.0], 2, 1)).is_err(), "one row too many");
     let none = router(1, true).route(&matrix(&[], 0, 2)).unwrap();
-    assert!(none.gather(&matrix(&[], 0, 3)).unwrap().is_empty());
+    assert!(none.gather(&Compute::cpu(), ws, &matrix(&[], 0, 3)).unwrap().is_empty());
 }

@@ -84,10 +84,18 @@ fn native_and_portable_caches_hold_the_same_numbers() {
 fn sizes_are_counted_as_stored() {
     let geometry = geometry(6, 2, 40);
     assert_eq!((geometry.qkv_width(), geometry.q_width(), geometry.kv_width()), (400, 240, 80));
-    assert_eq!(geometry.kv_bytes_per_token(KvFormat::F32), 2 * (40 + 48) * 4);
-    let cache = KvLayer::new(&Compute::cpu(), geometry, 3, 64).unwrap();
-    let elements = cache.keys.elem_count() + cache.values.elem_count();
-    assert_eq!(elements * 4, 3 * 64 * geometry.kv_bytes_per_token(KvFormat::F32));
+    for (format, per_token) in [
+        (KvFormat::F32, 2 * (40 + 48) * 4),
+        (KvFormat::F16, 2 * (40 + 48) * 2),
+        (KvFormat::Bf16, 2 * (40 + 48) * 2),
+        (KvFormat::Int8, 2 * (40 + 48 + 2 * 4)),
+    ] {
+        assert_eq!(geometry.kv_bytes_per_token(format), per_token, "{format:?}");
+        let cache = KvLayer::new(&Compute { kv_format: format, ..Compute::cpu() }, geometry, 3, 64).unwrap();
+        let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let stored = bytes(&cache.keys) + bytes(&cache.values) + cache.scales.as_ref().map_or(0, bytes);
+        assert_eq!(stored, 3 * 64 * per_token, "{format:?}");
+    }
     for size in [0, 1, 8, 24, 48, 512] {
         let error = KvLayer::new(&Compute::cpu(), geometry, 3, size).unwrap_err().to_string();
         assert!(error.contains(&format!("block size of {size}")), "{error}");
