@@ -358,9 +358,13 @@ impl<T: Element> Run<'_, T> {
         let table = self.batch.block_table(task.sequence);
         let isa = Isa::detect();
         for key in (0..num_keys).step_by(size) {
-            let block = table[(chunk + key) / size] as usize;
-            let panel = &self.keys[(block * geometry.num_kv_heads + task.kv_head) * dim * size..][..dim * size];
-            for first in (0..rows).step_by(MAX_ROWS) {
+            let panel = self.panel(self.keys, table[(chunk + key) / size], task.kv_head, dim * size);
+            // Behind the last keys the first values are needed.
+            let next = match key + size < num_keys {
+                true => self.panel(self.keys, table[(chunk + key) / size + 1], task.kv_head, dim * size),
+                false => self.panel(self.values, table[chunk / size], task.kv_head, size * geometry.value_dim()),
+            };
+            for (index, first) in (0..rows).step_by(MAX_ROWS).enumerate() {
                 let block_rows = MAX_ROWS.min(rows - first);
                 let tile = Tile {
                     rows: block_rows,
@@ -373,12 +377,17 @@ impl<T: Element> Run<'_, T> {
                     c: scratch.scores[first * CHUNK + key..].as_mut_ptr(),
                     c_stride: CHUNK,
                     start: Start::Zero,
-                    next: Fetch::NONE,
+                    next: Fetch::part(next.as_ptr().cast(), size_of_val(next), index, rows.div_ceil(MAX_ROWS)),
                 };
                 // SAFETY: `scores` has rows * CHUNK elements and key + size <= CHUNK, as block sizes divide CHUNK.
                 unsafe { tile.run(isa) };
             }
         }
+    }
+
+    /// A head's part, of `len` elements, of a block.
+    fn panel<'a>(&self, cache: &'a [T], block: u32, kv_head: usize, len: usize) -> &'a [T] {
+        &cache[(block as usize * self.attention.geometry.num_kv_heads + kv_head) * len..][..len]
     }
 
     /// outputs[row] += weights[row, key] * values[key] for the keys of one chunk.
@@ -388,9 +397,12 @@ impl<T: Element> Run<'_, T> {
         let table = self.batch.block_table(task.sequence);
         let isa = Isa::detect();
         for key in (0..num_keys).step_by(size) {
-            let block = table[(chunk + key) / size] as usize;
-            let panel = &self.values[(block * geometry.num_kv_heads + task.kv_head) * size * stored..][..size * stored];
-            for first in (0..rows).step_by(MAX_ROWS) {
+            let panel = self.panel(self.values, table[(chunk + key) / size], task.kv_head, size * stored);
+            let next = match table.get((chunk + key) / size + 1) {
+                Some(&next) if key + size < num_keys => self.panel(self.values, next, task.kv_head, size * stored),
+                _ => &[],
+            };
+            for (index, first) in (0..rows).step_by(MAX_ROWS).enumerate() {
                 let block_rows = MAX_ROWS.min(rows - first);
                 let tile = Tile {
                     rows: block_rows,
@@ -403,7 +415,7 @@ impl<T: Element> Run<'_, T> {
                     c: scratch.outputs[first * stored..][..block_rows * stored].as_mut_ptr(),
                     c_stride: stored,
                     start: Start::Accumulate,
-                    next: Fetch::NONE,
+                    next: Fetch::part(next.as_ptr().cast(), size_of_val(next), index, rows.div_ceil(MAX_ROWS)),
                 };
                 // SAFETY: weights hold num_keys * block_rows elements from first * CHUNK on; the rest is sliced above.
                 unsafe { tile.run(isa) };

@@ -290,7 +290,8 @@ impl<T: Element> Tile<T> {
                         match (part.rows, width, part.next.lines.div_ceil(part.depth.max(1))) {
                             $(($rows, PANEL, 0) => kernel_avx512::<T, $rows, 2, 0>(part),)*
                             $(($rows, PANEL, 1) => kernel_avx512::<T, $rows, 2, 1>(part),)*
-                            $(($rows, PANEL, _) => kernel_avx512::<T, $rows, 2, 2>(part),)*
+                            $(($rows, PANEL, 2) => kernel_avx512::<T, $rows, 2, 2>(part),)*
+                            $(($rows, PANEL, _) => kernel_avx512::<T, $rows, 2, 4>(part),)*
                             $(($rows, _, _) => kernel_avx512::<T, $rows, 1, 0>(part),)*
                             _ => part.portable(),
                         }
