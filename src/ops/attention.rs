@@ -8,9 +8,10 @@ use std::time::Instant;
 use candle_core::{CpuStorage, D, DType, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use super::packing::Fetch;
 use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max, tanh};
-use super::tile::{Element, Fetch, MAX_ROWS, Start, Tile};
+use super::tile::{Element, MAX_ROWS, Start, Tile};
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
 

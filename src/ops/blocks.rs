@@ -13,11 +13,12 @@ use rayon::prelude::*;
 
 use super::BlockInputs;
 use super::linear::Job;
+use super::packing::{Fetch, row_blocks};
 use super::panels::{Operands, Panels};
 use super::rounded::{GROUP, SUB_GROUP};
 use super::simd::Isa;
 use super::stored::{MatrixView, StoredFormat};
-use super::tile::{Fetch, MAX_ROWS, PANEL, PanelRow, Start, Tile, row_blocks};
+use super::tile::{MAX_ROWS, PANEL, PanelRow, Start, Tile};
 use super::tile8::{IntegerIsa, Sums, Tile8};
 
 /// Columns that are widened at a time: with 32 rows 32 KiB, which stay in the first cache while the batch passes.

@@ -10,10 +10,11 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::blocks::{self, BlockMatrix, DEPTH};
+use super::packing::{Fetch, pack_rows, row_blocks};
 use super::rounded::Rounded;
 use super::simd::{Isa, Vectorised, dispatch};
 pub use super::stored::{MatrixView, StoredFormat};
-use super::tile::{Element, Fetch, PANEL, PanelRow, Start, Tile, pack_rows, row_blocks};
+use super::tile::{Element, PANEL, PanelRow, Start, Tile};
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
 

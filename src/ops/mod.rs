@@ -10,6 +10,7 @@ pub mod experts;
 pub(crate) mod ggml_block;
 pub mod linear;
 pub mod norm;
+pub(crate) mod packing;
 pub mod paged;
 pub(crate) mod panels;
 pub mod rotary;
@@ -313,7 +314,7 @@ impl<T> SharedOut<T> {
 }
 
 /// Elements under which an elementwise loop stays on one thread: waking others costs more.
-const PARALLEL_FROM: usize = 1 << 15;
+const PARALLEL_FROM: usize = 1 << 13;
 
 /// Runs `each(row, output row)` over the rows of `out`, in parallel when there is enough to do.
 fn for_each_row(out: &mut [f32], row_len: usize, each: impl Fn(usize, &mut [f32]) + Sync) {

@@ -306,7 +306,7 @@ impl Write<'_> {
         }
     }
 
-    fn store<T: Send + Sync>(&self, rows: &[f32], cache: &mut [T], convert: impl Fn(&[f32], &dyn Fn(usize, T)) + Sync) {
+    fn store<T: Send + Sync>(&self, rows: &[f32], cache: &mut [T], convert: impl Fn(&[f32], Place<T>) + Sync) {
         let (heads, dim, size) = (self.geometry.num_kv_heads, self.geometry.head_dim, self.batch.block_size);
         let (len, cache) = (cache.len(), SharedOut(cache.as_mut_ptr()));
         self.for_each(rows, |block, head, offset, numbers| {
@@ -314,14 +314,31 @@ impl Write<'_> {
                 Part::Keys => ((block * heads + head) * dim * size + offset, size),
                 Part::Values => (((block * heads + head) * size + offset) * self.geometry.value_dim(), 1),
             };
-            convert(numbers, &|index, value| {
-                let at = first + index * step;
-                debug_assert!(at < len);
-                // SAFETY: within the cache, which `KvLayer::validate` has held against slots and head sizes; slots are of one
-                // token each.
-                unsafe { *cache.at(at) = value };
-            });
+            convert(numbers, Place { cache, len, first, step });
         });
+    }
+}
+
+/// Where a head's numbers go.
+struct Place<T> {
+    cache: SharedOut<T>,
+    len: usize,
+    first: usize,
+    step: usize,
+}
+
+impl<T> Place<T> {
+    #[inline(always)]
+    fn put(&self, index: usize, value: T) {
+        let at = self.first + index * self.step;
+        debug_assert!(at < self.len);
+        // SAFETY: within the cache, which `KvLayer::validate` has held against slots and head sizes; slots are of one token each.
+        unsafe { *self.cache.at(at) = value };
+    }
+
+    #[inline(always)]
+    fn put_all(self, numbers: &[f32], convert: impl Fn(f32) -> T) {
+        numbers.iter().enumerate().for_each(|(index, &value)| self.put(index, convert(value)));
     }
 }
 
@@ -332,19 +349,12 @@ impl InplaceOp2 for Write<'_> {
 
     fn cpu_fwd(&self, cache: &mut CpuStorage, _: &Layout, rows: &CpuStorage, layout: &Layout) -> Result<()> {
         let rows = super::f32_slice(rows, layout)?;
-        let each = |numbers: &[f32], put: &dyn Fn(usize, f32)| {
-            numbers.iter().enumerate().for_each(|(index, &value)| put(index, value));
-        };
         match cache {
-            CpuStorage::F32(cache) => self.store(rows, cache, each),
-            CpuStorage::F16(cache) => self.store(rows, cache, |numbers, put| {
-                numbers.iter().enumerate().for_each(|(index, &value)| put(index, f16::from_f32(value)));
-            }),
-            CpuStorage::BF16(cache) => self.store(rows, cache, |numbers, put| {
-                numbers.iter().enumerate().for_each(|(index, &value)| put(index, bf16::from_f32(value)));
-            }),
-            CpuStorage::U8(cache) => self.store(rows, cache, |numbers, put| {
-                round_head(numbers, |index, quant| put(index, quant as u8));
+            CpuStorage::F32(cache) => self.store(rows, cache, |numbers, place| place.put_all(numbers, |value| value)),
+            CpuStorage::F16(cache) => self.store(rows, cache, |numbers, place| place.put_all(numbers, f16::from_f32)),
+            CpuStorage::BF16(cache) => self.store(rows, cache, |numbers, place| place.put_all(numbers, bf16::from_f32)),
+            CpuStorage::U8(cache) => self.store(rows, cache, |numbers, place| {
+                round_head(numbers, |index, quant| place.put(index, quant as u8));
             }),
             _ => candle_core::bail!("a cache of another format than f32, f16, bf16 and int8"),
         }

@@ -3,8 +3,8 @@
 
 use rayon::prelude::*;
 
+use super::packing::row_blocks;
 use super::simd::{LANES, Vectorised, dispatch};
-use super::tile::row_blocks;
 
 /// Consecutive k that share an activation's scale.
 pub const GROUP: usize = 32;

@@ -2,23 +2,16 @@
 //! Linear layers, attention scores and attention values all call it, so each output element is everywhere one chain of
 //! fused multiply-adds in the order of k, whatever the batch. Knows raw pointers and strides; knows nothing of tensors.
 
-use std::ops::Range;
-
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::packing::Fetch;
 use super::simd::Isa;
 
 /// Columns of a packed panel, and the widest tile.
 pub const PANEL: usize = 32;
 /// Rows of A that one tile takes at most.
 pub const MAX_ROWS: usize = 12;
-
-/// The rows of a batch in blocks of at most 12, as equal as they can be: a short last block would waste a pass over the panel.
-pub fn row_blocks(rows: usize) -> impl Iterator<Item = Range<usize>> + Clone {
-    let count = rows.div_ceil(MAX_ROWS);
-    (0..count).map(move |index| index * rows / count..(index + 1) * rows / count)
-}
 
 /// One panel row: 32 columns of B at one k, on a cache-line boundary.
 #[derive(Clone, Copy)]
@@ -208,27 +201,6 @@ pub struct Tile<T> {
     pub start: Start,
     /// What is needed next, to be fetched into the cache meanwhile.
     pub next: Fetch,
-}
-
-/// Cache lines that are fetched while a tile is computed, evenly over its k. Only ever prefetched, so that the address may be any.
-#[derive(Debug, Clone, Copy)]
-pub struct Fetch {
-    /// The first line.
-    pub start: *const u8,
-    /// How many.
-    pub lines: usize,
-}
-
-impl Fetch {
-    /// Nothing.
-    pub const NONE: Self = Self { start: std::ptr::null(), lines: 0 };
-
-    /// Part `index` of `count` equal parts of a run of bytes.
-    pub fn part(start: *const u8, bytes: usize, index: usize, count: usize) -> Self {
-        let lines = bytes.div_ceil(64);
-        let first = lines * index / count;
-        Self { start: start.wrapping_add(64 * first), lines: lines * (index + 1) / count - first }
-    }
 }
 
 impl<T: Element> Tile<T> {
@@ -432,17 +404,6 @@ unsafe fn kernel_avx2<T: Element, const ROWS: usize>(tile: Tile<T>) {
             for (vector, value) in values.iter().enumerate() {
                 _mm256_storeu_ps(tile.c.add(row * tile.c_stride + vector * 8), *value);
             }
-        }
-    }
-}
-
-/// Packs `rows` rows of a row-major matrix (`row_stride` elements apart, `depth` long) as a k-major block for [`Tile::a`]:
-/// element (i, k) goes to `target[k * rows + i]`.
-#[inline]
-pub fn pack_rows(source: &[f32], row_stride: usize, rows: usize, depth: usize, target: &mut [f32]) {
-    for (i, row) in source.chunks(row_stride).take(rows).enumerate() {
-        for (k, &value) in row[..depth].iter().enumerate() {
-            target[k * rows + i] = value;
         }
     }
 }

@@ -3,8 +3,9 @@
 //! output by one fused multiply-add in the order of k: the same bits on every instruction set, whatever the batch.
 //! Knows raw pointers and layouts; knows nothing of block formats or tensors.
 
+use super::packing::Fetch;
 use super::rounded::{GROUP, SUB_GROUP};
-use super::tile::{Fetch, MAX_ROWS, PANEL};
+use super::tile::{MAX_ROWS, PANEL};
 
 /// How a chunk's weights come from its quants: weight = scale * (quant - zero) - min.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
