@@ -9,6 +9,8 @@ mod bad_headers;
 mod bad_input;
 #[path = "cli/bad_models.rs"]
 mod bad_models;
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/damage.rs"]
 mod damage;
 #[path = "cli/gguf.rs"]

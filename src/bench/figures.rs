@@ -44,9 +44,13 @@ pub struct Figures {
     pub reused_tokens: u64,
     /// Times a sequence gave its blocks back.
     pub preemptions: u64,
-    /// Arithmetic of prefill (weights' products without the head's) over the product ceiling.
+    /// Arithmetic of prefill (weights' products without the head's), in GFLOP/s over all seconds of its steps.
+    pub prefill_gflop_s: f64,
+    /// Arithmetic of decoding, the head's included.
+    pub decode_gflop_s: f64,
+    /// Prefill's arithmetic over the product ceiling.
     pub prefill_share_of_gemm: f64,
-    /// Arithmetic of decoding over the product ceiling.
+    /// Decoding's arithmetic over the product ceiling.
     pub decode_share_of_gemm: f64,
     /// Bytes of weights read by decode steps per second, over the read ceiling.
     pub decode_share_of_bandwidth: f64,
@@ -83,7 +87,8 @@ impl Figures {
         let decode = per(stats.num_pure_decode_tokens as f64, stats.decode_s);
         let decode_steps = per(stats.num_pure_decode_steps as f64, stats.decode_s);
         let mean_batch = per(stats.num_sequence_steps as f64, stats.num_steps as f64);
-        let flop_per_token = 2.0 * loaded.product_parameters;
+        let prefill_gflop_s = prefill * 2.0 * (loaded.product_parameters - loaded.head_parameters) / 1e9;
+        let decode_gflop_s = decode * 2.0 * loaded.product_parameters / 1e9;
         let seconds = Times::of(job);
         Self {
             elapsed_s: *elapsed_s,
@@ -97,8 +102,10 @@ impl Figures {
             batch_occupancy: mean_batch / loaded.setup.max_batch.max(1) as f64,
             reused_tokens: stats.num_reused_tokens,
             preemptions: stats.num_preemptions,
-            prefill_share_of_gemm: per(prefill * (flop_per_token - 2.0 * loaded.head_parameters), gemm_gflop_s * 1e9),
-            decode_share_of_gemm: per(decode * flop_per_token, gemm_gflop_s * 1e9),
+            prefill_gflop_s,
+            decode_gflop_s,
+            prefill_share_of_gemm: per(prefill_gflop_s, gemm_gflop_s),
+            decode_share_of_gemm: per(decode_gflop_s, gemm_gflop_s),
             decode_share_of_bandwidth: per(decode_steps * loaded.weight_bytes, read_gb_s * 1e9),
             seconds,
             shares_of_time: seconds.map(|part| per(part, *elapsed_s)),
@@ -128,6 +135,8 @@ impl Figures {
             batch_occupancy: of(|run| run.batch_occupancy),
             reused_tokens: count(|run| run.reused_tokens),
             preemptions: count(|run| run.preemptions),
+            prefill_gflop_s: of(|run| run.prefill_gflop_s),
+            decode_gflop_s: of(|run| run.decode_gflop_s),
             prefill_share_of_gemm: of(|run| run.prefill_share_of_gemm),
             decode_share_of_gemm: of(|run| run.decode_share_of_gemm),
             decode_share_of_bandwidth: of(|run| run.decode_share_of_bandwidth),

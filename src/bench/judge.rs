@@ -98,7 +98,7 @@ struct Ask {
     rating_tokens: Option<usize>,
 }
 
-/// Runs the bench: a small job of each way to warm up, then all ways in turn, `runs` times.
+/// Runs the bench: one pair our way to warm up, then all ways in turn, `runs` times.
 ///
 /// # Errors
 /// [`BenchError`] if the model cannot be loaded or the workload does not fit it.
@@ -117,17 +117,13 @@ pub fn run(
         Ask { reuse: false, rating_tokens: None },
     ];
     let pairs_of = |ask: Ask| if ask.reuse { workload.pairs } else { workload.baseline_pairs };
+    let vocab = loaded.vocab();
+    loaded.job(requests(&workload, asks[0], 1, 0, vocab))?;
     let mut jobs: [Vec<Job>; 4] = Default::default();
-    let mut number = 0;
-    for run in 0..=workload.runs {
-        for (&ask, jobs) in asks.iter().zip(&mut jobs) {
-            let pairs = if run == 0 { 1 } else { pairs_of(ask) };
-            let requests = requests(&workload, ask, pairs, number, loaded.vocab());
-            number += 1;
-            let job = loaded.job(requests)?;
-            if run > 0 {
-                jobs.push(job);
-            }
+    for run in 0..workload.runs {
+        for (way, (&ask, jobs)) in asks.iter().zip(&mut jobs).enumerate() {
+            let number = 1 + run * asks.len() + way;
+            jobs.push(loaded.job(requests(&workload, ask, pairs_of(ask), number, vocab))?);
         }
     }
     let s_per_pair = |way: usize, run: usize| per(jobs[way][run].elapsed_s, pairs_of(asks[way]) as f64);
