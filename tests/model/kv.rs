@@ -37,7 +37,7 @@ fn tokens_of_transformers_by_format() {
 }
 
 /// See [`tokens_of_transformers_by_format`].
-const BOUNDS: [(f64, f64); 6] = [(99.8, 99.9), (98.1, 99.8), (97.9, 99.4), (92.5, 95.8), (86.2, 91.7), (86.2, 90.5)];
+const BOUNDS: [(f64, f64); 6] = [(99.8, 99.9), (98.1, 99.8), (97.2, 99.0), (92.5, 95.8), (86.2, 91.7), (86.2, 90.5)];
 
 /// Relative error of logits on a random model 256 wide: with rounded activations beside the same weights with exact ones, and beside f32; and of
 /// the cache's formats beside f32. Bounds are about 1.5 times what was measured.
