@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::quantized::GgmlDType;
 use pairwright::engine::{
     Engine, EngineOptions, Event, KvBudget, Request, SamplingParams, SequenceId, SequenceOutput, Task,
 };
 use pairwright::model::{self, LoadOptions, WeightsKind};
-use pairwright::ops::Compute;
+use pairwright::ops::paged::KvFormat;
+use pairwright::ops::{BlockInputs, Compute};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -156,6 +158,35 @@ fn a_prefix_cache_hit_gives_the_same_bits() {
         assert!(engine.stats().num_reused_tokens > 300, "{:?}", engine.stats());
         assert_eq!(fresh, again, "{}", dir.display());
     });
+}
+
+/// Formats that round change tokens, but not from one mode to another: grouped heads, windows, sinks, soft caps and experts.
+#[test]
+fn rounding_formats_give_the_same_bits_in_every_mode() {
+    let quantised = Compute { quantize: Some(GgmlDType::Q8_0), block_inputs: BlockInputs::Int8, ..Compute::cpu() };
+    let computes = [
+        Compute { kv_format: KvFormat::F16, ..Compute::cpu() },
+        Compute { kv_format: KvFormat::Int8, ..Compute::cpu() },
+        Compute { kv_format: KvFormat::Bf16, ..quantised },
+    ];
+    let families = families().into_iter().filter(|dir| {
+        let name = dir.file_name().unwrap().to_string_lossy().into_owned();
+        ["llama", "gemma2", "gemma4_text_moe", "gpt_oss", "mistral_short_window", "qwen3_moe"].contains(&name.as_str())
+    });
+    for dir in families {
+        let expected = expected(&dir);
+        let requests = || expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect::<Vec<_>>();
+        for compute in &computes {
+            let what = format!("{} in {}", dir.display(), compute.formats(false));
+            let mut first: Option<Vec<SequenceOutput>> = None;
+            for (mode, options) in modes() {
+                let mut engine = Engine::new(decoder(&dir, compute), &options).unwrap();
+                let outputs = run(&mut engine, requests());
+                assert_eq!(*first.get_or_insert_with(|| outputs.clone()), outputs, "{what} {mode}");
+                assert_eq!(run(&mut engine, requests()), outputs, "{what} {mode}: prefix hits");
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #[path = "model/config.rs"]
 mod config;
+#[path = "model/kv.rs"]
+mod kv;
 #[path = "model/quantised.rs"]
 mod quantised;
 #[path = "model/quantize.rs"]

@@ -128,7 +128,7 @@ pub(super) struct EngineArgs {
     #[arg(long, default_value = "int8")]
     activations: ActivationsArg,
     /// Format of the KV cache [default: f32 on the CPU, that of the weights on a GPU]. A smaller one holds more sequences in
-    /// --kv-memory and is read faster in long contexts; the answers are other ones, so a run keeps to its first choice
+    /// --kv-memory; the answers are other ones, so a run keeps to its first choice
     #[arg(long)]
     kv_dtype: Option<KvDtypeArg>,
     /// Most sequences computed together; changes speed and memory, never an answer

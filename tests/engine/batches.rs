@@ -6,7 +6,7 @@ use pairwright::engine::{EngineOptions, FinishReason, KvBudget, Request, Samplin
 use super::{engine, finish, generate, options, prompt, run, score, tokens};
 
 /// Thirty requests: shared beginnings, every kind of parameter, some scores.
-fn requests() -> Vec<Request> {
+pub fn requests() -> Vec<Request> {
     (0..30u32)
         .map(|index| {
             let mut ids = prompt([0, 20, 48, 64][index as usize % 4], index % 2);
@@ -31,13 +31,13 @@ fn requests() -> Vec<Request> {
         .collect()
 }
 
-type Output = (FinishReason, SequenceOutput);
+pub type Output = (FinishReason, SequenceOutput);
 
 fn outputs(options: &EngineOptions) -> Vec<Output> {
     run(&mut engine(options), &requests())
 }
 
-fn assert_same(got: &[Output], want: &[Output], what: &str) {
+pub fn assert_same(got: &[Output], want: &[Output], what: &str) {
     for (index, (got, want)) in got.iter().zip(want).enumerate() {
         assert_eq!(got, want, "{what}: request {index}");
     }

@@ -7,24 +7,24 @@ use pairwright::engine::{Engine, EngineOptions, Event, KvBudget, Request, Sampli
 use pairwright::model::{self, Decoder, LoadOptions, WeightsKind};
 use pairwright::ops::Compute;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::weights::Model;
 use super::{logits, packed_logits};
 
-const FORMATS: [GgmlDType; 5] = [GgmlDType::Q8_0, GgmlDType::Q6K, GgmlDType::Q5K, GgmlDType::Q4K, GgmlDType::Q4_0];
+pub const FORMATS: [GgmlDType; 5] = [GgmlDType::Q8_0, GgmlDType::Q6K, GgmlDType::Q5K, GgmlDType::Q4K, GgmlDType::Q4_0];
 
-fn quantising(format: GgmlDType) -> Compute {
+pub fn quantising(format: GgmlDType) -> Compute {
     Compute { quantize: Some(format), ..Compute::cpu() }
 }
 
-fn load(dir: &Path, compute: &Compute) -> Decoder {
+pub fn load(dir: &Path, compute: &Compute) -> Decoder {
     model::load(dir, &LoadOptions { compute: compute.clone(), weights: WeightsKind::Files, max_len: Some(512) })
         .unwrap()
 }
 
 /// A model of random weights whose rows are 256 and 512 long: whole blocks of every format.
-fn wide_model() -> Model {
+pub fn wide_model() -> Model {
     let config = json!({
         "model_type": "qwen2", "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "intermediate_size": 512, "vocab_size": 300, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
@@ -68,7 +68,7 @@ fn wide_model() -> Model {
 }
 
 /// Relative error of `got` beside `want`, both as bits: the root of the summed squares of differences over that of `want`.
-fn error(got: &[u32], want: &[u32]) -> f64 {
+pub fn error(got: &[u32], want: &[u32]) -> f64 {
     let wide = |bits: &u32| f64::from(f32::from_bits(*bits));
     let difference: f64 = got.iter().zip(want).map(|(got, want)| (wide(got) - wide(want)).powi(2)).sum();
     (difference / want.iter().map(|want| wide(want).powi(2)).sum::<f64>()).sqrt()
@@ -134,15 +134,28 @@ fn what_does_not_fit_is_said_in_words() {
 }
 
 #[derive(serde::Deserialize)]
-struct Expected {
+pub struct Expected {
     prompts: Vec<Vec<u32>>,
     greedy: Vec<Vec<u32>>,
     margins: Vec<Vec<f32>>,
 }
 
+/// Models with rows of whole blocks and what Transformers makes of them; more with `PAIRWRIGHT_REFERENCE_DIR`.
+pub fn references() -> Vec<(PathBuf, Expected)> {
+    let ours = ["llama", "llama31_rope", "mistral", "qwen2", "qwen3"].map(super::fixture);
+    let more = std::env::var_os("PAIRWRIGHT_REFERENCE_DIR").map(|root| std::fs::read_dir(root).unwrap());
+    let more =
+        more.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|dir| dir.join("expected.json").exists());
+    let read = |dir: PathBuf| {
+        let expected = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+        (dir, serde_json::from_str(&expected).unwrap())
+    };
+    ours.into_iter().chain(more).map(read).collect()
+}
+
 /// Of Transformers' greedy f32 tokens, those that `decoder` chooses too when the tokens before are Transformers': of all, and of
 /// those that Transformers prefers by at least `margin` in its logits.
-fn agreement(decoder: &Decoder, expected: &Expected, margin: f32) -> [(usize, usize); 2] {
+pub fn agreement(decoder: &Decoder, expected: &Expected, margin: f32) -> [(usize, usize); 2] {
     let (mut of_all, mut of_clear) = ((0, 0), (0, 0));
     for ((prompt, greedy), margins) in expected.prompts.iter().zip(&expected.greedy).zip(&expected.margins) {
         let ids = [&prompt[..], greedy].concat();
@@ -190,14 +203,8 @@ fn before_divergence(decoder: Decoder, expected: &Expected) -> usize {
 #[test]
 fn q8_0_chooses_the_tokens_of_f32() {
     let (mut all, mut clear) = ((0, 0), (0, 0));
-    let ours = ["llama", "llama31_rope", "mistral", "qwen2", "qwen3"].map(super::fixture);
-    let more = std::env::var_os("PAIRWRIGHT_REFERENCE_DIR").map(|root| std::fs::read_dir(root).unwrap());
-    let more =
-        more.into_iter().flatten().map(|entry| entry.unwrap().path()).filter(|dir| dir.join("expected.json").exists());
-    for dir in ours.into_iter().chain(more) {
+    for (dir, expected) in references() {
         let family = dir.display();
-        let expected: Expected =
-            serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
         let [(exact, total), _] = agreement(&load(&dir, &Compute::cpu()), &expected, 0.05);
         assert_eq!(exact, total, "{family} in f32");
         let [of_all, of_clear] = agreement(&load(&dir, &quantising(GgmlDType::Q8_0)), &expected, 0.05);

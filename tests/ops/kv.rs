@@ -43,14 +43,18 @@ fn differences(got: &[Vec<f32>], want: &[Vec<f32>]) -> (f32, f32) {
     (largest, (squares / f64::from(count)).sqrt() as f32)
 }
 
-/// Keys and values are within ±2. Native and portable numbers differ in the last bits before they are rounded, so that now and then one
-/// of them falls to the other side and is a whole step away (2^-10, 2^-7, 2/127): no output may be further off than such a step, and
-/// the root mean square must be far below it. Beside the cache in f32 every output is within a few steps.
+/// What is asked of a format: the largest difference of native and portable, its root mean square, and both beside a cache in f32.
+///
+/// Keys and values are within ±2. f16 and bf16 hold the same numbers on both paths: within 1e-5, as f32. To 8 bits portable rounds by
+/// another formula, so that now and then a number falls to the other side and is a step of 2/127 away: no output may be further off
+/// than that, and the mean must be far below it. Bounds beside f32 are about 1.5 times what was measured.
+const WITHIN: [[f32; 4]; 3] =
+    [[1e-5, 1e-6, 1.8e-3, 2.6e-4], [1e-5, 1e-6, 1.7e-2, 2e-3], [2.0 / 127.0, 1e-4, 4.7e-2, 5.7e-3]];
+
 #[test]
 fn native_equals_portable_and_is_near_f32() {
     let mut random = Random(50);
-    let steps = [1.0 / 1024.0, 1.0 / 128.0, 2.0 / 127.0];
-    let mut worst = [(0f32, 0f32, 0f32, 0f32); 3];
+    let mut worst = [[0f32; 4]; 3];
     for (index, geometry) in geometries().into_iter().enumerate() {
         let block_size = [16, 32, 64, 128, 256][index % 5];
         let mut ragged = Ragged::new(&mut random, geometry, block_size, &LENS);
@@ -58,21 +62,24 @@ fn native_equals_portable_and_is_near_f32() {
             ragged.window = window;
             ragged.sinks = sinks.then(|| random.numbers(geometry.num_heads, 2.0));
             let exact = ragged.run(&Compute::cpu(), &ragged.whole());
-            for ((format, step), worst) in FORMATS.into_iter().zip(steps).zip(&mut worst) {
+            for (format, worst) in FORMATS.into_iter().zip(&mut worst) {
                 let native = ragged.run(&keeping(format), &ragged.whole());
                 let portable = ragged.run(&keeping(format).portable(), &ragged.whole());
                 let (largest, mean) = differences(&native, &portable);
                 let (far, from_f32) = differences(&native, &exact);
-                let what = format!("{format:?} {geometry:?} block {block_size} window {window:?} sinks {sinks}");
-                assert!(largest <= step && mean <= step / 50.0, "{what}: {largest}, {mean}");
-                assert!(far <= 6.0 * step && 0.0 < from_f32 && from_f32 <= step, "{what}: {far}, {from_f32}");
-                let (a, b, c, d) = *worst;
-                *worst = (a.max(largest), b.max(mean), c.max(far), d.max(from_f32));
+                assert!(from_f32 > 0.0, "{format:?} is not what is kept");
+                for (worst, difference) in worst.iter_mut().zip([largest, mean, far, from_f32]) {
+                    *worst = worst.max(difference);
+                }
             }
         }
     }
-    for (format, (largest, mean, far, from_f32)) in FORMATS.into_iter().zip(worst) {
-        println!("{format:?}: native - portable {largest:.1e} (rms {mean:.1e}), - f32 {far:.1e} (rms {from_f32:.1e})");
+    for ((format, worst), within) in FORMATS.into_iter().zip(worst).zip(WITHIN) {
+        println!(
+            "{format:?}: native - portable {:.1e} (rms {:.1e}), - f32 {:.1e} (rms {:.1e})",
+            worst[0], worst[1], worst[2], worst[3]
+        );
+        assert!(worst.iter().zip(&within).all(|(got, want)| got <= want), "{format:?}: {worst:?}, want {within:?}");
     }
 }
 
