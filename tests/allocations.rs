@@ -93,10 +93,10 @@ fn a_decode_step_allocates_no_tensor() {
     let quantised = Compute { quantize: Some(GgmlDType::Q8_0), block_inputs: BlockInputs::Int8, ..Compute::cpu() };
     let cached = Compute { kv_format: KvFormat::Int8, ..Compute::cpu() };
     for (name, config, compute, most_bytes) in [
-        ("dense", DENSE, &dense, 400 << 10),
-        ("dense", DENSE, &cached, 400 << 10),
-        ("dense", DENSE, &quantised, 1300 << 10),
-        ("experts", EXPERTS, &dense, 480 << 10),
+        ("dense", DENSE, &dense, 900 << 10),
+        ("dense", DENSE, &cached, 900 << 10),
+        ("dense", DENSE, &quantised, 2000 << 10),
+        ("experts", EXPERTS, &dense, 1000 << 10),
     ] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let (bytes, calls, largest) = pool.install(|| steady(config, compute));

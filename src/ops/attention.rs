@@ -245,7 +245,12 @@ struct Scratch {
 
 impl<T: Element> Run<'_, T> {
     fn all(&self, out: SharedOut) {
-        self.tasks().par_iter().for_each_init(Scratch::default, |scratch, task| self.run(task, scratch, out));
+        let tasks = self.tasks();
+        let at_once = tasks.len().div_ceil(8 * rayon::current_num_threads());
+        tasks.par_chunks(at_once.max(1)).for_each(|tasks| {
+            let mut scratch = Scratch::default();
+            tasks.iter().for_each(|task| self.run(task, &mut scratch, out));
+        });
     }
 
     fn tasks(&self) -> Vec<Task> {
