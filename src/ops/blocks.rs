@@ -62,10 +62,9 @@ fn run_widened<M: BlockMatrix + ?Sized>(matrix: &M, panels: Range<usize>, job: &
     let (k, rows) = (matrix.columns(), job.x.rows);
     let x = &job.x.dense;
     let mut chunk = vec![PanelRow([0f32; PANEL]); DEPTH.min(k)];
-    let mut edge = Vec::new();
+    let mut sums = vec![PanelRow([0f32; PANEL]); rows];
     for panel in panels {
         let width = (matrix.rows() - panel * PANEL).min(PANEL);
-        let (c, c_stride) = job.target(panel, width, &mut edge);
         for first in (0..k).step_by(DEPTH) {
             let depth = (k - first).min(DEPTH);
             matrix.widen(panel, first, &mut chunk[..depth]);
@@ -78,18 +77,17 @@ fn run_widened<M: BlockMatrix + ?Sized>(matrix: &M, panels: Range<usize>, job: &
                     a_stride: block.len(),
                     b: chunk.as_ptr().cast::<f32>(),
                     b_stride: PANEL,
-                    c: c.wrapping_add(block.start * c_stride),
-                    c_stride,
+                    c: sums[block.start..].as_mut_ptr().cast(),
+                    c_stride: PANEL,
                     start: if first == 0 { job.start(panel) } else { Start::Accumulate },
                     next: Fetch::NONE,
                 };
-                // SAFETY: the tile lies within x's block of these rows, the chunk, and the target of this panel, which
-                // no other task writes and which `Job::target` made large enough; the first chunk writes what the
-                // later ones add to.
+                // SAFETY: the tile lies within x's block of these rows, the chunk, and the sums of these rows; the first chunk
+                // writes what the later ones add to.
                 unsafe { tile.run(isa) };
             }
         }
-        job.store_edge(panel, width, &edge);
+        sums.iter().enumerate().for_each(|(row, sums)| job.store(panel, width, row, &sums.0));
     }
 }
 
@@ -241,12 +239,10 @@ impl BlockMatrix for Integers {
         }
         let (isa, k, x) = (IntegerIsa::detect(), self.columns(), &job.x.rounded);
         let mut operands = Operands::new();
-        let mut edge = Vec::new();
         let num_blocks = row_blocks(x.rows).count();
         let mut sums = vec![Sums([[0.0; PANEL]; MAX_ROWS]); num_blocks];
         for panel in panels {
             let width = (self.rows() - panel * PANEL).min(PANEL);
-            let (c, c_stride) = job.target(panel, width, &mut edge);
             let start = job.start_row(panel);
             sums.iter_mut().for_each(|sums| sums.0.fill(start));
             for first in (0..k).step_by(DEPTH) {
@@ -274,13 +270,8 @@ impl BlockMatrix for Integers {
                 }
             }
             for (block, sums) in row_blocks(x.rows).zip(&sums) {
-                for (row, sums) in block.zip(&sums.0) {
-                    // SAFETY: 32 outputs of this panel in a row of the batch, which no other task writes and for which
-                    // `Job::target` made room.
-                    unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), c.wrapping_add(row * c_stride), PANEL) };
-                }
+                block.zip(&sums.0).for_each(|(row, sums)| job.store(panel, width, row, sums));
             }
-            job.store_edge(panel, width, &edge);
         }
     }
 }

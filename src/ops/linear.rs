@@ -18,27 +18,20 @@ use super::tile::{Element, PANEL, PanelRow, Start, Tile};
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
 use super::{Compute, OpsPath, SharedOut};
 
-/// Blocks of rows up to which a product passes over its panels in parts.
-const MOST_BLOCKS_IN_PARTS: usize = 8;
-
-/// Columns that are widened at a time for many rows.
-const LONG_DEPTH: usize = 512;
-
 /// A tile but for its panel.
 struct Part {
     rows: usize,
     depth: usize,
     a: *const f32,
     c: *mut f32,
-    c_stride: usize,
     start: Start,
     next: Fetch,
 }
 
 impl Part {
     fn tile<T>(&self, b: *const T) -> Tile<T> {
-        let Self { rows, depth, a, c, c_stride, start, next } = *self;
-        Tile { rows, columns: PANEL, depth, a, a_stride: rows, b, b_stride: PANEL, c, c_stride, start, next }
+        let Self { rows, depth, a, c, start, next } = *self;
+        Tile { rows, columns: PANEL, depth, a, a_stride: rows, b, b_stride: PANEL, c, c_stride: PANEL, start, next }
     }
 }
 
@@ -88,24 +81,17 @@ impl<T: Element> Packed<T> {
         let (isa, k, rows) = (Isa::detect(), self.in_features, job.x.rows);
         let x = &job.x.dense;
         let panel_at = |panel: usize| self.panels[panel * k..].as_ptr().cast::<T>();
-        let mut edge = Vec::new();
         let num_blocks = row_blocks(rows).count();
-        // Few rows pass over a panel a part at a time, while its next part is fetched: memory and arithmetic then overlap. Many
-        // rows are bound by arithmetic, for which long sums are better. A sum goes on from where it was: the same bits.
-        let few = num_blocks <= MOST_BLOCKS_IN_PARTS;
         // Halves are widened once for all rows, or in the tile if there is but one block of these.
         let widens = size_of::<T>() < size_of::<f32>() && num_blocks > 1;
-        let depth = match (few, widens) {
-            (true, _) => DEPTH,
-            (false, true) => LONG_DEPTH,
-            (false, false) => k,
-        };
-        let mut wide = if widens { vec![PanelRow([0f32; PANEL]); depth.min(k)] } else { Vec::new() };
+        let mut wide = if widens { vec![PanelRow([0f32; PANEL]); DEPTH.min(k)] } else { Vec::new() };
+        // All rows pass over a part of a panel while it is in the first cache and the next part is fetched. Their sums lie side by
+        // side meanwhile, and go on from where they were: the same bits.
+        let mut sums = vec![PanelRow([0f32; PANEL]); rows];
         for panel in panels.clone() {
             let width = (self.out_features - panel * PANEL).min(PANEL);
-            let (c, c_stride) = job.target(panel, width, &mut edge);
-            for first in (0..k).step_by(depth.max(1)) {
-                let depth = depth.min(k - first);
+            for first in (0..k).step_by(DEPTH) {
+                let depth = DEPTH.min(k - first);
                 let part = &self.panels[panel * k + first..][..depth];
                 let behind = (panel * k + first + depth)..(panels.end * k).min(panel * k + first + 2 * depth);
                 let behind = &self.panels[behind];
@@ -117,13 +103,12 @@ impl<T: Element> Packed<T> {
                         rows: block.len(),
                         depth,
                         a: x[block.start * k + first * block.len()..].as_ptr(),
-                        c: c.wrapping_add(block.start * c_stride),
-                        c_stride,
+                        c: sums[block.start..].as_mut_ptr().cast(),
                         start: if first == 0 { job.start(panel) } else { Start::Accumulate },
                         next: Fetch::part(behind.as_ptr().cast(), size_of_val(behind), index, num_blocks),
                     };
-                    // SAFETY: the tile lies within x's blocks, this panel, and the target of this panel, which no other task
-                    // writes and which `Job::target` made large enough; the first part writes what the later ones add to.
+                    // SAFETY: the tile lies within x's blocks, this panel's part, and the sums of these rows; the first part
+                    // writes what the later ones add to.
                     unsafe {
                         match widens {
                             true => part.tile(wide.as_ptr().cast::<f32>()).run(isa),
@@ -132,7 +117,7 @@ impl<T: Element> Packed<T> {
                     }
                 }
             }
-            job.store_edge(panel, width, &edge);
+            sums.iter().enumerate().for_each(|(row, sums)| job.store(panel, width, row, &sums.0));
         }
     }
 
@@ -219,26 +204,11 @@ impl Job<'_> {
         bias.copied().unwrap_or([0.0; PANEL])
     }
 
-    /// Where a panel of `width` outputs is computed, and the distance between its rows: in place, or in `edge` if the tile,
-    /// which writes whole panels, would write past the matrix.
-    pub(super) fn target(&self, panel: usize, width: usize, edge: &mut Vec<f32>) -> (*mut f32, usize) {
-        if width == PANEL {
-            return (self.out.at(panel * PANEL), self.stride);
-        }
-        edge.resize(self.x.rows * PANEL, 0.0);
-        (edge.as_mut_ptr(), PANEL)
-    }
-
-    /// Copies what was computed in `edge` to its place.
-    pub(super) fn store_edge(&self, panel: usize, width: usize, edge: &[f32]) {
-        if width == PANEL {
-            return;
-        }
-        for (row, source) in edge.chunks_exact(PANEL).enumerate() {
-            let target = self.out.at(row * self.stride + panel * PANEL);
-            // SAFETY: `width` outputs of this panel in a row of the batch, which no other task writes.
-            unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, width) };
-        }
+    /// Copies the first `width` of a panel's sums for one row to their place.
+    pub(super) fn store(&self, panel: usize, width: usize, row: usize, sums: &[f32; PANEL]) {
+        let target = self.out.at(row * self.stride + panel * PANEL);
+        // SAFETY: `width` outputs of this panel in a row of the batch, which no other task writes.
+        unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), target, width) };
     }
 }
 

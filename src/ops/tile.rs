@@ -346,24 +346,35 @@ unsafe fn kernel_avx512<T: Element, const ROWS: usize, const VECTORS: usize, con
             }
         }
         let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next.start.cast::<i8>());
-        for _ in 0..tile.depth {
-            for line in 0..FETCH {
-                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line * 64));
-            }
-            next = next.wrapping_add(64 * FETCH);
-            let mut right = [_mm512_setzero_ps(); VECTORS];
-            for (vector, value) in right.iter_mut().enumerate() {
-                *value = T::load16(b.add(vector * 16));
-            }
-            for (row, values) in acc.iter_mut().enumerate() {
-                let left = _mm512_set1_ps(*a.add(row));
-                for (vector, value) in values.iter_mut().enumerate() {
-                    *value = _mm512_fmadd_ps(left, right[vector], *value);
+        let fetching = if FETCH > 0 { tile.next.lines.div_ceil(FETCH).min(tile.depth) } else { 0 };
+        macro_rules! steps {
+            ($count:expr, $fetch:literal) => {
+                for _ in 0..$count {
+                    if $fetch {
+                        for line in 0..FETCH {
+                            _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line * 64));
+                        }
+                        next = next.wrapping_add(64 * FETCH);
+                    }
+                    let mut right = [_mm512_setzero_ps(); VECTORS];
+                    for (vector, value) in right.iter_mut().enumerate() {
+                        *value = T::load16(b.add(vector * 16));
+                    }
+                    for (row, values) in acc.iter_mut().enumerate() {
+                        let left = _mm512_set1_ps(*a.add(row));
+                        for (vector, value) in values.iter_mut().enumerate() {
+                            *value = _mm512_fmadd_ps(left, right[vector], *value);
+                        }
+                    }
+                    a = a.add(tile.a_stride);
+                    b = b.add(tile.b_stride);
                 }
-            }
-            a = a.add(tile.a_stride);
-            b = b.add(tile.b_stride);
+            };
         }
+        if FETCH > 0 {
+            steps!(fetching, true);
+        }
+        steps!(tile.depth - fetching, false);
         for (row, values) in acc.iter().enumerate() {
             for (vector, value) in values.iter().enumerate() {
                 _mm512_storeu_ps(tile.c.add(row * tile.c_stride + vector * 16), *value);
