@@ -115,9 +115,11 @@ impl<T: Element> Packed<T> {
                             false => part.tile(panel_at(panel).wrapping_add(first * PANEL)).run(isa),
                         }
                     }
+                    if first + depth == k {
+                        block.for_each(|row| job.store(panel, width, row, &sums[row].0));
+                    }
                 }
             }
-            sums.iter().enumerate().for_each(|(row, sums)| job.store(panel, width, row, &sums.0));
         }
     }
 
@@ -208,7 +210,13 @@ impl Job<'_> {
     pub(super) fn store(&self, panel: usize, width: usize, row: usize, sums: &[f32; PANEL]) {
         let target = self.out.at(row * self.stride + panel * PANEL);
         // SAFETY: `width` outputs of this panel in a row of the batch, which no other task writes.
-        unsafe { std::ptr::copy_nonoverlapping(sums.as_ptr(), target, width) };
+        unsafe {
+            match width {
+                // Of a known length: a few moves instead of a call.
+                PANEL => target.cast::<[f32; PANEL]>().write_unaligned(*sums),
+                _ => std::ptr::copy_nonoverlapping(sums.as_ptr(), target, width),
+            }
+        }
     }
 }
 
