@@ -86,7 +86,7 @@ fn steady(config: &str, compute: &Compute) -> (usize, usize, usize) {
 }
 
 /// What is left are lists of a step's tasks and events, and threads' scratch: in attention some 10 KB, in products 6 KB of sums, for each
-/// of the parts that a loop falls into. The smallest tensor would be six times the largest allocation that is let pass.
+/// of the parts that a loop falls into, and 32 KB where halves are widened. The smallest tensor takes more than twice what is let pass.
 #[test]
 fn a_decode_step_allocates_no_tensor() {
     let dense = Compute::cpu();
@@ -102,7 +102,7 @@ fn a_decode_step_allocates_no_tensor() {
         let (bytes, calls, largest) = pool.install(|| steady(config, compute));
         let what = format!("{name} {}", compute.formats(false));
         println!("{what}: {bytes} bytes in {calls} allocations per step, the largest {largest}");
-        assert!(largest <= 16 << 10, "{what}: an allocation of {largest} bytes");
+        assert!(largest <= 40 << 10, "{what}: an allocation of {largest} bytes");
         assert!(bytes <= most_bytes, "{what}: {bytes} bytes per step");
     }
 }

@@ -66,13 +66,13 @@ fn a_product_has_the_bits_of_the_dense_one_with_the_widened_weights() {
     }
 }
 
-#[test]
-fn a_row_in_a_batch_has_the_bits_of_the_row_alone_on_any_number_of_threads() {
-    let mut random = Random(41);
+/// Asserts for every format that a row in a batch has the bits of the row alone, on any number of threads.
+pub fn check_rows_alone(compute: &Compute, seed: u64) {
+    let mut random = Random(seed);
     for format in formats() {
         let (n, k) = (200, 512);
         let (bytes, _) = in_blocks(&random.numbers(n * k, 1.0), n, k, format);
-        let layer = Linear::new(&Compute::cpu(), &[view(&bytes, format, n, k)], None).unwrap();
+        let layer = Linear::new(compute, &[view(&bytes, format, n, k)], None).unwrap();
         let data = random.numbers(70 * k, 1.0);
         let alone: Vec<u32> =
             data.chunks(k).flat_map(|row| bits(&layer.forward(&matrix(row, 1, k)).unwrap())).collect();
@@ -81,6 +81,11 @@ fn a_row_in_a_batch_has_the_bits_of_the_row_alone_on_any_number_of_threads() {
             assert_eq!(batch, alone, "{format:?} on {threads} threads");
         }
     }
+}
+
+#[test]
+fn a_row_in_a_batch_has_the_bits_of_the_row_alone_on_any_number_of_threads() {
+    check_rows_alone(&Compute::cpu(), 41);
 }
 
 /// As in GGUF files, where v is stored finer than q, and small matrices are not quantised at all.

@@ -6,8 +6,8 @@ use candle_core::quantized::GgmlDType;
 use pairwright::ops::linear::Linear;
 use pairwright::ops::{BlockInputs, Compute, to_host};
 
-use super::blocks::{formats, in_blocks, view};
-use super::{Random, bits, matrix, on_threads, stored};
+use super::blocks::{check_rows_alone, formats, in_blocks, view};
+use super::{Random, matrix, stored};
 
 fn rounding() -> Compute {
     Compute { block_inputs: BlockInputs::Int8, ..Compute::cpu() }
@@ -64,19 +64,7 @@ fn a_product_is_that_of_the_rounded_rows_with_the_widened_weights() {
 
 #[test]
 fn a_row_in_a_batch_has_the_bits_of_the_row_alone_on_any_number_of_threads() {
-    let mut random = Random(61);
-    for format in formats() {
-        let (n, k) = (200, 512);
-        let (bytes, _) = in_blocks(&random.numbers(n * k, 1.0), n, k, format);
-        let layer = Linear::new(&rounding(), &[view(&bytes, format, n, k)], None).unwrap();
-        let data = random.numbers(70 * k, 1.0);
-        let alone: Vec<u32> =
-            data.chunks(k).flat_map(|row| bits(&layer.forward(&matrix(row, 1, k)).unwrap())).collect();
-        for threads in [1, 3] {
-            let batch = on_threads(threads, || bits(&layer.forward(&matrix(&data, 70, k)).unwrap()));
-            assert_eq!(batch, alone, "{format:?} on {threads} threads");
-        }
-    }
+    check_rows_alone(&rounding(), 61);
 }
 
 /// Formats without an integer product, and dense matrices in the same stack, take the rows as they are.
