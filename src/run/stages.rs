@@ -82,7 +82,7 @@ pub fn judge(
 }
 
 /// Does both stages in one queue, by one model: a prompt's answers are rated as soon as all of them are there, while others are
-/// still being written. What comes of it is what [`generate`] and then [`judge`] give. `tokenizer` is the judge's, which may
+/// still being written. What comes of it is what [`generate()`] and then [`judge()`] give. `tokenizer` is the judge's, which may
 /// put dialogues otherwise than the generator's.
 ///
 /// # Errors
