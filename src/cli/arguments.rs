@@ -135,7 +135,7 @@ pub(super) struct EngineArgs {
     #[arg(long, default_value_t = 64, value_parser = positive)]
     pub(super) max_batch: usize,
     /// Most tokens computed in one step; changes speed and memory, never an answer
-    #[arg(long, default_value_t = 512, value_parser = positive)]
+    #[arg(long, default_value_t = 256, value_parser = positive)]
     step_tokens: usize,
     /// Tokens per block of the KV cache
     #[arg(long, default_value_t = 32, value_parser = block_size)]

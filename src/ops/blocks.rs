@@ -12,9 +12,9 @@ use candle_core::quantized::k_quants::*;
 use rayon::prelude::*;
 
 use super::BlockInputs;
-use super::linear::Job;
 use super::packing::{Fetch, row_blocks};
 use super::panels::{Operands, Panels};
+use super::product::{InputForm, Job, WeightMatrix};
 use super::rounded::{GROUP, SUB_GROUP};
 use super::simd::Isa;
 use super::stored::{MatrixView, StoredFormat};
@@ -31,33 +31,14 @@ pub fn fitting(asked: GgmlDType, columns: usize) -> Option<GgmlDType> {
 }
 
 /// A matrix [rows, columns] in blocks.
-pub trait BlockMatrix: Send + Sync {
-    /// Output features.
-    fn rows(&self) -> usize;
-
-    /// Input features.
-    fn columns(&self) -> usize;
-
+trait BlockMatrix: WeightMatrix {
     /// Widens `depth` columns from `first` on of panel `panel`: element (row, k) goes to `target[k - first]`, lane
     /// row - 32 panel. Lanes past the last row become 0.
     fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]);
-
-    /// Widens row `row` to `target` [columns].
-    fn copy_row(&self, row: usize, target: &mut [f32]);
-
-    /// Whether [`Self::run`] takes the batch rounded to 8 bits.
-    fn rounds_inputs(&self) -> bool {
-        false
-    }
-
-    /// Computes the outputs of `panels` for every row of the batch.
-    fn run(&self, panels: Range<usize>, job: &Job<'_>) {
-        run_widened(self, panels, job);
-    }
 }
 
 /// The product with widened weights.
-fn run_widened<M: BlockMatrix + ?Sized>(matrix: &M, panels: Range<usize>, job: &Job<'_>) {
+fn run_widened(matrix: &impl BlockMatrix, panels: Range<usize>, job: &Job<'_>) {
     let isa = Isa::detect();
     let (k, rows) = (matrix.columns(), job.x.rows);
     let x = &job.x.dense;
@@ -144,14 +125,6 @@ impl<T: GgmlType> Blocks<T> {
 }
 
 impl<T: GgmlType> BlockMatrix for Blocks<T> {
-    fn rows(&self) -> usize {
-        self.rows
-    }
-
-    fn columns(&self) -> usize {
-        self.columns
-    }
-
     fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
         const LANES: usize = 16;
         let depth = target.len();
@@ -170,6 +143,25 @@ impl<T: GgmlType> BlockMatrix for Blocks<T> {
                 }
             }
         }
+    }
+
+}
+
+impl<T: GgmlType> WeightMatrix for Blocks<T> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn input_form(&self) -> InputForm {
+        InputForm::Dense
+    }
+
+    fn run(&self, panels: Range<usize>, job: &Job<'_>) {
+        run_widened(self, panels, job);
     }
 
     fn copy_row(&self, row: usize, target: &mut [f32]) {
@@ -213,6 +205,12 @@ struct Integers {
 }
 
 impl BlockMatrix for Integers {
+    fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
+        self.panels.widen(panel, first, target);
+    }
+}
+
+impl WeightMatrix for Integers {
     fn rows(&self) -> usize {
         self.panels.rows()
     }
@@ -221,20 +219,19 @@ impl BlockMatrix for Integers {
         self.panels.columns()
     }
 
-    fn widen(&self, panel: usize, first: usize, target: &mut [PanelRow<f32>]) {
-        self.panels.widen(panel, first, target);
+    fn input_form(&self) -> InputForm {
+        match self.inputs {
+            BlockInputs::Int8 => InputForm::Rounded,
+            BlockInputs::F32 => InputForm::Dense,
+        }
     }
 
     fn copy_row(&self, row: usize, target: &mut [f32]) {
         self.panels.copy_row(row, target);
     }
 
-    fn rounds_inputs(&self) -> bool {
-        self.inputs == BlockInputs::Int8
-    }
-
     fn run(&self, panels: Range<usize>, job: &Job<'_>) {
-        if !self.rounds_inputs() {
+        if self.inputs == BlockInputs::F32 {
             return run_widened(self, panels, job);
         }
         let (isa, k, x) = (IntegerIsa::detect(), self.columns(), &job.x.rounded);
@@ -281,7 +278,7 @@ impl BlockMatrix for Integers {
 ///
 /// # Errors
 /// If the rows are not whole blocks, the size is wrong, or the matrix is stored in another block format.
-pub fn matrix(format: GgmlDType, source: &MatrixView<'_>, inputs: BlockInputs) -> Result<Arc<dyn BlockMatrix>> {
+pub fn matrix(format: GgmlDType, source: &MatrixView<'_>, inputs: BlockInputs) -> Result<Arc<dyn WeightMatrix>> {
     source.validate()?;
     StoredFormat::Blocks(format).row_bytes(source.columns)?;
     match source.format {
@@ -300,12 +297,4 @@ pub fn matrix(format: GgmlDType, source: &MatrixView<'_>, inputs: BlockInputs) -
         }
         StoredFormat::Blocks(stored) => candle_core::bail!("a matrix in {stored:?} blocks, asked for in {format:?}"),
     }
-}
-
-/// All elements of a matrix in blocks, widened, row-major.
-pub fn widened(matrix: &dyn BlockMatrix) -> Vec<f32> {
-    let columns = matrix.columns();
-    let mut wide = vec![0f32; matrix.rows() * columns];
-    wide.par_chunks_mut(columns).enumerate().for_each(|(row, target)| matrix.copy_row(row, target));
-    wide
 }

@@ -4,20 +4,24 @@
 
 pub mod activation;
 pub mod attention;
+pub(crate) mod bf16x3;
 pub(crate) mod blocks;
 pub mod embedding;
 pub mod experts;
 pub(crate) mod ggml_block;
 pub mod linear;
 pub mod norm;
+pub(crate) mod packed;
 pub(crate) mod packing;
 pub mod paged;
 pub(crate) mod panels;
+pub(crate) mod product;
 pub mod rotary;
 pub(crate) mod rounded;
 pub(crate) mod simd;
 pub(crate) mod stored;
 pub(crate) mod tile;
+pub(crate) mod tile16;
 pub(crate) mod tile8;
 pub(crate) mod workspace;
 
@@ -25,6 +29,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
 use paged::KvFormat;
 use stored::{MatrixView, StoredFormat};
+use tile16::TileUnit;
 pub use workspace::{OpTimes, Slot, Workspace};
 
 /// Where and how to compute: the device, the number formats, and which version of the operations.
@@ -37,6 +42,8 @@ pub struct Compute {
     /// Block format that dense weight matrices are rounded to while they are loaded; those whose rows are not whole blocks take
     /// q8_0, or stay dense.
     pub quantize: Option<GgmlDType>,
+    /// How products with dense weights are summed, on the CPU's native path.
+    pub products: DenseProducts,
     /// How the batch enters products of matrices in blocks, on the CPU's native path.
     pub block_inputs: BlockInputs,
     /// Format of activations: f32 on the CPU, the weights' format elsewhere.
@@ -54,6 +61,27 @@ pub enum OpsPath {
     Native,
     /// Candle operations only: slower, runs anywhere, the reference in tests.
     Portable,
+}
+
+/// How products with dense weights are summed. Both are f32 products to the last bits or so, and both give a row the same bits in any
+/// batch; but the two differ in these last bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenseProducts {
+    /// One chain of fused multiply-adds for each output.
+    Fma,
+    /// Inputs in three bf16 parts, for weights that bf16 holds exactly; the others as [`Self::Fma`]. Several times as fast where the
+    /// processor has a matrix unit (AMX), and slower elsewhere.
+    Bf16x3,
+}
+
+impl DenseProducts {
+    /// The faster one on this processor.
+    pub fn detect() -> Self {
+        match TileUnit::detect() {
+            TileUnit::Amx(_) => Self::Bf16x3,
+            TileUnit::Vectors => Self::Fma,
+        }
+    }
 }
 
 /// How the batch enters a product whose matrix is in blocks.
@@ -118,6 +146,7 @@ impl Compute {
             device,
             weight_dtype,
             quantize: None,
+            products: DenseProducts::detect(),
             block_inputs: BlockInputs::Int8,
             activation_dtype: if on_cpu { DType::F32 } else { weight_dtype },
             kv_format: match weight_dtype {
@@ -135,6 +164,7 @@ impl Compute {
             device: Device::Cpu,
             weight_dtype: DType::F32,
             quantize: None,
+            products: DenseProducts::Fma,
             block_inputs: BlockInputs::F32,
             activation_dtype: DType::F32,
             kv_format: KvFormat::F32,
@@ -266,7 +296,7 @@ fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
     let tensor = match (compute.blocks_of(source), source.format) {
         (None, StoredFormat::Dense(dtype)) => Tensor::from_raw_buffer(source.bytes, dtype, &shape, &compute.device)?,
         (Some(format), _) | (None, StoredFormat::Blocks(format)) => {
-            let wide = blocks::widened(blocks::matrix(format, source, BlockInputs::F32)?.as_ref());
+            let wide = product::widened(blocks::matrix(format, source, BlockInputs::F32)?.as_ref());
             Tensor::from_vec(wide, &shape, &compute.device)?
         }
     };

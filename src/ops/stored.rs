@@ -5,7 +5,7 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result};
 use half::{bf16, f16};
 
-use super::{BlockInputs, blocks};
+use super::{BlockInputs, blocks, product};
 
 /// How the elements of a stored matrix are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl MatrixView<'_> {
         match self.format {
             StoredFormat::Dense(_) => Ok((0..self.rows * self.columns).map(|index| self.element(index)).collect()),
             StoredFormat::Blocks(format) => {
-                Ok(blocks::widened(blocks::matrix(format, self, BlockInputs::F32)?.as_ref()))
+                Ok(product::widened(blocks::matrix(format, self, BlockInputs::F32)?.as_ref()))
             }
         }
     }

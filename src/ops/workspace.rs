@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor};
 
-use super::linear::Inputs;
+use super::product::Inputs;
 
 /// A buffer's place on the way through a decoder. Two results that are needed at the same time have different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
