@@ -17,7 +17,7 @@ use pairwright::ops::linear::{Linear, MatrixView};
 use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvFormat, KvLayer, PagedBatch};
 use pairwright::ops::rotary::{HeadNorms, Rotary, RotaryTable};
-use pairwright::ops::{BlockInputs, Compute, Workspace, to_host};
+use pairwright::ops::{BlockInputs, Compute, DenseProducts, Workspace, to_host};
 
 /// Seconds given to one case.
 const BUDGET_S: f64 = 0.4;
@@ -127,16 +127,23 @@ fn linear(bench: &Bench) -> Outcome {
     const K: usize = 2048;
     const N: usize = 8192;
     let data = numbers(K * N);
-    for dtype in [DType::F32, DType::BF16, DType::F16] {
+    let chains = [DType::F32, DType::BF16, DType::F16].map(|dtype| (dtype, DenseProducts::Fma));
+    // bf16 weights are kept as they are, those of f16 in two parts.
+    let parts = [DType::BF16, DType::F16].map(|dtype| (dtype, DenseProducts::Bf16x3));
+    for (dtype, products) in chains.into_iter().chain(parts) {
         let (bytes, wide) = stored(&data, dtype);
         let view = MatrixView { bytes: &bytes, format: dtype.into(), rows: N, columns: K };
-        let native = Linear::new(&Compute { weight_dtype: dtype, ..Compute::cpu() }, &[view], None)?;
+        let (weight_dtype, name) = match products {
+            DenseProducts::Fma => (dtype, "fma"),
+            DenseProducts::Bf16x3 => (DType::F32, "bf16x3"),
+        };
+        let native = Linear::new(&Compute { weight_dtype, products, ..Compute::cpu() }, &[view], None)?;
         let view = MatrixView { bytes: &wide, format: DType::F32.into(), ..view };
         let portable = Linear::new(&Compute::cpu().portable(), &[view], None)?;
         for rows in [1, 8, 32, 64, 512] {
             let x = matrix(rows, K)?;
             let work = bench.bound(K * N * dtype.size_in_bytes() + rows * (K + N) * 4, 2 * rows * K * N);
-            let shape = format!("m={rows} k={K} n={N} {}", dtype.as_str());
+            let shape = format!("m={rows} k={K} n={N} {} {name}", dtype.as_str());
             bench.case("linear", &shape, work, 4e-4, &|| native.forward(&x), &|| portable.forward(&x))?;
         }
     }

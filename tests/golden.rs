@@ -5,13 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 use pairwright::engine::{
     Engine, EngineOptions, Event, KvBudget, Request, SamplingParams, SequenceId, SequenceOutput, Task,
 };
 use pairwright::model::{self, LoadOptions, WeightsKind};
 use pairwright::ops::paged::KvFormat;
-use pairwright::ops::{BlockInputs, Compute};
+use pairwright::ops::{BlockInputs, Compute, DenseProducts};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -168,6 +169,7 @@ fn rounding_formats_give_the_same_bits_in_every_mode() {
         Compute { kv_format: KvFormat::F16, ..Compute::cpu() },
         Compute { kv_format: KvFormat::Int8, ..Compute::cpu() },
         Compute { kv_format: KvFormat::Bf16, ..quantised },
+        Compute { weight_dtype: DType::BF16, products: DenseProducts::Bf16x3, ..Compute::cpu() },
     ];
     let families = families().into_iter().filter(|dir| {
         let name = dir.file_name().unwrap().to_string_lossy().into_owned();

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod engine_flags;
 mod exit;
 mod generate;
 mod judge;

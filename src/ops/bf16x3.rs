@@ -1,6 +1,6 @@
-//! Products of f32 rows with weights that bf16 holds exactly, as published models' nearly all are: each input is the sum of three bf16
-//! numbers, so that three products of bf16 tiles have all of its 24 bits (Henry, Tang & Heinecke 2019, arXiv 1904.06376, there with
-//! both sides in parts). Knows layouts of the two sides and the order in which tiles are computed; knows nothing of layers.
+//! Products of f32 rows with weights that one bf16 number holds exactly, or the sum of two, as those of nearly all published models (bf16
+//! and f16). Each input is the sum of three, so that products of bf16 tiles have all of its 24 bits (Henry, Tang & Heinecke 2019, arXiv
+//! 1904.06376). Knows layouts of the two sides and the order in which tiles are computed; knows nothing of layers.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -119,76 +119,105 @@ fn thirds(line: &[f32; STEP]) -> [[u32; STEP / 2]; THIRDS] {
 const HIGH: u32 = 0xffff_0000;
 
 /// W as panels of 32 output features, in the order in which they are read: groups of 4 panels, runs of 4 steps of 32 k, the group's
-/// panels, the run's steps, two tiles of 16 features. Padded with zeros.
+/// panels, the run's steps, parts of W, two tiles of 16 features. Padded with zeros.
 struct Panels {
     tiles: Vec<Tile16>,
     rows: usize,
     columns: usize,
+    parts: usize,
     unit: TileUnit,
 }
 
-/// Packs matrices stacked by rows, straight from their bytes; `None` if bf16 does not hold all of their elements as `dtype`.
+/// Packs matrices stacked by rows, straight from their bytes, as `dtype`; `None` if so many bf16 numbers as there is room for do not hold
+/// all of their elements: one for each, or two where `dtype` is f32.
 pub fn matrix(dtype: DType, sources: &[MatrixView<'_>]) -> Option<Arc<dyn WeightMatrix>> {
     match dtype {
-        DType::BF16 => Some(Arc::new(Panels::new::<bf16>(sources))),
-        DType::F16 => fits::<f16>(sources).then(|| Arc::new(Panels::new::<f16>(sources)) as _),
-        _ => fits::<f32>(sources).then(|| Arc::new(Panels::new::<f32>(sources)) as _),
+        DType::BF16 => Some(Arc::new(Panels::new::<bf16>(sources, 1))),
+        DType::F16 => fits::<f16>(sources, 1).then(|| Arc::new(Panels::new::<f16>(sources, 1)) as _),
+        _ => {
+            let parts = [1, 2].into_iter().find(|&parts| fits::<f32>(sources, parts))?;
+            Some(Arc::new(Panels::new::<f32>(sources, parts)))
+        }
     }
 }
 
-/// Whether bf16 holds all elements, rounded to T.
-fn fits<T: Element>(sources: &[MatrixView<'_>]) -> bool {
+/// Whether so many bf16 numbers hold all elements, rounded to T.
+fn fits<T: Element>(sources: &[MatrixView<'_>], parts: usize) -> bool {
     sources.iter().all(|source| {
-        let exact = |index| T::from_f32(source.element(index)).to_f32().to_bits() & !HIGH == 0;
-        let of_bf16 = source.format == StoredFormat::Dense(DType::BF16) && size_of::<T>() == 4;
+        let is_wide = size_of::<T>() == 4;
+        match source.format {
+            StoredFormat::Dense(DType::BF16) if is_wide => return true,
+            // Eleven bits: eight and three. The smallest f16 is far above the smallest bf16.
+            StoredFormat::Dense(DType::F16) if is_wide && parts == 2 => return true,
+            _ => {}
+        }
         let columns = source.columns;
-        of_bf16 || (0..source.rows).into_par_iter().all(|row| (row * columns..(row + 1) * columns).all(exact))
+        let fits = |index| {
+            let mut rest = T::from_f32(source.element(index)).to_f32();
+            (0..parts).for_each(|_| rest -= f32::from_bits(rest.to_bits() & HIGH));
+            rest == 0.0
+        };
+        (0..source.rows).into_par_iter().all(|row| (row * columns..(row + 1) * columns).all(fits))
     })
 }
 
 impl Panels {
-    fn new<T: Element>(sources: &[MatrixView<'_>]) -> Self {
+    fn new<T: Element>(sources: &[MatrixView<'_>], parts: usize) -> Self {
         let columns = sources.first().map_or(0, |source| source.columns);
         let rows = sources.iter().map(|source| source.rows).sum();
-        let (num_panels, steps) = (usize::div_ceil(rows, PANEL), columns.div_ceil(STEP));
-        let mut tiles = vec![Tile16::ZERO; 2 * num_panels * steps];
-        tiles.par_chunks_mut((2 * GROUP * steps).max(1)).enumerate().for_each(|(group, tiles)| {
+        let num_panels = usize::div_ceil(rows, PANEL);
+        let per_group = 2 * parts * GROUP * columns.div_ceil(STEP);
+        let tiles = vec![Tile16::ZERO; num_panels * per_group / GROUP];
+        let mut this = Self { tiles, rows, columns, parts, unit: TileUnit::detect() };
+        let layout = this.layout();
+        this.tiles.par_chunks_mut(per_group.max(1)).enumerate().for_each(|(group, tiles)| {
             for row in group * GROUP * PANEL..((group + 1) * GROUP * PANEL).min(rows) {
                 let Some((source, source_row)) = locate(sources, row) else { break };
                 for k in 0..columns {
-                    let bits = T::from_f32(source.element(source_row * columns + k)).to_f32().to_bits() >> 16;
-                    let run = run_place(num_panels, steps, row / PANEL, k / STEP / RUN * RUN).0;
-                    let (tile, pair, column) = place(row % PANEL, k);
-                    tiles[run - 2 * group * GROUP * steps + tile].0[pair][column] |= bits << (k % 2 * 16);
+                    let mut rest = T::from_f32(source.element(source_row * columns + k)).to_f32();
+                    for part in 0..parts {
+                        let first = f32::from_bits(rest.to_bits() & HIGH);
+                        let (tile, pair, column) = layout.place(row, k, part);
+                        tiles[tile - group * per_group].0[pair][column] |= first.to_bits() >> 16 << (k % 2 * 16);
+                        rest -= first;
+                    }
                 }
             }
         });
-        Self { tiles, rows, columns, unit: TileUnit::detect() }
+        this
     }
 
-    fn steps(&self) -> usize {
-        self.columns.div_ceil(STEP)
-    }
-
-    /// Tiles of a panel in the run that begins at step `first`.
-    fn run_of(&self, panel: usize, first: usize) -> &[Tile16] {
-        let (start, len) = run_place(usize::div_ceil(self.rows, PANEL), self.steps(), panel, first);
-        &self.tiles[start..start + len]
+    fn layout(&self) -> Layout {
+        Layout { num_panels: self.rows.div_ceil(PANEL), steps: self.columns.div_ceil(STEP), parts: self.parts }
     }
 }
 
-/// First tile, and number of tiles, of the run of `panel` that begins at step `first`.
-#[inline(always)]
-fn run_place(num_panels: usize, steps: usize, panel: usize, first: usize) -> (usize, usize) {
-    let group = panel / GROUP * GROUP;
-    let len = (steps - first).min(RUN);
-    (2 * (group * steps + first * (num_panels - group).min(GROUP) + (panel - group) * len), 2 * len)
+/// Where what lies in [`Panels`].
+#[derive(Clone, Copy)]
+struct Layout {
+    num_panels: usize,
+    steps: usize,
+    parts: usize,
 }
 
-/// Where element k of output feature `lane` of a panel lies in its run: tile, pair and column.
-#[inline(always)]
-fn place(lane: usize, k: usize) -> (usize, usize, usize) {
-    (k / STEP % RUN * 2 + lane / TILE_ROWS, k % STEP / 2, lane % TILE_ROWS)
+impl Layout {
+    /// Tiles of `panel` in the run that begins at step `first`.
+    #[inline(always)]
+    fn run(&self, panel: usize, first: usize) -> Range<usize> {
+        let group = panel / GROUP * GROUP;
+        let len = (self.steps - first).min(RUN);
+        let start = group * self.steps + first * (self.num_panels - group).min(GROUP) + (panel - group) * len;
+        2 * self.parts * start..2 * self.parts * (start + len)
+    }
+
+    /// Tile, pair and column of element k of an output feature.
+    #[inline(always)]
+    fn place(&self, row: usize, k: usize, part: usize) -> (usize, usize, usize) {
+        let (lane, step) = (row % PANEL, k / STEP);
+        let run = self.run(row / PANEL, step / RUN * RUN);
+        let tile = run.start + 2 * (step % RUN * self.parts + part) + lane / TILE_ROWS;
+        (tile, k % STEP / 2, lane % TILE_ROWS)
+    }
 }
 
 impl WeightMatrix for Panels {
@@ -207,18 +236,18 @@ impl WeightMatrix for Panels {
     /// The panels of a group take turns, a run of k each: so 32 rows of the batch are read from the first cache but for the first panel,
     /// and the weights in the order in which they lie.
     fn run(&self, panels: Range<usize>, job: &Job<'_>) {
-        let (ready, steps, x) = (self.unit.ready(), self.steps(), &job.x.thirds);
+        let (ready, layout, x) = (self.unit.ready(), self.layout(), &job.x.thirds);
         let mut sums = [Sums([[0.0; PANEL]; MAX_ROWS]); GROUP];
         let mut first = panels.start;
         while first < panels.end {
             let group = first..(first / GROUP * GROUP + GROUP).min(panels.end);
             for block in blocks(job.x.rows) {
-                let row_tiles = block.len().div_ceil(TILE_ROWS);
-                for run in (0..steps).step_by(RUN) {
-                    let a = x.run_of(&block, steps, run..(run + RUN).min(steps));
+                let (row_tiles, parts) = (block.len().div_ceil(TILE_ROWS), self.parts);
+                for run in (0..layout.steps).step_by(RUN) {
+                    let a = x.run_of(&block, layout.steps, run..(run + RUN).min(layout.steps));
                     for (panel, sums) in group.clone().zip(&mut sums) {
-                        let product = TileProduct { row_tiles, a, b: self.run_of(panel, run), starts: run == 0 };
-                        product.run(&ready, sums);
+                        let b = &self.tiles[layout.run(panel, run)];
+                        TileProduct { row_tiles, parts, a, b, starts: run == 0 }.run(&ready, sums);
                     }
                 }
                 for (index, row) in block.enumerate() {
@@ -232,12 +261,12 @@ impl WeightMatrix for Panels {
     }
 
     fn copy_row(&self, row: usize, target: &mut [f32]) {
-        for (run, values) in target.chunks_mut(RUN * STEP).enumerate() {
-            let tiles = self.run_of(row / PANEL, run * RUN);
-            for (k, value) in values.iter_mut().enumerate() {
-                let (tile, pair, column) = place(row % PANEL, k);
-                *value = f32::from_bits(tiles[tile].0[pair][column] >> (k % 2 * 16) << 16);
-            }
+        let layout = self.layout();
+        for (k, value) in target.iter_mut().enumerate() {
+            *value = (0..self.parts).fold(0.0, |sum, part| {
+                let (tile, pair, column) = layout.place(row, k, part);
+                sum + f32::from_bits(self.tiles[tile].0[pair][column] >> (k % 2 * 16) << 16)
+            });
         }
     }
 }

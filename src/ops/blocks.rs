@@ -144,7 +144,6 @@ impl<T: GgmlType> BlockMatrix for Blocks<T> {
             }
         }
     }
-
 }
 
 impl<T: GgmlType> WeightMatrix for Blocks<T> {

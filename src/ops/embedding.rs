@@ -3,7 +3,7 @@
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 
-use super::linear::{Linear, MatrixView};
+use super::linear::{Linear, MatrixView, StoredFormat};
 use super::norm::StreamRows;
 use super::workspace::{Slot, Workspace, with_slice_mut};
 use super::{Compute, OpsPath};
@@ -11,7 +11,7 @@ use super::{Compute, OpsPath};
 /// The embedding table [V, hidden].
 #[derive(Clone)]
 pub enum Embedding {
-    /// A table of its own, kept in the weights' format.
+    /// A table of its own, dense.
     Table(Tensor),
     /// A table of its own, kept in blocks.
     Blocks(Linear),
@@ -20,14 +20,20 @@ pub enum Embedding {
 }
 
 impl Embedding {
-    /// A table of its own.
+    /// A table of its own. On the native path 16 bits stay 16 bits where f32 is asked for: rows are widened, exactly, when they are
+    /// taken.
     ///
     /// # Errors
     /// If size or format of the bytes do not fit.
     pub fn table(compute: &Compute, source: &MatrixView<'_>) -> Result<Self> {
         source.validate()?;
-        match (compute.path, compute.blocks_of(source)) {
-            (OpsPath::Native, Some(_)) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
+        match (compute.path, compute.blocks_of(source), source.format) {
+            (OpsPath::Native, Some(_), _) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
+            (OpsPath::Native, None, StoredFormat::Dense(weight_dtype @ (DType::BF16 | DType::F16)))
+                if compute.weight_dtype == DType::F32 =>
+            {
+                Ok(Self::Table(super::dense(&Compute { weight_dtype, ..compute.clone() }, source)?))
+            }
             _ => Ok(Self::Table(super::dense(compute, source)?)),
         }
     }

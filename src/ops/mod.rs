@@ -182,13 +182,16 @@ impl Compute {
         Self { quantize: None, ..self.clone() }
     }
 
-    /// The same with the head's matrix one step finer than the others, f16 under q8_0 and q8_0 under the rest: what it loses goes
-    /// straight into the logits (ggml's own mixes keep it finer too).
-    pub fn for_head(&self) -> Self {
+    /// The same with the head's matrix one step finer than the others, 16 bits under q8_0 and q8_0 under the rest: what it loses goes
+    /// straight into the logits (ggml's own mixes keep it finer too). The 16 bits are bf16 if `published` says that it is stored so,
+    /// else f16.
+    pub fn for_head(&self, mut published: impl Iterator<Item = StoredFormat>) -> Self {
         match self.quantize {
             None => self.clone(),
             Some(GgmlDType::Q8_0) if self.path == OpsPath::Native => {
-                Self { quantize: None, weight_dtype: DType::F16, ..self.clone() }
+                let is_bf16 = published.all(|format| format == DType::BF16.into());
+                let weight_dtype = if is_bf16 { DType::BF16 } else { DType::F16 };
+                Self { quantize: None, weight_dtype, ..self.clone() }
             }
             Some(GgmlDType::Q8_0) => self.unquantized(),
             Some(_) => Self { quantize: Some(GgmlDType::Q8_0), ..self.clone() },
@@ -209,9 +212,12 @@ impl Compute {
     }
 
     /// All formats that results depend on, for example `q8_0, activations int8, KV cache f16`: that of the weights, and of the
-    /// others those that are not f32. `stored_blocks`: whether the model's files hold matrices in blocks.
+    /// others those that are not f32 and plain sums. `stored_blocks`: whether the model's files hold matrices in blocks.
     pub fn formats(&self, stored_blocks: bool) -> String {
         let mut formats = self.weight_format();
+        if self.path == OpsPath::Native && self.products == DenseProducts::Bf16x3 {
+            formats += ", products bf16x3";
+        }
         let rounds = self.path == OpsPath::Native && self.block_inputs == BlockInputs::Int8;
         if rounds && (stored_blocks || self.quantize.is_some()) {
             formats += ", activations int8";

@@ -80,7 +80,6 @@ impl<T: Element> Packed<T> {
         });
         Self { panels, out_features, in_features }
     }
-
 }
 
 impl<T: Element> WeightMatrix for Packed<T> {

@@ -76,15 +76,18 @@ impl Drop for ReadyUnit {
     }
 }
 
-/// C [rows, 32] += Σ over steps and thirds of A B, or C = that. For each step and third, an output is the sum of two chains of fused
+/// C [rows, 32] += Σ over steps, parts of B and thirds of A of A B, or C = that. For each of these an output is the sum of two chains of fused
 /// multiply-adds from zero, over the even and over the odd k, added to C; numbers below the smallest normal one are zero throughout
 /// (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS). So its bits depend on its own row and column alone.
+#[derive(Clone, Copy)]
 pub struct TileProduct<'a> {
     /// Tiles of A of 16 rows each: 1 or 2.
     pub row_tiles: usize,
+    /// Parts of B that each meet all thirds of A: 1 or 2.
+    pub parts: usize,
     /// [steps, thirds, row_tiles]
     pub a: &'a [Tile16],
-    /// [steps, 2]: columns 0..16 and 16..32
+    /// [steps, parts, 2]: columns 0..16 and 16..32
     pub b: &'a [Tile16],
     /// Whether C begins at zero.
     pub starts: bool,
@@ -98,11 +101,11 @@ pub struct Sums(pub [[f32; PANEL]; MAX_ROWS]);
 impl TileProduct<'_> {
     /// Computes the first 16 `row_tiles` rows of `sums`, and fetches what lies behind B into the cache meanwhile.
     pub fn run(self, ready: &ReadyUnit, sums: &mut Sums) {
-        let steps = self.b.len() / 2;
+        let steps = self.b.len() / (2 * self.parts.max(1));
         assert!(
-            matches!(self.row_tiles, 1 | 2)
+            matches!((self.row_tiles, self.parts), (1 | 2, 1 | 2))
                 && steps > 0
-                && self.b.len() == 2 * steps
+                && self.b.len() == 2 * self.parts * steps
                 && self.a.len() == steps * THIRDS * self.row_tiles,
             "a product whose parts do not fit each other"
         );
@@ -119,9 +122,11 @@ impl TileProduct<'_> {
     unsafe fn amx(self, steps: usize, sums: &mut Sums) {
         // SAFETY: as of this function.
         unsafe {
-            match self.row_tiles {
-                1 => amx::kernel::<1>(self, steps, sums),
-                _ => amx::kernel::<2>(self, steps, sums),
+            match (self.row_tiles, self.parts) {
+                (1, 1) => amx::kernel::<1, 1>(self, steps, sums),
+                (1, _) => amx::kernel::<1, 2>(self, steps, sums),
+                (_, 1) => amx::kernel::<2, 1>(self, steps, sums),
+                _ => amx::kernel::<2, 2>(self, steps, sums),
             }
         }
     }
@@ -202,11 +207,11 @@ mod amx {
     const NEAR: usize = 4096;
     const FAR: usize = 16384;
 
-    /// Tiles 0 to 3 are C, 4 and 5 the rows of A, 6 and 7 the columns of B. ROWS: tiles of rows.
+    /// Tiles 0 to 3 are C, 4 and 5 the rows of A, 6 and 7 the columns of B. ROWS: tiles of rows. PARTS: of B.
     // SAFETY: called by `TileProduct::amx` on a thread that is set up; `a`, `b` and `sums` have the sizes that `run` checks.
-    pub unsafe fn kernel<const ROWS: usize>(tile: TileProduct<'_>, steps: usize, sums: &mut Sums) {
+    pub unsafe fn kernel<const ROWS: usize, const PARTS: usize>(tile: TileProduct<'_>, steps: usize, sums: &mut Sums) {
         let c = sums.0.as_mut_ptr().cast::<f32>();
-        // SAFETY: reads `steps` times 3 ROWS tiles of A and 2 of B and ROWS times 16 rows of C, which it also writes; prefetching
+        // SAFETY: reads `steps` times 3 ROWS tiles of A and 2 PARTS of B and ROWS times 16 rows of C, which it also writes; prefetching
         // takes any address.
         unsafe {
             asm!(
@@ -225,6 +230,7 @@ mod amx {
                 "tileloadd tmm3, [{d} + {row} + 64]",
                 ".endif",
                 "2:",
+                ".rept {parts}",
                 "tileloadd tmm6, [{b} + {line}]",
                 "tileloadd tmm7, [{b} + {line} + 1024]",
                 ".set behind, 0",
@@ -247,6 +253,9 @@ mod amx {
                 "add {a}, 1024 * {rows}",
                 ".endr",
                 "add {b}, 2048",
+                "sub {a}, 3072 * {rows}",
+                ".endr",
+                "add {a}, 3072 * {rows}",
                 "dec {steps}",
                 "jnz 2b",
                 "tilestored [{c} + {row}], tmm0",
@@ -256,6 +265,7 @@ mod amx {
                 "tilestored [{d} + {row} + 64], tmm3",
                 ".endif",
                 rows = const ROWS,
+                parts = const PARTS,
                 near = const NEAR,
                 far = const FAR,
                 starts = in(reg) usize::from(tile.starts),
@@ -289,8 +299,8 @@ impl Vectorised for ByVectors<'_> {
         if product.starts {
             sums.0[..rows].fill([0.0; PANEL]);
         }
-        let columns = product.b.as_chunks::<2>().0;
-        for (a, b) in product.a.chunks(THIRDS * product.row_tiles).zip(columns) {
+        let steps = product.a.chunks(THIRDS * product.row_tiles).zip(product.b.chunks(2 * product.parts));
+        for (a, b) in steps.flat_map(|(a, b)| b.chunks(2).map(move |b| (a, b))) {
             for third in a.chunks(product.row_tiles) {
                 let lines = third.iter().flat_map(|tile| &tile.0);
                 for (line, sums) in lines.zip(&mut sums.0[..rows]) {
@@ -346,9 +356,9 @@ mod tests {
         (0..count).map(|_| tile()).collect()
     }
 
-    fn run(unit: TileUnit, row_tiles: usize, a: &[Tile16], b: &[Tile16], starts: bool) -> Vec<u32> {
+    fn run(unit: TileUnit, product: TileProduct<'_>) -> Vec<u32> {
         let mut sums = Sums([[0.75; PANEL]; MAX_ROWS]);
-        TileProduct { row_tiles, a, b, starts }.run(&unit.ready(), &mut sums);
+        product.run(&unit.ready(), &mut sums);
         sums.0.as_flattened().iter().map(|sum| sum.to_bits()).collect()
     }
 
@@ -357,14 +367,15 @@ mod tests {
     fn the_matrix_unit_and_vectors_give_the_same_bits() {
         let mut state = 5;
         for (lowest, range) in [(120, 12), (50, 40), (0, 130)] {
-            for row_tiles in [1, 2] {
+            for (row_tiles, parts) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
                 for steps in [1, 3, 8] {
                     let a = tiles(&mut state, steps * THIRDS * row_tiles, lowest, range);
-                    let b = tiles(&mut state, steps * 2, lowest, range);
+                    let b = tiles(&mut state, steps * parts * 2, lowest, range);
                     for starts in [true, false] {
-                        let want = run(TileUnit::Vectors, row_tiles, &a, &b, starts);
-                        let got = run(TileUnit::detect(), row_tiles, &a, &b, starts);
-                        assert_eq!(got, want, "exponents from {lowest}, {row_tiles} tiles, {steps} steps");
+                        let product = TileProduct { row_tiles, parts, a: &a, b: &b, starts };
+                        let want = run(TileUnit::Vectors, product);
+                        let got = run(TileUnit::detect(), product);
+                        assert_eq!(got, want, "exponents from {lowest}, {row_tiles} x {parts} tiles, {steps} steps");
                     }
                 }
             }
@@ -374,19 +385,25 @@ mod tests {
     #[test]
     fn sums_are_those_of_the_products() {
         let mut state = 9;
-        let (a, b) = (tiles(&mut state, 2 * THIRDS, 120, 12), tiles(&mut state, 4, 120, 12));
-        let got = run(TileUnit::detect(), 1, &a, &b, true);
-        for (row, column) in [(0, 0), (3, 17), (15, 31)] {
-            let mut want = 0f64;
-            for (index, a) in a.iter().enumerate() {
-                let b = &b[index / THIRDS * 2 + column / TILE_ROWS];
-                for (pair, line) in b.0.iter().enumerate() {
-                    let (left, right) = (a.0[row][pair], line[column % TILE_ROWS]);
-                    want += f64::from(low(left)) * f64::from(low(right)) + f64::from(high(left)) * f64::from(high(right));
+        for parts in [1, 2] {
+            let (a, b) = (tiles(&mut state, 2 * THIRDS, 120, 12), tiles(&mut state, 4 * parts, 120, 12));
+            let got = run(TileUnit::detect(), TileProduct { row_tiles: 1, parts, a: &a, b: &b, starts: true });
+            for (row, column) in [(0, 0), (3, 17), (15, 31)] {
+                let mut want = 0f64;
+                for (a, b) in a.chunks(THIRDS).zip(b.chunks(2 * parts)) {
+                    for (a, b) in
+                        a.iter().flat_map(|a| b.iter().skip(column / TILE_ROWS).step_by(2).map(move |b| (a, b)))
+                    {
+                        for (&left, line) in a.0[row].iter().zip(&b.0) {
+                            let right = line[column % TILE_ROWS];
+                            want += f64::from(low(left)) * f64::from(low(right));
+                            want += f64::from(high(left)) * f64::from(high(right));
+                        }
+                    }
                 }
+                let got = f64::from(f32::from_bits(got[row * PANEL + column]));
+                assert!((got - want).abs() < 1e-3 * want.abs().max(1.0), "({row}, {column}): {got} for {want}");
             }
-            let got = f64::from(f32::from_bits(got[row * PANEL + column]));
-            assert!((got - want).abs() < 1e-3 * want.abs().max(1.0), "({row}, {column}): {got} for {want}");
         }
     }
 }

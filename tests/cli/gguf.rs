@@ -23,7 +23,7 @@ fn a_run_names_its_gguf_files_and_their_hashes() {
     let (out, rubric) = (workshop.arg("out"), workshop.arg("rubric.toml"));
     let (generator, judge) = (fixture("llama_q8_0.gguf"), fixture("qwen3_q4_0.gguf"));
     let arguments = ["make", "--prompts", text(&prompts), "--generator", text(&generator), "--judge", text(&judge)];
-    let rest = ["--rubric", &rubric, "--out", &out, "--max-tokens", "5", "--margin", "0"];
+    let rest = ["--rubric", &rubric, "--out", &out, "--max-tokens", "5", "--margin", "0", "--products", "fma"];
     done(&[&arguments[..], &rest].concat());
     let lock: Json = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
     for (role, path, name) in [("generator", &generator, "llama_q8_0"), ("judge", &judge, "qwen3_q4_0")] {

@@ -14,6 +14,7 @@ fn make<'a>(prompts: &'a Path, out: &'a str, rubric: &'a str, models: &'a [Strin
     let [generator, judge] = models;
     let mut arguments = vec!["make", "--prompts", text(prompts), "--generator", generator, "--judge", judge];
     arguments.extend(["--out", out, "--rubric", rubric, "--max-tokens", "8", "--margin", "0", "--json", "-q"]);
+    arguments.extend(["--products", "fma"]);
     arguments
 }
 
@@ -58,7 +59,7 @@ fn quantised_weights_are_named_and_what_does_not_fit_is_said_once() {
     let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
     let (out, rubric, [llama, _]) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
     let mut base = vec!["make", "--prompts", text(&prompts), "--generator", &llama, "--judge", &llama, "--out", &out];
-    base.extend(["--rubric", &rubric, "--max-tokens", "4", "--margin", "0"]);
+    base.extend(["--rubric", &rubric, "--max-tokens", "4", "--margin", "0", "--products", "fma"]);
     let made = run(&[&base[..], &["--quantize", "q4k"]].concat());
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     let note = "q4k takes rows of whole blocks of 256: 23 of 23 matrices stay in q8_0 (rows of 64)";
@@ -107,6 +108,8 @@ fn formats_that_change_answers_are_in_lock_and_card_and_others_are_not() {
         let arguments = [&base[..], &["--quantize", "q8_0"], &more].concat();
         refused(3, &workshop.path("."), &arguments, &[&said]);
     }
+    let split = [&base[..base.len() - 1], &["bf16x3"]].concat();
+    refused(3, &workshop.path("."), &split, &["KV cache int8 → f32, products bf16x3"]);
     let unknown = [&base[..], &["--kv-dtype", "int4"]].concat();
     refused(2, &workshop.path("."), &unknown, &["--kv-dtype", "f32, f16, bf16, int8"]);
 }

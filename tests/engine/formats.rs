@@ -3,18 +3,19 @@
 use candle_core::quantized::GgmlDType;
 use pairwright::engine::{Engine, EngineOptions, KvBudget, Request};
 use pairwright::ops::paged::KvFormat;
-use pairwright::ops::{BlockInputs, Compute};
+use pairwright::ops::{BlockInputs, Compute, DenseProducts};
 
 use super::batches::{Output, assert_same, requests};
 use super::{decoder_in, options, run};
 
-/// Every format of the cache, and q8_0 weights (all rows but one kind are whole blocks) with rounded activations.
+/// Every format of the cache; q8_0 weights (all rows but one kind are whole blocks) with rounded activations; inputs in three parts.
 fn computes() -> Vec<Compute> {
     let cached = [KvFormat::F16, KvFormat::Bf16, KvFormat::Int8];
     let quantised = Compute { quantize: Some(GgmlDType::Q8_0), block_inputs: BlockInputs::Int8, ..Compute::cpu() };
     let mut computes: Vec<Compute> = cached.map(|kv_format| Compute { kv_format, ..Compute::cpu() }).into();
     computes.push(quantised.clone());
     computes.push(Compute { kv_format: KvFormat::Int8, ..quantised });
+    computes.push(Compute { products: DenseProducts::Bf16x3, ..Compute::cpu() });
     computes
 }
 

@@ -1,10 +1,9 @@
 //! Linear layers and embeddings: every storage format against plain products of the rounded numbers.
 
 use candle_core::{DType, Tensor};
-use pairwright::ops::Compute;
 use pairwright::ops::embedding::Embedding;
 use pairwright::ops::linear::{Linear, MatrixView};
-use pairwright::ops::to_host;
+use pairwright::ops::{Compute, DenseProducts, to_host};
 
 use super::{Random, assert_close, bits, matrix, on_threads, stored};
 
@@ -12,6 +11,11 @@ const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
 
 fn compute(weight_dtype: DType) -> Compute {
     Compute { weight_dtype, ..Compute::cpu() }
+}
+
+/// Both ways to sum products.
+fn computes(weight_dtype: DType) -> [Compute; 2] {
+    [DenseProducts::Fma, DenseProducts::Bf16x3].map(|products| Compute { products, ..compute(weight_dtype) })
 }
 
 fn linear(compute: &Compute, bytes: &[u8], dtype: DType, shape: (usize, usize), bias: Option<Vec<f32>>) -> Linear {
@@ -31,9 +35,10 @@ fn every_format_equals_the_portable_product_of_the_rounded_weights() {
         for dtype in DTYPES {
             let (bytes, rounded) = stored(&weights, dtype);
             let (wide, _) = stored(&rounded, DType::F32);
-            for bias in [None, Some(random.numbers(n, 1.0))] {
-                let native = linear(&compute(dtype), &bytes, dtype, (n, k), bias.clone());
-                let portable = linear(&Compute::cpu().portable(), &wide, DType::F32, (n, k), bias);
+            let bias = Some(random.numbers(n, 1.0));
+            for (compute, bias) in computes(dtype).iter().flat_map(|compute| [(compute, &None), (compute, &bias)]) {
+                let native = linear(compute, &bytes, dtype, (n, k), bias.clone());
+                let portable = linear(&Compute::cpu().portable(), &wide, DType::F32, (n, k), bias.clone());
                 let got = native.forward(&x).unwrap();
                 assert_eq!((got.dims(), native.out_features()), (&[rows, n][..], n));
                 let want = to_host(&portable.forward(&x).unwrap()).unwrap();
@@ -54,9 +59,11 @@ fn files_of_any_format_are_rounded_once() {
     for dtype in DTYPES {
         let (_, rounded) = stored(&of_file, dtype);
         let (wide, _) = stored(&rounded, DType::F32);
-        let got = linear(&compute(dtype), &file, DType::BF16, (n, k), None).forward(&x).unwrap();
-        let want = linear(&Compute::cpu(), &wide, DType::F32, (n, k), None).forward(&x).unwrap();
-        assert_eq!(bits(&got), bits(&want), "{dtype:?}");
+        for (compute, wide_compute) in computes(dtype).iter().zip(&computes(DType::F32)) {
+            let got = linear(compute, &file, DType::BF16, (n, k), None).forward(&x).unwrap();
+            let want = linear(wide_compute, &wide, DType::F32, (n, k), None).forward(&x).unwrap();
+            assert_eq!(bits(&got), bits(&want), "{dtype:?}");
+        }
     }
 }
 
@@ -65,9 +72,9 @@ fn a_row_in_a_batch_has_the_bits_of_the_row_alone() {
     let mut random = Random(3);
     for (k, n) in [(64, 96), (100, 77), (257, 33)] {
         let data = random.numbers(64 * k, 1.0);
-        for dtype in DTYPES {
-            let (bytes, _) = stored(&random.numbers(n * k, 1.0), dtype);
-            let layer = linear(&compute(dtype), &bytes, dtype, (n, k), Some(random.numbers(n, 1.0)));
+        for (file, compute) in DTYPES.iter().flat_map(|&dtype| computes(dtype).map(|compute| (dtype, compute))) {
+            let (bytes, _) = stored(&random.numbers(n * k, 1.0), file);
+            let layer = linear(&compute, &bytes, file, (n, k), Some(random.numbers(n, 1.0)));
             let alone: Vec<Vec<u32>> =
                 data.chunks(k).map(|row| bits(&layer.forward(&matrix(row, 1, k)).unwrap())).collect();
             for rows in [1, 7, 13, 64] {
@@ -89,13 +96,37 @@ fn threads_do_not_change_a_bit() {
     let (rows, k, n) = (70, 300, 1000);
     let x = matrix(&random.numbers(rows * k, 1.0), rows, k);
     let (bytes, _) = stored(&random.numbers(n * k, 1.0), DType::BF16);
-    let on = |threads| {
-        on_threads(threads, || {
-            bits(&linear(&compute(DType::BF16), &bytes, DType::BF16, (n, k), None).forward(&x).unwrap())
-        })
-    };
-    assert_eq!(on(1), on(2));
-    assert_eq!(on(1), on(5));
+    for compute in computes(DType::BF16) {
+        let on = |threads| {
+            on_threads(threads, || bits(&linear(&compute, &bytes, DType::BF16, (n, k), None).forward(&x).unwrap()))
+        };
+        assert_eq!(on(1), on(2));
+        assert_eq!(on(1), on(5));
+        assert_eq!(on(1), on(32));
+    }
+}
+
+/// Inputs and weights whose products need all of their bits: f16 weights in f32 (two parts each), bf16 weights (one), f32 weights that
+/// neither holds (chains), all against sums in f64.
+#[test]
+fn parts_have_all_bits_of_the_numbers() {
+    let mut random = Random(14);
+    let split = Compute { products: DenseProducts::Bf16x3, ..Compute::cpu() };
+    for (rows, k, n) in [(3, 40, 33), (33, 260, 129), (50, 128, 300)] {
+        let data = random.numbers(rows * k, 1.0);
+        let x = matrix(&data, rows, k);
+        for dtype in DTYPES {
+            let (bytes, exact) = stored(&random.numbers(n * k, 1.0), dtype);
+            let got = to_host(&linear(&split, &bytes, dtype, (n, k), None).forward(&x).unwrap()).unwrap();
+            for (index, &got) in got.iter().enumerate() {
+                let (x, w) = (&data[index / n * k..][..k], &exact[index % n * k..][..k]);
+                let products = x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w));
+                let size: f64 = products.clone().map(f64::abs).sum();
+                let error = (f64::from(got) - products.sum::<f64>()).abs();
+                assert!(error < size * f64::from(f32::EPSILON) * 2.0, "{rows}x{k}x{n} {dtype:?}: off by {error}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -109,7 +140,8 @@ fn stacked_matrices_give_concatenated_outputs() {
         .iter()
         .map(|(rows, bytes)| MatrixView { bytes, format: DType::F16.into(), rows: *rows, columns: k })
         .collect();
-    for compute in [compute(DType::F16), Compute::cpu(), Compute::cpu().portable()] {
+    let [_, split] = computes(DType::F32);
+    for compute in [compute(DType::F16), Compute::cpu(), split, Compute::cpu().portable()] {
         let stacked = Linear::new(&compute, &views, None).unwrap().forward(&x).unwrap();
         let single: Vec<Tensor> =
             views.iter().map(|view| Linear::new(&compute, &[*view], None).unwrap().forward(&x).unwrap()).collect();
@@ -126,7 +158,7 @@ fn bytes_need_no_alignment() {
     for dtype in DTYPES {
         let (bytes, _) = stored(&random.numbers(n * k, 1.0), dtype);
         let shifted = [&[7u8][..], &bytes].concat();
-        for compute in [compute(dtype), Compute::cpu().portable()] {
+        for compute in computes(dtype).into_iter().chain([Compute::cpu().portable()]) {
             let aligned = linear(&compute, &bytes, dtype, (n, k), None).forward(&x).unwrap();
             let unaligned = linear(&compute, &shifted[1..], dtype, (n, k), None).forward(&x).unwrap();
             assert_eq!(bits(&aligned), bits(&unaligned));
@@ -142,7 +174,8 @@ fn embeddings_are_the_rounded_rows_tied_or_not() {
     for dtype in DTYPES {
         let (bytes, rounded) = stored(&table, dtype);
         let view = MatrixView { bytes: &bytes, format: dtype.into(), rows: vocab, columns: hidden };
-        for compute in [compute(dtype), Compute::cpu().portable()] {
+        let [_, wide] = computes(DType::F32);
+        for compute in computes(dtype).into_iter().chain([wide, Compute::cpu().portable()]) {
             let tied = Embedding::Tied(Linear::new(&compute, &[view], None).unwrap());
             for embedding in [tied, Embedding::table(&compute, &view).unwrap()] {
                 let many: Vec<u32> = (0..3000).map(|i| i * 37 % vocab as u32).collect();

@@ -35,8 +35,8 @@ impl<'a> Loader<'a> {
     /// [`ModelError`] naming the tensor.
     pub fn linear(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
         match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
-            true => self.linear_in(&self.compute.unquantized(), matrix),
-            false => self.linear_in(self.compute, matrix),
+            true => self.linear_in(|compute, _| compute.unquantized(), matrix),
+            false => self.linear_in(|compute, _| compute.clone(), matrix),
         }
     }
 
@@ -47,11 +47,16 @@ impl<'a> Loader<'a> {
     pub fn head(&mut self, matrix: &Matrix) -> Result<Linear, ModelError> {
         match matrix.parts.iter().any(|(part, _)| stays_dense(&part.name)) {
             true => self.linear(matrix),
-            false => self.linear_in(&self.compute.for_head(), matrix),
+            false => self.linear_in(|compute, views| compute.for_head(views.iter().map(|view| view.format)), matrix),
         }
     }
 
-    fn linear_in(&mut self, compute: &Compute, matrix: &Matrix) -> Result<Linear, ModelError> {
+    /// A matrix in the formats that `choose` makes of the loader's, seeing what is stored.
+    fn linear_in(
+        &mut self,
+        choose: impl FnOnce(&Compute, &[MatrixView<'_>]) -> Compute,
+        matrix: &Matrix,
+    ) -> Result<Linear, ModelError> {
         let mut data = Vec::with_capacity(matrix.parts.len());
         for (part, rows) in &matrix.parts {
             data.push((self.rows(part, *rows, matrix.columns)?, *rows));
@@ -67,7 +72,7 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(bias)?);
             }
         }
-        let linear = Linear::new(compute, &views, biases)?;
+        let linear = Linear::new(&choose(self.compute, &views), &views, biases)?;
         matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
         Ok(linear)
     }

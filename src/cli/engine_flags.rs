@@ -1,0 +1,296 @@
+//! Flags of every command that runs a model, resolved into device, number formats, batch and cache.
+//! Knows flags and their meaning; opens no model.
+
+use candle_core::DType;
+use candle_core::quantized::GgmlDType;
+use clap::{Args, ValueEnum};
+
+use super::arguments::{parse_bytes, positive};
+use super::exit::UsageError;
+use crate::engine::{EngineOptions, KvBudget};
+use crate::generate::TextModelOptions;
+use crate::model::WeightsKind;
+use crate::ops::paged::KvFormat;
+use crate::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice};
+use crate::prompt::TemplateOptions;
+
+/// Where weights come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum WeightsArg {
+    /// The directory's safetensors
+    Files,
+    /// Random numbers of --seed: a shape from config.json alone, for timing; labelled as such in all that it makes
+    Dummy,
+}
+
+/// Storage format of weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum DtypeArg {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Block formats that weights can be rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum QuantizeArg {
+    /// 8.5 bits per weight: hardly to be told from f32
+    #[value(name = "q8_0")]
+    Q8Zero,
+    /// 6.6 bits
+    #[value(name = "q6k")]
+    Q6K,
+    /// 5.5 bits
+    #[value(name = "q5k")]
+    Q5K,
+    /// 4.5 bits
+    #[value(name = "q4k")]
+    Q4K,
+    /// 4.5 bits, in blocks of 32: coarser than q4k, for rows that are no multiple of 256
+    #[value(name = "q4_0")]
+    Q4Zero,
+}
+
+impl QuantizeArg {
+    fn format(self) -> GgmlDType {
+        match self {
+            Self::Q8Zero => GgmlDType::Q8_0,
+            Self::Q6K => GgmlDType::Q6K,
+            Self::Q5K => GgmlDType::Q5K,
+            Self::Q4K => GgmlDType::Q4K,
+            Self::Q4Zero => GgmlDType::Q4_0,
+        }
+    }
+}
+
+/// How activations enter products with weights in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ActivationsArg {
+    /// Rounded on the fly, 32 numbers against the largest of them: products of integers, several times as fast
+    Int8,
+    /// As they are: exact, slower than weights in f32
+    F32,
+}
+
+/// How products with dense weights are summed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProductsArg {
+    /// bf16x3 where the processor has a matrix unit (AMX), else fma
+    Auto,
+    /// One chain of fused multiply-adds for each output
+    Fma,
+    /// Inputs in three bf16 parts, for weights that bf16 holds exactly: several times as fast with a matrix unit, slower without one
+    Bf16x3,
+}
+
+impl ProductsArg {
+    fn products(self) -> DenseProducts {
+        match self {
+            Self::Auto => DenseProducts::detect(),
+            Self::Fma => DenseProducts::Fma,
+            Self::Bf16x3 => DenseProducts::Bf16x3,
+        }
+    }
+}
+
+/// How the cache keeps keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KvDtypeArg {
+    /// As they are computed on the CPU
+    F32,
+    /// Half the memory of f32; the answers hardly change
+    F16,
+    /// Half the memory; eight times as coarse as f16, with a wider range
+    Bf16,
+    /// A quarter of the memory and a little more, on the CPU: each head of each token against its largest number
+    Int8,
+}
+
+impl KvDtypeArg {
+    fn format(self) -> KvFormat {
+        match self {
+            Self::F32 => KvFormat::F32,
+            Self::F16 => KvFormat::F16,
+            Self::Bf16 => KvFormat::Bf16,
+            Self::Int8 => KvFormat::Int8,
+        }
+    }
+}
+
+/// The cache's format: what was asked for, where the device has it.
+fn kv_format(asked: Option<KvDtypeArg>, default: KvFormat, on_cpu: bool) -> Result<KvFormat, UsageError> {
+    match asked {
+        Some(KvDtypeArg::Int8) if !on_cpu => Err(UsageError(
+            "--kv-dtype int8 keeps the cache in 8 bits on the CPU only\nhint: give --device cpu, or --kv-dtype f16"
+                .to_owned(),
+        )),
+        Some(asked) => Ok(asked.format()),
+        None => Ok(default),
+    }
+}
+
+/// Flags of every command that runs a model.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub(super) struct EngineArgs {
+    /// Where to compute: auto, cpu, cuda, cuda:1, metal
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    device: DeviceChoice,
+    /// Format that weights are kept in [default: f32 on the CPU, bf16 on a GPU]. On the CPU arithmetic is f32 in any case;
+    /// bf16 and f16 halve the memory
+    #[arg(long)]
+    dtype: Option<DtypeArg>,
+    /// Round weight matrices and embeddings to this block format while loading, on the CPU: less memory, other answers. Norms,
+    /// biases and routers stay as they are; so do weights that are published in blocks
+    #[arg(long)]
+    quantize: Option<QuantizeArg>,
+    /// How activations enter products with weights in blocks (--quantize, GGUF), on the CPU
+    #[arg(long, default_value = "int8")]
+    activations: ActivationsArg,
+    /// How f32 products with dense weights are summed, on the CPU. The two differ in last bits, so a run keeps to one; either gives
+    /// the same bits on every machine
+    #[arg(long, default_value = "auto")]
+    products: ProductsArg,
+    /// Format of the KV cache [default: f32 on the CPU, that of the weights on a GPU]. A smaller one holds more sequences in
+    /// --kv-memory; the answers are other ones, so a run keeps to its first choice
+    #[arg(long)]
+    kv_dtype: Option<KvDtypeArg>,
+    /// Most sequences computed together; changes speed and memory, never an answer
+    #[arg(long, default_value_t = 64, value_parser = positive)]
+    pub(super) max_batch: usize,
+    /// Most tokens computed in one step; changes speed and memory, never an answer
+    #[arg(long, default_value_t = 256, value_parser = positive)]
+    step_tokens: usize,
+    /// Tokens per block of the KV cache
+    #[arg(long, default_value_t = 32, value_parser = block_size)]
+    block_size: usize,
+    /// Size of the KV cache in tokens
+    #[arg(long, conflicts_with = "kv_memory", value_parser = positive)]
+    kv_tokens: Option<usize>,
+    /// Size of the KV cache in memory, for example 2GiB
+    #[arg(long, default_value = "2GiB", value_parser = parse_bytes)]
+    kv_memory: usize,
+    /// Longest prompt and answer together, in tokens [default: what the model was made for]
+    #[arg(long, value_parser = positive)]
+    pub(super) max_len: Option<usize>,
+    /// Threads [default: all cores]
+    #[arg(long, value_parser = positive)]
+    pub(super) threads: Option<usize>,
+    /// Where weights come from
+    #[arg(long, value_enum, default_value = "files")]
+    weights: WeightsArg,
+}
+
+impl EngineArgs {
+    /// Sets the size of the thread pool; once per process, before any work, on the thread that will run the engine: it is one of
+    /// the pool's, so that no step waits for another thread to begin.
+    pub(super) fn start_threads(&self) -> anyhow::Result<()> {
+        let threads = self.threads.unwrap_or(0);
+        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?)
+    }
+
+    /// Device and formats.
+    pub(super) fn compute(&self) -> anyhow::Result<Compute> {
+        let dtype = self.dtype.map(|dtype| match dtype {
+            DtypeArg::F32 => DType::F32,
+            DtypeArg::F16 => DType::F16,
+            DtypeArg::Bf16 => DType::BF16,
+        });
+        let compute = Compute::new(self.device, dtype)?;
+        if self.quantize.is_some() && !compute.device.is_cpu() {
+            let message = "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu";
+            return Err(UsageError(message.to_owned()).into());
+        }
+        let block_inputs = match self.activations {
+            ActivationsArg::Int8 => BlockInputs::Int8,
+            ActivationsArg::F32 => BlockInputs::F32,
+        };
+        let kv_format = kv_format(self.kv_dtype, compute.kv_format, compute.device.is_cpu())?;
+        let (quantize, products) = (self.quantize.map(QuantizeArg::format), self.products.products());
+        Ok(Compute { quantize, products, block_inputs, kv_format, ..compute })
+    }
+
+    /// Batch and cache.
+    pub(super) fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            max_batch: self.max_batch,
+            max_step_tokens: self.step_tokens,
+            block_size: self.block_size,
+            kv_budget: self.kv_tokens.map_or(KvBudget::Bytes(self.kv_memory), KvBudget::Tokens),
+            prefix_cache: true,
+        }
+    }
+
+    /// Weights from files or random.
+    pub(super) fn weights(&self, seed: u64) -> WeightsKind {
+        match self.weights {
+            WeightsArg::Files => WeightsKind::Files,
+            WeightsArg::Dummy => WeightsKind::Dummy { seed },
+        }
+    }
+
+    /// The limit on a sequence's length.
+    pub(super) fn max_len(&self) -> Option<usize> {
+        self.max_len
+    }
+
+    /// All that loading a model takes. `label`: the embedded demonstration model's.
+    pub(super) fn text_model(
+        &self,
+        compute: &Compute,
+        seed: u64,
+        template: &TemplateOptions,
+        label: Option<&str>,
+    ) -> TextModelOptions {
+        TextModelOptions {
+            compute: compute.clone(),
+            weights: self.weights(seed),
+            max_len: self.max_len,
+            engine: self.engine_options(),
+            template: template.clone(),
+            label: label.map(str::to_owned),
+        }
+    }
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "metal" => Ok(DeviceChoice::Metal),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        other => match other.strip_prefix("cuda:").and_then(|index| index.parse().ok()) {
+            Some(index) => Ok(DeviceChoice::Cuda(index)),
+            None => Err("want auto, cpu, cuda, cuda:INDEX or metal".to_owned()),
+        },
+    }
+}
+
+fn block_size(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(size @ (16 | 32 | 64 | 128 | 256)) => Ok(size),
+        _ => Err("want 16, 32, 64, 128 or 256".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_takes_8_bits_on_the_cpu_alone() {
+        let asked = Some(KvDtypeArg::Int8);
+        assert_eq!(kv_format(asked, KvFormat::F32, true).unwrap(), KvFormat::Int8);
+        let error = kv_format(asked, KvFormat::Bf16, false).unwrap_err().to_string();
+        assert!(error.contains("--kv-dtype int8") && error.contains("hint: "), "{error}");
+        for (asked, want) in [(None, KvFormat::Bf16), (Some(KvDtypeArg::F32), KvFormat::F32)] {
+            assert_eq!(kv_format(asked, KvFormat::Bf16, false).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn devices_have_names() {
+        assert_eq!(parse_device("cuda:3"), Ok(DeviceChoice::Cuda(3)));
+        assert!(parse_device("gpu").is_err());
+    }
+}
