@@ -1,6 +1,7 @@
 //! The allocator of KV blocks: who holds which block, which full blocks can be shared, which free one to give out next.
 //! Integers only: it never sees a tensor, and is tested as a program over numbers. Free blocks keep their contents' hash
-//! until they are given out again (least recently used first), so a prefix computed once is found by whoever comes later.
+//! until they are given out again (least recently used first), so a prefix computed once is found by whoever comes later. Blocks that
+//! nobody can find go before them, the last used first: its memory is at hand.
 
 use std::collections::HashMap;
 
@@ -100,7 +101,7 @@ impl BlockManager {
         self.blocks[id as usize].ref_count += 1;
     }
 
-    /// Gives out the free block that was unused longest; what it held can no longer be found.
+    /// Gives out a free block that cannot be found, or else the one that was unused longest, which then can no longer be found.
     pub fn allocate(&mut self) -> Option<BlockId> {
         let id = self.first_free;
         if id == NONE {
@@ -128,8 +129,10 @@ impl BlockManager {
         for &id in table.iter().rev() {
             let block = &mut self.blocks[id as usize];
             block.ref_count = block.ref_count.saturating_sub(1);
-            if block.ref_count == 0 {
-                self.append_free(id);
+            match (block.ref_count, block.content.is_some()) {
+                (0, true) => self.append_free(id),
+                (0, false) => self.prepend_free(id),
+                _ => {}
             }
         }
     }
@@ -143,6 +146,18 @@ impl BlockManager {
             last => self.blocks[last as usize].next = id,
         }
         self.last_free = id;
+        self.num_free += 1;
+    }
+
+    fn prepend_free(&mut self, id: BlockId) {
+        let first = self.first_free;
+        self.blocks[id as usize].previous = NONE;
+        self.blocks[id as usize].next = first;
+        match first {
+            NONE => self.last_free = id,
+            first => self.blocks[first as usize].previous = id,
+        }
+        self.first_free = id;
         self.num_free += 1;
     }
 

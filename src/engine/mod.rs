@@ -2,7 +2,8 @@
 //! `step()` is the whole loop: schedule, gather, run, choose. Knows no text, no language and no file; one thread owns it, and
 //! while that one waits for the device another plans the step after.
 
-pub mod batch;
+mod awake;
+mod batch;
 pub mod block_manager;
 mod error;
 pub mod runner;
@@ -21,6 +22,7 @@ use rayon::prelude::*;
 use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
 use crate::ops::OpTimes;
+use awake::with_pool_awake;
 use batch::{Purpose, StepBatch};
 use block_manager::BlockManager;
 pub use error::EngineError;
@@ -229,8 +231,10 @@ impl Engine {
         let batch = StepBatch::new(&step, &self.scheduler);
         self.stats.peak_blocks = self.stats.peak_blocks.max(self.scheduler.blocks().num_held());
         self.stats.scheduler_s += started.elapsed().as_secs_f64();
-        let hidden = self.run(&step, &batch)?;
-        let events = self.choose(&hidden, &batch)?;
+        let events = with_pool_awake(|| {
+            let hidden = self.run(&step, &batch)?;
+            self.choose(&hidden, &batch)
+        })?;
         self.count(&batch, &events, started.elapsed().as_secs_f64());
         Ok(events)
     }

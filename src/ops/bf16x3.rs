@@ -250,10 +250,8 @@ impl WeightMatrix for Panels {
                         TileProduct { row_tiles, parts, a, b, starts: run == 0 }.run(&ready, sums);
                     }
                 }
-                for (index, row) in block.enumerate() {
-                    for (panel, sums) in group.clone().zip(&sums) {
-                        job.add_and_store(panel, (self.rows - panel * PANEL).min(PANEL), row, &sums.0[index]);
-                    }
+                for (panel, sums) in group.clone().zip(&sums) {
+                    job.store_rows(panel, self.rows, block.start, &sums.0[..block.len()], true);
                 }
             }
             first = group.end;

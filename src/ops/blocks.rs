@@ -238,7 +238,6 @@ impl WeightMatrix for Integers {
         let num_blocks = row_blocks(x.rows).count();
         let mut sums = vec![Sums([[0.0; PANEL]; MAX_ROWS]); num_blocks];
         for panel in panels {
-            let width = (self.rows() - panel * PANEL).min(PANEL);
             let start = job.start_row(panel);
             sums.iter_mut().for_each(|sums| sums.0.fill(start));
             for first in (0..k).step_by(DEPTH) {
@@ -266,7 +265,7 @@ impl WeightMatrix for Integers {
                 }
             }
             for (block, sums) in row_blocks(x.rows).zip(&sums) {
-                block.zip(&sums.0).for_each(|(row, sums)| job.store(panel, width, row, sums));
+                job.store_rows(panel, self.rows(), block.start, &sums.0[..block.len()], false);
             }
         }
     }

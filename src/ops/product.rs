@@ -9,6 +9,7 @@ use super::SharedOut;
 use super::bf16x3::Thirds;
 use super::packing::{pack_rows, row_blocks};
 use super::rounded::Rounded;
+use super::simd::{Vectorised, dispatch};
 use super::stored::MatrixView;
 use super::tile::{PANEL, Start};
 
@@ -125,15 +126,23 @@ impl Job<'_> {
         bias.copied().unwrap_or([0.0; PANEL])
     }
 
-    /// As [`Self::store`], with the bias added.
-    pub(super) fn add_and_store(&self, panel: usize, width: usize, row: usize, sums: &[f32; PANEL]) {
-        let Some(bias) = self.bias else { return self.store(panel, width, row, sums) };
-        let mut sums = *sums;
-        sums.iter_mut().zip(&bias[panel * PANEL..]).for_each(|(sum, bias)| *sum += bias);
-        self.store(panel, width, row, &sums);
+    /// Stores a panel's `sums` for consecutive rows from `row` on, with the bias added if `adds_bias`; of a whole matrix of
+    /// `out_features`.
+    pub(super) fn store_rows(
+        &self,
+        panel: usize,
+        out_features: usize,
+        row: usize,
+        sums: &[[f32; PANEL]],
+        adds_bias: bool,
+    ) {
+        let width = (out_features - panel * PANEL).min(PANEL);
+        let bias = if adds_bias { self.bias.map(|bias| &bias[panel * PANEL..][..PANEL]) } else { None };
+        dispatch(StoreRows { job: self, panel, width, row, sums, bias });
     }
 
     /// Copies the first `width` of a panel's sums for one row to their place.
+    #[inline(always)]
     pub(super) fn store(&self, panel: usize, width: usize, row: usize, sums: &[f32; PANEL]) {
         let target = self.out.at(row * self.stride + panel * PANEL);
         // SAFETY: `width` outputs of this panel in a row of the batch, which no other task writes.
@@ -143,6 +152,31 @@ impl Job<'_> {
                 PANEL => target.cast::<[f32; PANEL]>().write_unaligned(*sums),
                 _ => std::ptr::copy_nonoverlapping(sums.as_ptr(), target, width),
             }
+        }
+    }
+}
+
+/// [`Job::store_rows`] for the instruction set at hand.
+struct StoreRows<'a> {
+    job: &'a Job<'a>,
+    panel: usize,
+    width: usize,
+    row: usize,
+    sums: &'a [[f32; PANEL]],
+    bias: Option<&'a [f32]>,
+}
+
+impl Vectorised for StoreRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        let Self { job, panel, width, row, sums, bias } = self;
+        for (index, sums) in sums.iter().enumerate() {
+            let mut outputs = *sums;
+            if let Some(bias) = bias {
+                outputs.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
+            }
+            job.store(panel, width, row + index, &outputs);
         }
     }
 }

@@ -48,7 +48,7 @@ struct Model {
 impl Model {
     fn allocate(&mut self, manager: &mut BlockManager) -> Option<BlockId> {
         let got = manager.allocate();
-        assert_eq!(got, self.free.pop_front(), "the block that was free longest");
+        assert_eq!(got, self.free.pop_front(), "one that cannot be found, or that was free longest");
         got.iter().for_each(|id| _ = self.contents.remove(id));
         got
     }
@@ -87,7 +87,12 @@ impl Model {
                 let table = self.tables.swap_remove(table % num_tables);
                 manager.release(&table);
                 let held = |id: &BlockId| self.tables.iter().any(|other| other.contains(id));
-                self.free.extend(table.iter().rev().filter(|id| !held(id)));
+                for id in table.iter().rev().filter(|id| !held(id)) {
+                    match self.contents.contains_key(id) {
+                        true => self.free.push_back(*id),
+                        false => self.free.push_front(*id),
+                    }
+                }
             }
             _ => {}
         }
