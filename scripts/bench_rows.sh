@@ -110,11 +110,12 @@ run_row() {
     160m-f32)
       shape 32 128 128; torch_gemm
       engine ours --model "$small"; vllm "$small"; llamacpp llama.cpp "$gguf/llama-160m-f32.gguf"
+      engine ours-fma --model "$small" --products fma
       mistralrs "$small"; transformers "$small"
       ours ours-one-by-one engine --model "$small" --sequences 4 --max-batch 1 --runs 1 ;;
     qwen2-f32)
       shape 32 128 48; local qwen=$models/qwen2-0.5b
-      engine ours --model "$qwen"; vllm "$qwen"; transformers "$qwen"; llamacpp llama.cpp "$gguf/qwen2-0.5b-f32.gguf" ;;
+      engine ours --model "$qwen"; vllm "$qwen"; engine ours-fma --model "$qwen" --products fma; transformers "$qwen"; llamacpp llama.cpp "$gguf/qwen2-0.5b-f32.gguf" ;;
     160m-q8)
       shape 32 128 128; engine ours --model "$small" --quantize q8_0; vllm "$small"
       engine ours-gguf --model "$gguf/llama-160m-q8_0.gguf"; llamacpp llama.cpp-q8_0 "$gguf/llama-160m-q8_0.gguf" ;;
@@ -127,8 +128,10 @@ run_row() {
     prefill) # as one sequence, where attention counts most, and as 16
       torch_gemm
       ours ours engine --model "$small" --sequences 1 --prompt-len 2048 --output-len 1 --runs 5
-      ours ours-16x128 engine --model "$small" --sequences 16 --prompt-len 128 --output-len 1 --runs 5 ;;
-    decode) torch_gemm; shape 64 128 128; engine ours --model "$small" ;;
+      ours ours-16x128 engine --model "$small" --sequences 16 --prompt-len 128 --output-len 1 --runs 5
+      ours ours-fma-16x128 engine --model "$small" --sequences 16 --prompt-len 128 --output-len 1 --runs 5 --products fma ;;
+    decode)
+      torch_gemm; shape 64 128 128; engine ours --model "$small"; engine ours-fma --model "$small" --products fma ;;
     judge) ours ours judge --model "$small" --runs "$rounds" ;;
     ragged) ours ours engine --model "$small" --sequences 256 --max-batch 64 --ragged --runs "$rounds" ;;
     scheduler) keep ours cargo bench --quiet --bench scheduler ;;

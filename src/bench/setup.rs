@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::BenchError;
 use crate::engine::{Engine, EngineError, EngineOptions, EngineStats, Request};
+use crate::gguf::{self, Gguf};
 use crate::model::{self, DecoderSpec, LoadOptions, WeightsKind};
 
 /// Model and machine, as reports name them.
@@ -19,6 +20,8 @@ pub struct Setup {
     pub weights: &'static str,
     /// Device, instruction set and weights format (of a GGUF file: the format of what is not in blocks).
     pub device: String,
+    /// All formats that results depend on, as a run's lock names them.
+    pub formats: String,
     /// Threads of the pool.
     pub threads: usize,
     /// Most sequences at once.
@@ -63,10 +66,13 @@ impl Loaded {
             WeightsKind::Files if path.is_file() => ("gguf", bytes_per_weight_of_file(path, spec)),
             WeightsKind::Files => ("files", load.compute.bytes_per_weight()),
         };
+        let files = gguf::locate(path).ok().flatten().filter(|_| weights != "dummy");
+        let has_blocks = files.and_then(|files| Gguf::open(&files).ok()).is_some_and(|gguf| gguf.has_blocks());
         let setup = Setup {
             model: path.display().to_string(),
             weights,
             device: load.compute.describe(),
+            formats: load.compute.formats(has_blocks),
             threads: rayon::current_num_threads(),
             max_batch: options.max_batch,
         };

@@ -228,11 +228,12 @@ impl Compute {
         formats
     }
 
-    /// Bytes that a weight takes on average.
+    /// Bytes that a weight takes on average, of a model that is published in bf16.
     pub fn bytes_per_weight(&self) -> f64 {
-        match self.quantize {
-            Some(format) => format.type_size() as f64 / format.block_size() as f64,
-            None => self.weight_dtype.size_in_bytes() as f64,
+        match (self.quantize, self.products) {
+            (Some(format), _) => format.type_size() as f64 / format.block_size() as f64,
+            (None, DenseProducts::Bf16x3) if self.path == OpsPath::Native => 2.0,
+            (None, _) => self.weight_dtype.size_in_bytes() as f64,
         }
     }
 
