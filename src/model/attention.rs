@@ -63,10 +63,11 @@ impl AttentionBlock {
     /// # Errors
     /// If shapes do not fit.
     pub fn forward(&self, ws: &mut Workspace, x: &Tensor, cache: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
-        let qkv = self.rotary.forward(self.qkv.forward_in(ws, Slot::Qkv, x)?, batch)?;
-        if self.writes {
-            cache.write(&qkv, batch)?;
-        }
+        let qkv = self.qkv.forward_in(ws, Slot::Qkv, x)?;
+        let qkv = match self.writes {
+            true => self.rotary.forward_to(cache, qkv, batch)?,
+            false => self.rotary.forward(qkv, batch)?,
+        };
         let attended = self.attention.forward_in(ws, &qkv, cache, batch)?;
         self.output.forward_in(ws, Slot::Attention, &attended)
     }

@@ -1,12 +1,13 @@
 //! The paged key/value cache as the operations see it: geometry, storage of one layer, and which rows of a step belong where.
 //! Knows block numbers and slots; knows nothing of sequences, prompts or who owns a block.
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor};
+use candle_core::{CpuStorage, DType, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::rounded::RoundHead;
 use super::simd::dispatch;
+use super::workspace::{with_slice, with_slice_mut, with_storage_mut};
 use super::{Compute, OpsPath, SharedOut};
 
 /// Sizes that attention, rotary embedding and cache agree on.
@@ -194,6 +195,11 @@ impl KvLayer {
         Ok(Self { keys, values, scales, geometry, format, path })
     }
 
+    /// Head sizes.
+    pub fn geometry(&self) -> HeadGeometry {
+        self.geometry
+    }
+
     /// Checks head sizes against this cache's, and the batch against both.
     pub(super) fn validate(&self, path: OpsPath, geometry: HeadGeometry, batch: &PagedBatch) -> Result<()> {
         let size = if path == OpsPath::Native { batch.block_size } else { 1 };
@@ -223,19 +229,20 @@ impl KvLayer {
             let tokens = batch.num_tokens();
             candle_core::bail!("cache: merged rows {:?} for {tokens} tokens of {geometry:?}", rows.shape())
         }
+        if self.path == OpsPath::Native {
+            return with_slice(rows, |rows| {
+                self.with_writer(batch, &|writer| {
+                    let write = |(token, row): (usize, &[f32])| writer.write(token, &row[geometry.q_width()..]);
+                    match rows.len() < super::PARALLEL_FROM {
+                        true => rows.chunks(geometry.qkv_width()).enumerate().for_each(write),
+                        false => rows.par_chunks(geometry.qkv_width()).enumerate().with_min_len(8).for_each(write),
+                    }
+                    Ok(())
+                })
+            });
+        }
         self.validate(self.path, geometry, batch)?;
         if batch.num_tokens() == 0 {
-            return Ok(());
-        }
-        if self.path == OpsPath::Native {
-            for part in [Part::Keys, Part::Values] {
-                let write = Write { geometry, batch, part };
-                let target = if part == Part::Keys { &self.keys } else { &self.values };
-                target.inplace_op2(rows, &write)?;
-                if let Some(scales) = &self.scales {
-                    scales.inplace_op2(rows, &WriteScales(write))?;
-                }
-            }
             return Ok(());
         }
         let (q_width, kv_width) = (geometry.q_width(), geometry.kv_width());
@@ -248,6 +255,31 @@ impl KvLayer {
             target.scatter_set(&index, &part.to_dtype(target.dtype())?.contiguous()?, 0)?;
         }
         Ok(())
+    }
+
+    /// Calls `write` with what writes the batch's keys and values, on the native path.
+    ///
+    /// # Errors
+    /// If head sizes or slots do not fit, or what `write` says.
+    pub(super) fn with_writer(
+        &self,
+        batch: &PagedBatch,
+        write: &(dyn Fn(&KvWriter<'_>) -> Result<()> + '_),
+    ) -> Result<()> {
+        self.validate(OpsPath::Native, self.geometry, batch)?;
+        with_storage_mut(&self.keys, |keys, _| {
+            let keys = Target::of(keys)?;
+            with_storage_mut(&self.values, |values, _| {
+                let values = Target::of(values)?;
+                let writer = |scales| KvWriter { geometry: self.geometry, batch, keys, values, scales };
+                match &self.scales {
+                    None => write(&writer(None)),
+                    Some(scales) => {
+                        with_slice_mut(scales, |scales| write(&writer(Some(SharedOut(scales.as_mut_ptr())))))
+                    }
+                }
+            })
+        })
     }
 
     /// Heads [T, Hkv * D] as the format keeps them, in Candle operations.
@@ -273,118 +305,92 @@ fn check_block_size(block_size: usize) -> Result<()> {
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Keys,
-    Values,
+/// A cache's memory in its format.
+#[derive(Clone, Copy)]
+enum Target {
+    F32(SharedOut<f32>),
+    F16(SharedOut<f16>),
+    Bf16(SharedOut<bf16>),
+    Int8(SharedOut<u8>),
 }
 
-/// Writes one part of merged rows to its cache.
-#[derive(Clone, Copy)]
-struct Write<'a> {
+impl Target {
+    fn of(cache: &mut CpuStorage) -> Result<Self> {
+        Ok(match cache {
+            CpuStorage::F32(cache) => Self::F32(SharedOut(cache.as_mut_ptr())),
+            CpuStorage::F16(cache) => Self::F16(SharedOut(cache.as_mut_ptr())),
+            CpuStorage::BF16(cache) => Self::Bf16(SharedOut(cache.as_mut_ptr())),
+            CpuStorage::U8(cache) => Self::Int8(SharedOut(cache.as_mut_ptr())),
+            _ => candle_core::bail!("a cache of another format than f32, f16, bf16 and int8"),
+        })
+    }
+
+    /// Puts a head's numbers to `first`, `first + step` and so on; of 8 bits their scale is returned.
+    ///
+    /// # Safety
+    /// These places lie within the cache, and nobody else uses them.
+    #[inline(always)]
+    // SAFETY: stated above.
+    unsafe fn put(self, numbers: &[f32], first: usize, step: usize) -> Option<f32> {
+        /// # Safety
+        /// As of `put`.
+        #[inline(always)]
+        // SAFETY: as of `put`.
+        unsafe fn each<T>(cache: SharedOut<T>, numbers: &[f32], first: usize, step: usize, convert: impl Fn(f32) -> T) {
+            for (index, &value) in numbers.iter().enumerate() {
+                // SAFETY: the caller's contract.
+                unsafe { *cache.at(first + index * step) = convert(value) };
+            }
+        }
+        // SAFETY: the caller's contract, passed on.
+        unsafe {
+            match self {
+                Self::F32(cache) => each(cache, numbers, first, step, |value| value),
+                Self::F16(cache) => each(cache, numbers, first, step, f16::from_f32),
+                Self::Bf16(cache) => each(cache, numbers, first, step, bf16::from_f32),
+                Self::Int8(cache) => {
+                    let put = |index: usize, quant: i8| *cache.at(first + index * step) = quant as u8;
+                    return Some(dispatch(RoundHead { numbers, put }));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Writes a batch's keys and values to a cache, a token at a time: each has a slot of its own.
+pub(super) struct KvWriter<'a> {
     geometry: HeadGeometry,
     batch: &'a PagedBatch,
-    part: Part,
+    keys: Target,
+    values: Target,
+    scales: Option<SharedOut>,
 }
 
-impl Write<'_> {
-    /// Calls `each(block, head, offset in the block, the head's numbers)` for every head of every token, side by side where there
-    /// is enough to do. No two calls have the same place.
-    fn for_each(&self, rows: &[f32], each: impl Fn(usize, usize, usize, &[f32]) + Sync) {
-        let geometry = self.geometry;
-        let first = geometry.q_width() + if self.part == Part::Keys { 0 } else { geometry.kv_width() };
-        let token = |(row, &slot): (&[f32], &u32)| {
-            let (block, offset) = (slot as usize / self.batch.block_size, slot as usize % self.batch.block_size);
-            for (head, numbers) in row[first..][..geometry.kv_width()].chunks(geometry.head_dim).enumerate() {
-                each(block, head, offset, numbers);
+impl KvWriter<'_> {
+    /// Writes the keys and values [2 Hkv D] of the batch's token `token`.
+    pub(super) fn write(&self, token: usize, row: &[f32]) {
+        let HeadGeometry { num_kv_heads: heads, head_dim: dim, .. } = self.geometry;
+        let size = self.batch.block_size;
+        let slot = self.batch.slot_mapping[token] as usize;
+        let (block, offset) = (slot / size, slot % size);
+        let (keys, values) = row.split_at(self.geometry.kv_width());
+        for (part, numbers) in [keys, values].into_iter().enumerate() {
+            for (head, numbers) in numbers.chunks(dim).enumerate() {
+                let at = block * heads + head;
+                // SAFETY: within the cache, which `KvLayer::validate` has held against slots and head sizes; slots are of one
+                // token each, and each token is written once.
+                let scale = unsafe {
+                    match part {
+                        0 => self.keys.put(numbers, at * dim * size + offset, size),
+                        _ => self.values.put(numbers, (at * size + offset) * self.geometry.value_dim(), 1),
+                    }
+                };
+                if let (Some(scales), Some(scale)) = (self.scales, scale) {
+                    // SAFETY: as above; [2, Hkv, S] scales of a block.
+                    unsafe { *scales.at(((block * 2 + part) * heads + head) * size + offset) = scale };
+                }
             }
-        };
-        let (rows, slots) = (rows.chunks(geometry.qkv_width()), &self.batch.slot_mapping);
-        match rows.len() * geometry.kv_width() < super::PARALLEL_FROM {
-            true => rows.zip(slots).for_each(token),
-            false => rows.zip(slots).collect::<Vec<_>>().into_par_iter().with_min_len(8).for_each(token),
         }
-    }
-
-    fn store<T: Send + Sync>(&self, rows: &[f32], cache: &mut [T], convert: impl Fn(&[f32], Place<T>) + Sync) {
-        let (heads, dim, size) = (self.geometry.num_kv_heads, self.geometry.head_dim, self.batch.block_size);
-        let (len, cache) = (cache.len(), SharedOut(cache.as_mut_ptr()));
-        self.for_each(rows, |block, head, offset, numbers| {
-            let (first, step) = match self.part {
-                Part::Keys => ((block * heads + head) * dim * size + offset, size),
-                Part::Values => (((block * heads + head) * size + offset) * self.geometry.value_dim(), 1),
-            };
-            convert(numbers, Place { cache, len, first, step });
-        });
-    }
-}
-
-/// Where a head's numbers go.
-struct Place<T> {
-    cache: SharedOut<T>,
-    len: usize,
-    first: usize,
-    step: usize,
-}
-
-impl<T> Place<T> {
-    #[inline(always)]
-    fn put(&self, index: usize, value: T) {
-        let at = self.first + index * self.step;
-        debug_assert!(at < self.len);
-        // SAFETY: within the cache, which `KvLayer::validate` has held against slots and head sizes; slots are of one token each.
-        unsafe { *self.cache.at(at) = value };
-    }
-
-    #[inline(always)]
-    fn put_all(self, numbers: &[f32], convert: impl Fn(f32) -> T) {
-        numbers.iter().enumerate().for_each(|(index, &value)| self.put(index, convert(value)));
-    }
-}
-
-impl InplaceOp2 for Write<'_> {
-    fn name(&self) -> &'static str {
-        "write_cache"
-    }
-
-    fn cpu_fwd(&self, cache: &mut CpuStorage, _: &Layout, rows: &CpuStorage, layout: &Layout) -> Result<()> {
-        let rows = super::f32_slice(rows, layout)?;
-        match cache {
-            CpuStorage::F32(cache) => self.store(rows, cache, |numbers, place| place.put_all(numbers, |value| value)),
-            CpuStorage::F16(cache) => self.store(rows, cache, |numbers, place| place.put_all(numbers, f16::from_f32)),
-            CpuStorage::BF16(cache) => self.store(rows, cache, |numbers, place| place.put_all(numbers, bf16::from_f32)),
-            CpuStorage::U8(cache) => self.store(rows, cache, |numbers, place| {
-                round_head(numbers, |index, quant| place.put(index, quant as u8));
-            }),
-            _ => candle_core::bail!("a cache of another format than f32, f16, bf16 and int8"),
-        }
-        Ok(())
-    }
-}
-
-/// Rounds a head's numbers to 8 bits against their largest; `put` takes them by index, the scale is returned.
-fn round_head(numbers: &[f32], put: impl Fn(usize, i8)) -> f32 {
-    dispatch(RoundHead { numbers, put })
-}
-
-/// Writes the scales that go with [`Write`].
-struct WriteScales<'a>(Write<'a>);
-
-impl InplaceOp2 for WriteScales<'_> {
-    fn name(&self) -> &'static str {
-        "write_scales"
-    }
-
-    fn cpu_fwd(&self, scales: &mut CpuStorage, target: &Layout, rows: &CpuStorage, layout: &Layout) -> Result<()> {
-        let (heads, size) = (self.0.geometry.num_kv_heads, self.0.batch.block_size);
-        let scales = SharedOut(super::f32_slice_mut(scales, target)?.as_mut_ptr());
-        let part = usize::from(self.0.part == Part::Values);
-        self.0.for_each(super::f32_slice(rows, layout)?, |block, head, offset, numbers| {
-            let scale = round_head(numbers, |_, _| ());
-            let at = ((block * 2 + part) * heads + head) * size + offset;
-            // SAFETY: within the scales, whose size `KvLayer::validate` has checked; slots are of one token each.
-            unsafe { *scales.at(at) = scale };
-        });
-        Ok(())
     }
 }

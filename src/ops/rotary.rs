@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{D, DType, Result, Tensor};
 
 use super::norm::Norm;
-use super::paged::{HeadGeometry, PagedBatch};
+use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Vectorised, dispatch};
 use super::workspace::with_slice_mut;
 use super::{Compute, OpsPath};
@@ -182,6 +182,32 @@ impl Rotary {
         let keys = self.portable(&rows.narrow(1, q_width, kv_width)?, false, batch)?;
         let values = self.portable_values(rows.narrow(1, q_width + kv_width, kv_width)?)?;
         Tensor::cat(&[&queries, &keys, &values], 1)
+    }
+
+    /// The same for merged rows, whose keys and values go to `cache` as well: on the native path in the same pass.
+    ///
+    /// # Errors
+    /// As for [`Self::forward`], and if the cache does not fit.
+    pub fn forward_to(&self, cache: &KvLayer, rows: Tensor, batch: &PagedBatch) -> Result<Tensor> {
+        if self.path == OpsPath::Portable {
+            let rows = self.forward(rows, batch)?;
+            cache.write(&rows, batch)?;
+            return Ok(rows);
+        }
+        self.validate(&rows, batch)?;
+        if cache.geometry() != self.geometry {
+            candle_core::bail!("keys and values of {:?} for a cache of {:?}", self.geometry, cache.geometry())
+        }
+        cache.with_writer(batch, &|writer| {
+            with_slice_mut(&rows, |rows| {
+                super::for_each_row(rows, self.geometry.qkv_width(), |token, row| {
+                    self.rotate(row, batch.positions[token]);
+                    writer.write(token, &row[self.geometry.q_width()..]);
+                });
+                Ok(())
+            })
+        })?;
+        Ok(rows)
     }
 
     /// One token's row.

@@ -229,6 +229,7 @@ mod amx {
                 "tileloadd tmm2, [{d} + {row}]",
                 "tileloadd tmm3, [{d} + {row} + 64]",
                 ".endif",
+                ".p2align 6",
                 "2:",
                 ".rept {parts}",
                 "tileloadd tmm6, [{b} + {line}]",

@@ -95,14 +95,19 @@ pub(super) fn with_slice<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> Result
 
 /// Calls `write` with the elements of a contiguous f32 CPU tensor, to change. What it reads must not lie in the same storage.
 pub(super) fn with_slice_mut(tensor: &Tensor, write: impl Fn(&mut [f32]) -> Result<()>) -> Result<()> {
+    with_storage_mut(tensor, |storage, layout| write(super::f32_slice_mut(storage, layout)?))
+}
+
+/// Calls `write` with a CPU tensor's storage, to change. What it reads must not lie in the same storage.
+pub(super) fn with_storage_mut(tensor: &Tensor, write: impl Fn(&mut CpuStorage, &Layout) -> Result<()>) -> Result<()> {
     struct Write<F>(F);
-    impl<F: Fn(&mut [f32]) -> Result<()>> InplaceOp1 for Write<F> {
+    impl<F: Fn(&mut CpuStorage, &Layout) -> Result<()>> InplaceOp1 for Write<F> {
         fn name(&self) -> &'static str {
             "write"
         }
 
         fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-            (self.0)(super::f32_slice_mut(storage, layout)?)
+            (self.0)(storage, layout)
         }
     }
     tensor.inplace_op1(&Write(write))
