@@ -4,7 +4,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::simd::{Vectorised, dispatch, exp, swish};
-use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
+use super::workspace::{Slot, Workspace, with_slices};
 use super::{Compute, OpsPath};
 
 /// The activation function.
@@ -142,12 +142,7 @@ impl ActivationRows {
         match self.path {
             OpsPath::Native => {
                 let y = target(rows, if self.gated { width / 2 } else { width })?;
-                with_slice(x, |x| {
-                    with_slice_mut(&y, |y| {
-                        self.native(x, width, y);
-                        Ok(())
-                    })
-                })?;
+                with_slices(x, &y, |x, y| self.native(x, width, y))?;
                 Ok(y)
             }
             OpsPath::Portable => self.portable(x),

@@ -242,12 +242,12 @@ impl WeightMatrix for Panels {
         while first < panels.end {
             let group = first..(first / GROUP * GROUP + GROUP).min(panels.end);
             for block in blocks(job.x.rows) {
-                let (row_tiles, parts) = (block.len().div_ceil(TILE_ROWS), self.parts);
+                let (rows, parts) = (block.len(), self.parts);
                 for run in (0..layout.steps).step_by(RUN) {
                     let a = x.run_of(&block, layout.steps, run..(run + RUN).min(layout.steps));
                     for (panel, sums) in group.clone().zip(&mut sums) {
                         let b = &self.tiles[layout.run(panel, run)];
-                        TileProduct { row_tiles, parts, a, b, starts: run == 0 }.run(&ready, sums);
+                        TileProduct { rows, parts, a, b, starts: run == 0 }.run(&ready, sums);
                     }
                 }
                 for (panel, sums) in group.clone().zip(&sums) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 
 use super::embedding::select_rows;
-use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
+use super::workspace::{Slot, Workspace, with_slices};
 use super::{Compute, OpsPath};
 
 /// Which rows go to which expert, and with which weight they come back.
@@ -129,12 +129,7 @@ impl Routing {
         let tokens = rows / self.num_chosen;
         if compute.path == OpsPath::Native {
             let mixed = workspace.rows(Slot::Mixed, y.device(), tokens, width)?;
-            with_slice(y, |y| {
-                with_slice_mut(&mixed, |mixed| {
-                    self.mix(y, width.max(1), mixed);
-                    Ok(())
-                })
-            })?;
+            with_slices(y, &mixed, |y, mixed| self.mix(y, width.max(1), mixed))?;
             return Ok(mixed);
         }
         let (places, weights): (Vec<u32>, Vec<f32>) = self.places.iter().copied().unzip();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor};
 
 use super::simd::{Vectorised, dispatch, sum, sum_of_squares};
-use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
+use super::workspace::{Slot, Workspace, with_slice_mut, with_slices};
 use super::{Compute, OpsPath, SharedOut};
 
 /// What is measured against.
@@ -95,12 +95,7 @@ impl Norm {
         }
         let (rows, width) = x.dims2()?;
         let y = workspace.rows(slot, x.device(), rows, width)?;
-        with_slice(x, |x| {
-            with_slice_mut(&y, |y| {
-                y.copy_from_slice(x);
-                Ok(())
-            })
-        })?;
+        with_slices(x, &y, |x, y| y.copy_from_slice(x))?;
         self.forward_in_place(y)
     }
 
@@ -123,15 +118,18 @@ impl Norm {
             candle_core::bail!("a norm of width {} got {:?} and {:?}", self.weight.len(), stream.residual, delta)
         }
         match delta {
-            Some(delta) => with_slice(delta, |delta| with_slice_mut(both, |both| self.add_rows(both, Some(delta))))?,
-            None => with_slice_mut(both, |both| self.add_rows(both, None))?,
+            Some(delta) => with_slices(delta, both, |delta, both| self.add_rows(both, Some(delta)))?,
+            None => with_slice_mut(both, |both| {
+                self.add_rows(both, None);
+                Ok(())
+            })?,
         }
         let normed = both.narrow(0, rows, rows)?;
         Ok((stream, normed))
     }
 
     /// The rows of the first half, with `delta` added, normalised to the second half.
-    fn add_rows(&self, both: &mut [f32], delta: Option<&[f32]>) -> Result<()> {
+    fn add_rows(&self, both: &mut [f32], delta: Option<&[f32]>) {
         let width = self.weight.len().max(1);
         let (residual, normed) = both.split_at_mut(both.len() / 2);
         let sums = SharedOut(residual.as_mut_ptr());
@@ -141,7 +139,6 @@ impl Norm {
             let delta = delta.map(|delta| &delta[row * width..(row + 1) * width]);
             dispatch(AddRow { norm: self, residual, delta, normed });
         });
-        Ok(())
     }
 
     /// The same in Candle operations, computed in f32.
@@ -195,13 +192,10 @@ pub fn add(path: OpsPath, x: Tensor, delta: &Tensor) -> Result<Tensor> {
         candle_core::bail!("rows {:?} and what is added to them {:?} differ", x.shape(), delta.shape())
     }
     let width = x.dims().last().copied().unwrap_or(1).max(1);
-    with_slice(delta, |delta| {
-        with_slice_mut(&x, |x| {
-            super::for_each_row(x, width, |row, target| {
-                target.iter_mut().zip(&delta[row * width..]).for_each(|(value, add)| *value += add);
-            });
-            Ok(())
-        })
+    with_slices(delta, &x, |delta, x| {
+        super::for_each_row(x, width, |row, target| {
+            target.iter_mut().zip(&delta[row * width..]).for_each(|(value, add)| *value += add);
+        });
     })?;
     Ok(x)
 }

@@ -1,6 +1,6 @@
-//! The one product kernel of the CPU path: a tile C[rows, columns] from k-major rows of A and a k-major panel of B.
-//! Linear layers, attention scores and attention values all call it, so each output element is everywhere one chain of
-//! fused multiply-adds in the order of k, whatever the batch. Knows raw pointers and strides; knows nothing of tensors.
+//! The f32 product kernel of the CPU path: a tile C[rows, columns] from k-major rows of A and a k-major panel of B.
+//! Linear layers (but those in bf16 parts), attention scores and attention values all call it, so each of their outputs is one chain
+//! of fused multiply-adds in the order of k, whatever the batch. Knows raw pointers and strides; knows nothing of tensors.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};

@@ -81,8 +81,8 @@ impl Drop for ReadyUnit {
 /// (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS). So its bits depend on its own row and column alone.
 #[derive(Clone, Copy)]
 pub struct TileProduct<'a> {
-    /// Tiles of A of 16 rows each: 1 or 2.
-    pub row_tiles: usize,
+    /// Rows of C that count, 1 to 32: in one tile or two of A. What the others hold afterwards is not said.
+    pub rows: usize,
     /// Parts of B that each meet all thirds of A: 1 or 2.
     pub parts: usize,
     /// [steps, thirds, row_tiles]
@@ -99,14 +99,20 @@ pub struct TileProduct<'a> {
 pub struct Sums(pub [[f32; PANEL]; MAX_ROWS]);
 
 impl TileProduct<'_> {
-    /// Computes the first 16 `row_tiles` rows of `sums`, and fetches what lies behind B into the cache meanwhile.
+    /// Tiles of A for each step and third.
+    fn row_tiles(&self) -> usize {
+        self.rows.div_ceil(TILE_ROWS)
+    }
+
+    /// Computes the first `rows` rows of `sums`, and fetches what lies behind B into the cache meanwhile.
     pub fn run(self, ready: &ReadyUnit, sums: &mut Sums) {
         let steps = self.b.len() / (2 * self.parts.max(1));
         assert!(
-            matches!((self.row_tiles, self.parts), (1 | 2, 1 | 2))
+            (1..=MAX_ROWS).contains(&self.rows)
+                && matches!(self.parts, 1 | 2)
                 && steps > 0
                 && self.b.len() == 2 * self.parts * steps
-                && self.a.len() == steps * THIRDS * self.row_tiles,
+                && self.a.len() == steps * THIRDS * self.row_tiles(),
             "a product whose parts do not fit each other"
         );
         match ready.unit {
@@ -122,7 +128,7 @@ impl TileProduct<'_> {
     unsafe fn amx(self, steps: usize, sums: &mut Sums) {
         // SAFETY: as of this function.
         unsafe {
-            match (self.row_tiles, self.parts) {
+            match (self.row_tiles(), self.parts) {
                 (1, 1) => amx::kernel::<1, 1>(self, steps, sums),
                 (1, _) => amx::kernel::<1, 2>(self, steps, sums),
                 (_, 1) => amx::kernel::<2, 1>(self, steps, sums),
@@ -296,13 +302,13 @@ impl Vectorised for ByVectors<'_> {
     #[inline(always)]
     fn run(self) {
         let Self { product, sums } = self;
-        let rows = product.row_tiles * TILE_ROWS;
+        let (rows, row_tiles) = (product.rows, product.row_tiles());
         if product.starts {
             sums.0[..rows].fill([0.0; PANEL]);
         }
-        let steps = product.a.chunks(THIRDS * product.row_tiles).zip(product.b.chunks(2 * product.parts));
+        let steps = product.a.chunks(THIRDS * row_tiles).zip(product.b.chunks(2 * product.parts));
         for (a, b) in steps.flat_map(|(a, b)| b.chunks(2).map(move |b| (a, b))) {
-            for third in a.chunks(product.row_tiles) {
+            for third in a.chunks(row_tiles) {
                 let lines = third.iter().flat_map(|tile| &tile.0);
                 for (line, sums) in lines.zip(&mut sums.0[..rows]) {
                     for (half, b) in b.iter().enumerate() {
@@ -360,7 +366,7 @@ mod tests {
     fn run(unit: TileUnit, product: TileProduct<'_>) -> Vec<u32> {
         let mut sums = Sums([[0.75; PANEL]; MAX_ROWS]);
         product.run(&unit.ready(), &mut sums);
-        sums.0.as_flattened().iter().map(|sum| sum.to_bits()).collect()
+        sums.0[..product.rows].as_flattened().iter().map(|sum| sum.to_bits()).collect()
     }
 
     /// Numbers around 1; so small that many products are not normal; and among those that are not normal themselves.
@@ -368,15 +374,15 @@ mod tests {
     fn the_matrix_unit_and_vectors_give_the_same_bits() {
         let mut state = 5;
         for (lowest, range) in [(120, 12), (50, 40), (0, 130)] {
-            for (row_tiles, parts) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+            for (rows, parts) in [(1usize, 1), (32, 1), (16, 2), (21, 2)] {
                 for steps in [1, 3, 8] {
-                    let a = tiles(&mut state, steps * THIRDS * row_tiles, lowest, range);
+                    let a = tiles(&mut state, steps * THIRDS * rows.div_ceil(TILE_ROWS), lowest, range);
                     let b = tiles(&mut state, steps * parts * 2, lowest, range);
                     for starts in [true, false] {
-                        let product = TileProduct { row_tiles, parts, a: &a, b: &b, starts };
+                        let product = TileProduct { rows, parts, a: &a, b: &b, starts };
                         let want = run(TileUnit::Vectors, product);
                         let got = run(TileUnit::detect(), product);
-                        assert_eq!(got, want, "exponents from {lowest}, {row_tiles} x {parts} tiles, {steps} steps");
+                        assert_eq!(got, want, "exponents from {lowest}, {rows} rows, {parts} parts, {steps} steps");
                     }
                 }
             }
@@ -388,7 +394,7 @@ mod tests {
         let mut state = 9;
         for parts in [1, 2] {
             let (a, b) = (tiles(&mut state, 2 * THIRDS, 120, 12), tiles(&mut state, 4 * parts, 120, 12));
-            let got = run(TileUnit::detect(), TileProduct { row_tiles: 1, parts, a: &a, b: &b, starts: true });
+            let got = run(TileUnit::detect(), TileProduct { rows: 16, parts, a: &a, b: &b, starts: true });
             for (row, column) in [(0, 0), (3, 17), (15, 31)] {
                 let mut want = 0f64;
                 for (a, b) in a.chunks(THIRDS).zip(b.chunks(2 * parts)) {

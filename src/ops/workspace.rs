@@ -98,6 +98,16 @@ pub(super) fn with_slice_mut(tensor: &Tensor, write: impl Fn(&mut [f32]) -> Resu
     with_storage_mut(tensor, |storage, layout| write(super::f32_slice_mut(storage, layout)?))
 }
 
+/// Calls `write` with the elements of x, and those of y to change, both contiguous f32 tensors on the CPU in storages of their own.
+pub(super) fn with_slices(x: &Tensor, y: &Tensor, write: impl Fn(&[f32], &mut [f32])) -> Result<()> {
+    with_slice(x, |x| {
+        with_slice_mut(y, |y| {
+            write(x, y);
+            Ok(())
+        })
+    })
+}
+
 /// Calls `write` with a CPU tensor's storage, to change. What it reads must not lie in the same storage.
 pub(super) fn with_storage_mut(tensor: &Tensor, write: impl Fn(&mut CpuStorage, &Layout) -> Result<()>) -> Result<()> {
     struct Write<F>(F);
