@@ -57,7 +57,7 @@ pub struct SteadyReport {
     pub rss_tenths_mib: Vec<f64>,
     /// At the end.
     pub rss_end_mib: Option<f64>,
-    /// The end's less the warm state's.
+    /// The end's less that of the first tenth, by whose end every block of the KV cache has been used: before, its pages come in.
     pub rss_growth_mib: Option<f64>,
 }
 
@@ -161,8 +161,8 @@ fn report(
         preemptions: num_preemptions,
         rss_start_mib,
         rss_warm_mib,
+        rss_growth_mib: rss_end_mib.zip(rss_tenths_mib.first()).map(|(end, first)| end - first),
         rss_tenths_mib,
         rss_end_mib,
-        rss_growth_mib: rss_end_mib.zip(rss_warm_mib).map(|(end, warm)| end - warm),
     }
 }

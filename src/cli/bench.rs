@@ -188,7 +188,7 @@ fn steady_table(report: &SteadyReport) -> String {
     row("memory at the start", mib(report.rss_start_mib));
     row("memory when warm", mib(report.rss_warm_mib));
     row("memory at the end", mib(report.rss_end_mib));
-    row("growth since warm", mib(report.rss_growth_mib));
+    row("growth after the first tenth", mib(report.rss_growth_mib));
     aligned(&rows)
 }
 
