@@ -8,7 +8,7 @@ use candle_core::quantized::GgmlDType;
 use pairwright::engine::{Engine, EngineOptions, KvBudget, Request, SamplingParams, Task};
 use pairwright::model::{self, LoadOptions, WeightsKind};
 use pairwright::ops::paged::KvFormat;
-use pairwright::ops::{BlockInputs, Compute};
+use pairwright::ops::{BlockInputs, Compute, DenseProducts};
 
 /// The system's, counting.
 struct Counting;
@@ -91,9 +91,11 @@ fn steady(config: &str, compute: &Compute) -> (usize, usize, usize) {
 fn a_decode_step_allocates_no_tensor() {
     let dense = Compute::cpu();
     let quantised = Compute { quantize: Some(GgmlDType::Q8_0), block_inputs: BlockInputs::Int8, ..Compute::cpu() };
+    let split = Compute { products: DenseProducts::Bf16x3, ..Compute::cpu() };
     let cached = Compute { kv_format: KvFormat::Int8, ..Compute::cpu() };
     for (name, config, compute, most_bytes) in [
         ("dense", DENSE, &dense, 2000 << 10),
+        ("dense", DENSE, &split, 2000 << 10),
         ("dense", DENSE, &cached, 2000 << 10),
         ("dense", DENSE, &quantised, 3000 << 10),
         ("experts", EXPERTS, &dense, 3000 << 10),

@@ -49,7 +49,7 @@ impl BlockManager {
             num_free: 0,
             block_size,
         };
-        (0..num_blocks as u32).for_each(|id| manager.append_free(id));
+        (0..num_blocks as u32).for_each(|id| manager.link_free(id, manager.last_free, NONE));
         manager
     }
 
@@ -130,34 +130,25 @@ impl BlockManager {
             let block = &mut self.blocks[id as usize];
             block.ref_count = block.ref_count.saturating_sub(1);
             match (block.ref_count, block.content.is_some()) {
-                (0, true) => self.append_free(id),
-                (0, false) => self.prepend_free(id),
+                (0, true) => self.link_free(id, self.last_free, NONE),
+                (0, false) => self.link_free(id, NONE, self.first_free),
                 _ => {}
             }
         }
     }
 
-    fn append_free(&mut self, id: BlockId) {
-        let last = self.last_free;
-        self.blocks[id as usize].previous = last;
-        self.blocks[id as usize].next = NONE;
-        match last {
+    /// Puts a block between two neighbours in the list of free ones.
+    fn link_free(&mut self, id: BlockId, previous: u32, next: u32) {
+        self.blocks[id as usize].previous = previous;
+        self.blocks[id as usize].next = next;
+        match previous {
             NONE => self.first_free = id,
-            last => self.blocks[last as usize].next = id,
+            previous => self.blocks[previous as usize].next = id,
         }
-        self.last_free = id;
-        self.num_free += 1;
-    }
-
-    fn prepend_free(&mut self, id: BlockId) {
-        let first = self.first_free;
-        self.blocks[id as usize].previous = NONE;
-        self.blocks[id as usize].next = first;
-        match first {
+        match next {
             NONE => self.last_free = id,
-            first => self.blocks[first as usize].previous = id,
+            next => self.blocks[next as usize].previous = id,
         }
-        self.first_free = id;
         self.num_free += 1;
     }
 

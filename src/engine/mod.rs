@@ -60,7 +60,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         let kv_budget = KvBudget::Bytes(2 << 30);
-        Self { max_batch: 64, max_step_tokens: 512, block_size: 32, kv_budget, prefix_cache: true }
+        Self { max_batch: 64, max_step_tokens: 256, block_size: 32, kv_budget, prefix_cache: true }
     }
 }
 
@@ -231,10 +231,13 @@ impl Engine {
         let batch = StepBatch::new(&step, &self.scheduler);
         self.stats.peak_blocks = self.stats.peak_blocks.max(self.scheduler.blocks().num_held());
         self.stats.scheduler_s += started.elapsed().as_secs_f64();
-        let events = with_pool_awake(|| {
+        let on_cpu = self.decoder().compute().device.is_cpu();
+        let mut compute = || {
             let hidden = self.run(&step, &batch)?;
             self.choose(&hidden, &batch)
-        })?;
+        };
+        // Nobody has to stay awake for a step that another device computes.
+        let events = if on_cpu { with_pool_awake(compute) } else { compute() }?;
         self.count(&batch, &events, started.elapsed().as_secs_f64());
         Ok(events)
     }

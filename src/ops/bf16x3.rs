@@ -94,8 +94,8 @@ impl Vectorised for Split<'_> {
     }
 }
 
-/// 32 numbers as three lines of pairs of bf16. A number's third parts add up to it exactly, if it is finite; each is cut off, not
-/// rounded, so that none is beyond the largest bf16.
+/// 32 numbers as three lines of pairs of bf16. A number's thirds add up to it exactly, if it is finite and they are not
+/// below the smallest normal number; each is cut off, not rounded, so that none is beyond the largest bf16.
 #[inline(always)]
 fn thirds(line: &[f32; STEP]) -> [[u32; STEP / 2]; THIRDS] {
     let mut parts = [[0u32; STEP]; THIRDS];
@@ -243,15 +243,18 @@ impl WeightMatrix for Panels {
             let group = first..(first / GROUP * GROUP + GROUP).min(panels.end);
             for block in blocks(job.x.rows) {
                 let (rows, parts) = (block.len(), self.parts);
+                for (panel, sums) in group.clone().zip(&mut sums) {
+                    sums.0[..rows].fill(job.start_row(panel));
+                }
                 for run in (0..layout.steps).step_by(RUN) {
                     let a = x.run_of(&block, layout.steps, run..(run + RUN).min(layout.steps));
                     for (panel, sums) in group.clone().zip(&mut sums) {
                         let b = &self.tiles[layout.run(panel, run)];
-                        TileProduct { rows, parts, a, b, starts: run == 0 }.run(&ready, sums);
+                        TileProduct { rows, parts, a, b }.run(&ready, sums);
                     }
                 }
                 for (panel, sums) in group.clone().zip(&sums) {
-                    job.store_rows(panel, self.rows, block.start, &sums.0[..block.len()], true);
+                    job.store_rows(panel, self.rows, block.start, &sums.0[..block.len()]);
                 }
             }
             first = group.end;

@@ -265,7 +265,7 @@ impl WeightMatrix for Integers {
                 }
             }
             for (block, sums) in row_blocks(x.rows).zip(&sums) {
-                job.store_rows(panel, self.rows(), block.start, &sums.0[..block.len()], false);
+                job.store_rows(panel, self.rows(), block.start, &sums.0[..block.len()]);
             }
         }
     }

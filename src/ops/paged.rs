@@ -231,8 +231,10 @@ impl KvLayer {
         }
         if self.path == OpsPath::Native {
             return with_slice(rows, |rows| {
-                self.with_writer(batch, &|writer| {
-                    let write = |(token, row): (usize, &[f32])| writer.write(token, &row[geometry.q_width()..]);
+                self.with_writer(batch, |writer| {
+                    // SAFETY: each token once.
+                    let write =
+                        |(token, row): (usize, &[f32])| unsafe { writer.write(token, &row[geometry.q_width()..]) };
                     match rows.len() < super::PARALLEL_FROM {
                         true => rows.chunks(geometry.qkv_width()).enumerate().for_each(write),
                         false => rows.par_chunks(geometry.qkv_width()).enumerate().with_min_len(8).for_each(write),
@@ -261,11 +263,7 @@ impl KvLayer {
     ///
     /// # Errors
     /// If head sizes or slots do not fit, or what `write` says.
-    pub(super) fn with_writer(
-        &self,
-        batch: &PagedBatch,
-        write: &(dyn Fn(&KvWriter<'_>) -> Result<()> + '_),
-    ) -> Result<()> {
+    pub(super) fn with_writer(&self, batch: &PagedBatch, write: impl Fn(&KvWriter<'_>) -> Result<()>) -> Result<()> {
         self.validate(OpsPath::Native, self.geometry, batch)?;
         with_storage_mut(&self.keys, |keys, _| {
             let keys = Target::of(keys)?;
@@ -369,7 +367,12 @@ pub(super) struct KvWriter<'a> {
 
 impl KvWriter<'_> {
     /// Writes the keys and values [2 Hkv D] of the batch's token `token`.
-    pub(super) fn write(&self, token: usize, row: &[f32]) {
+    ///
+    /// # Safety
+    /// No two calls for one token at the same time.
+    // SAFETY: stated above.
+    pub(super) unsafe fn write(&self, token: usize, row: &[f32]) {
+        assert_eq!(row.len(), 2 * self.geometry.kv_width(), "a token's keys and values");
         let HeadGeometry { num_kv_heads: heads, head_dim: dim, .. } = self.geometry;
         let size = self.batch.block_size;
         let slot = self.batch.slot_mapping[token] as usize;
@@ -379,7 +382,7 @@ impl KvWriter<'_> {
             for (head, numbers) in numbers.chunks(dim).enumerate() {
                 let at = block * heads + head;
                 // SAFETY: within the cache, which `KvLayer::validate` has held against slots and head sizes; slots are of one
-                // token each, and each token is written once.
+                // token each, which nobody else writes now.
                 let scale = unsafe {
                     match part {
                         0 => self.keys.put(numbers, at * dim * size + offset, size),

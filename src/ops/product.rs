@@ -126,19 +126,10 @@ impl Job<'_> {
         bias.copied().unwrap_or([0.0; PANEL])
     }
 
-    /// Stores a panel's `sums` for consecutive rows from `row` on, with the bias added if `adds_bias`; of a whole matrix of
-    /// `out_features`.
-    pub(super) fn store_rows(
-        &self,
-        panel: usize,
-        out_features: usize,
-        row: usize,
-        sums: &[[f32; PANEL]],
-        adds_bias: bool,
-    ) {
+    /// Copies a panel's `sums` for consecutive rows from `row` on to their places; of a matrix of `out_features`.
+    pub(super) fn store_rows(&self, panel: usize, out_features: usize, row: usize, sums: &[[f32; PANEL]]) {
         let width = (out_features - panel * PANEL).min(PANEL);
-        let bias = if adds_bias { self.bias.map(|bias| &bias[panel * PANEL..][..PANEL]) } else { None };
-        dispatch(StoreRows { job: self, panel, width, row, sums, bias });
+        dispatch(StoreRows { job: self, panel, width, row, sums });
     }
 
     /// Copies the first `width` of a panel's sums for one row to their place.
@@ -163,20 +154,13 @@ struct StoreRows<'a> {
     width: usize,
     row: usize,
     sums: &'a [[f32; PANEL]],
-    bias: Option<&'a [f32]>,
 }
 
 impl Vectorised for StoreRows<'_> {
     type Output = ();
     #[inline(always)]
     fn run(self) {
-        let Self { job, panel, width, row, sums, bias } = self;
-        for (index, sums) in sums.iter().enumerate() {
-            let mut outputs = *sums;
-            if let Some(bias) = bias {
-                outputs.iter_mut().zip(bias).for_each(|(output, bias)| *output += bias);
-            }
-            job.store(panel, width, row + index, &outputs);
-        }
+        let Self { job, panel, width, row, sums } = self;
+        sums.iter().enumerate().for_each(|(index, sums)| job.store(panel, width, row + index, sums));
     }
 }

@@ -198,11 +198,12 @@ impl Rotary {
         if cache.geometry() != self.geometry {
             candle_core::bail!("keys and values of {:?} for a cache of {:?}", self.geometry, cache.geometry())
         }
-        cache.with_writer(batch, &|writer| {
+        cache.with_writer(batch, |writer| {
             with_slice_mut(&rows, |rows| {
                 super::for_each_row(rows, self.geometry.qkv_width(), |token, row| {
                     self.rotate(row, batch.positions[token]);
-                    writer.write(token, &row[self.geometry.q_width()..]);
+                    // SAFETY: each token once.
+                    unsafe { writer.write(token, &row[self.geometry.q_width()..]) };
                 });
                 Ok(())
             })
