@@ -243,14 +243,17 @@ impl WeightMatrix for Panels {
             let group = first..(first / GROUP * GROUP + GROUP).min(panels.end);
             for block in blocks(job.x.rows) {
                 let (rows, parts) = (block.len(), self.parts);
-                for (panel, sums) in group.clone().zip(&mut sums) {
-                    sums.0[..rows].fill(job.start_row(panel));
+                // Numbers just written are slow to load into a tile: sums begin with a bias, if there is one, else in the tile.
+                let starts = job.bias.is_none();
+                if !starts {
+                    let sums = group.clone().zip(&mut sums);
+                    sums.for_each(|(panel, sums)| sums.0[..rows].fill(job.start_row(panel)));
                 }
                 for run in (0..layout.steps).step_by(RUN) {
                     let a = x.run_of(&block, layout.steps, run..(run + RUN).min(layout.steps));
                     for (panel, sums) in group.clone().zip(&mut sums) {
                         let b = &self.tiles[layout.run(panel, run)];
-                        TileProduct { rows, parts, a, b }.run(&ready, sums);
+                        TileProduct { rows, parts, a, b, starts: starts && run == 0 }.run(&ready, sums);
                     }
                 }
                 for (panel, sums) in group.clone().zip(&sums) {

@@ -76,7 +76,7 @@ impl Drop for ReadyUnit {
     }
 }
 
-/// C [rows, 32] += Σ over steps, parts of B and thirds of A of A B. For each of these an output is the sum of two chains of fused
+/// C [rows, 32] += Σ over steps, parts of B and thirds of A of A B, or C = that. For each of these an output is the sum of two chains of fused
 /// multiply-adds from zero, over the even and over the odd k, added to C; numbers below the smallest normal one are zero throughout
 /// (Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS). So its bits depend on its own row and column alone.
 #[derive(Clone, Copy)]
@@ -89,6 +89,8 @@ pub struct TileProduct<'a> {
     pub a: &'a [Tile16],
     /// [steps, parts, 2]: columns 0..16 and 16..32
     pub b: &'a [Tile16],
+    /// Whether C begins at zero.
+    pub starts: bool,
 }
 
 /// C.
@@ -102,7 +104,7 @@ impl TileProduct<'_> {
         self.rows.div_ceil(TILE_ROWS)
     }
 
-    /// Adds to the first `rows` rows of `sums`, and fetches what lies behind B into the cache meanwhile.
+    /// Computes the first `rows` rows of `sums`, and fetches what lies behind B into the cache meanwhile.
     pub fn run(self, ready: &ReadyUnit, sums: &mut Sums) {
         let steps = self.b.len() / (2 * self.parts.max(1));
         assert!(
@@ -219,6 +221,14 @@ mod amx {
         // takes any address.
         unsafe {
             asm!(
+                "test {starts}, {starts}",
+                "jz 3f",
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                "jmp 2f",
+                "3:",
                 "tileloadd tmm0, [{c} + {row}]",
                 "tileloadd tmm1, [{c} + {row} + 64]",
                 ".if {rows} == 2",
@@ -265,6 +275,7 @@ mod amx {
                 parts = const PARTS,
                 near = const NEAR,
                 far = const FAR,
+                starts = in(reg) usize::from(tile.starts),
                 a = inout(reg) tile.a.as_ptr() => _,
                 b = inout(reg) tile.b.as_ptr() => _,
                 c = in(reg) c,
@@ -292,6 +303,9 @@ impl Vectorised for ByVectors<'_> {
     fn run(self) {
         let Self { product, sums } = self;
         let (rows, row_tiles) = (product.rows, product.row_tiles());
+        if product.starts {
+            sums.0[..rows].fill([0.0; PANEL]);
+        }
         let steps = product.a.chunks(THIRDS * row_tiles).zip(product.b.chunks(2 * product.parts));
         for (a, b) in steps.flat_map(|(a, b)| b.chunks(2).map(move |b| (a, b))) {
             for third in a.chunks(row_tiles) {
@@ -364,9 +378,12 @@ mod tests {
                 for steps in [1, 3, 8] {
                     let a = tiles(&mut state, steps * THIRDS * rows.div_ceil(TILE_ROWS), lowest, range);
                     let b = tiles(&mut state, steps * parts * 2, lowest, range);
-                    let product = TileProduct { rows, parts, a: &a, b: &b };
-                    let (got, want) = (run(TileUnit::detect(), product), run(TileUnit::Vectors, product));
-                    assert_eq!(got, want, "exponents from {lowest}, {rows} rows, {parts} parts, {steps} steps");
+                    for starts in [true, false] {
+                        let product = TileProduct { rows, parts, a: &a, b: &b, starts };
+                        let want = run(TileUnit::Vectors, product);
+                        let got = run(TileUnit::detect(), product);
+                        assert_eq!(got, want, "exponents from {lowest}, {rows} rows, {parts} parts, {steps} steps");
+                    }
                 }
             }
         }
@@ -377,9 +394,9 @@ mod tests {
         let mut state = 9;
         for parts in [1, 2] {
             let (a, b) = (tiles(&mut state, 2 * THIRDS, 120, 12), tiles(&mut state, 4 * parts, 120, 12));
-            let got = run(TileUnit::detect(), TileProduct { rows: 16, parts, a: &a, b: &b });
+            let got = run(TileUnit::detect(), TileProduct { rows: 16, parts, a: &a, b: &b, starts: true });
             for (row, column) in [(0, 0), (3, 17), (15, 31)] {
-                let mut want = 0.75f64;
+                let mut want = 0f64;
                 for (a, b) in a.chunks(THIRDS).zip(b.chunks(2 * parts)) {
                     for (a, b) in
                         a.iter().flat_map(|a| b.iter().skip(column / TILE_ROWS).step_by(2).map(move |b| (a, b)))
