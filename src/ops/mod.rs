@@ -78,8 +78,9 @@ impl DenseProducts {
     /// The faster one on this processor.
     pub fn detect() -> Self {
         match TileUnit::detect() {
-            TileUnit::Amx(_) => Self::Bf16x3,
             TileUnit::Vectors => Self::Fma,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            TileUnit::Amx(_) => Self::Bf16x3,
         }
     }
 }

@@ -56,3 +56,20 @@ impl Fetch {
         Self { start: start.wrapping_add(64 * first), lines: lines * (index + 1) / count - first }
     }
 }
+
+/// Asks for the cache line at `address`, which may be any, to be brought near.
+#[inline(always)]
+pub fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction; it reads nothing that a program could see.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: every 64-bit ARM processor has the instruction; it reads nothing that a program could see.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}

@@ -6,10 +6,15 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
     /// AVX-512F with VL/DQ/BW.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
     /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Whatever the compilation target has (NEON on aarch64).
+    /// NEON, which all 64-bit ARM processors but a few have.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Whatever the compilation target has.
     Portable,
 }
 
@@ -30,14 +35,22 @@ impl Isa {
                 return Self::Avx2;
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Self::Neon;
+        }
         Self::Portable
     }
 
     /// Short name for reports, for example `avx512`.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
             Self::Portable => "portable",
         }
     }
@@ -61,6 +74,7 @@ pub fn dispatch<W: Vectorised>(work: W) -> W::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { run_avx2(work) },
+        // The compiler uses NEON wherever there is one.
         _ => work.run(),
     }
 }

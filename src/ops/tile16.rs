@@ -28,12 +28,14 @@ impl Tile16 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TileUnit {
     /// The processor's matrix unit. Only [`Self::detect`] makes it, so that who has one may use it.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx(Allowed),
     /// Vector instructions.
     Vectors,
 }
 
 /// Proof that the operating system lets this process use the matrix unit.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed(());
 
