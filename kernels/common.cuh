@@ -1,0 +1,138 @@
+// What all kernels share: number types, 16-byte pieces, sums and maxima in a fixed order, and how an entry is written. The same source is
+// compiled for the device by nvcc and, behind host.hpp, for the CPU by any C++ compiler. Knows threads and numbers; knows no operation.
+#pragma once
+#ifndef PAIRWRIGHT_HOST
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+#include <cstdint>
+#endif
+
+// ENTRY(threads, name, parameters...) { body }: a kernel for blocks of at most `threads` threads. On the host it is registered by its name.
+#ifdef PAIRWRIGHT_HOST
+#define ENTRY(threads, name, ...)                              \
+  static void name(__VA_ARGS__);                               \
+  static host::Registered name##_registered(#name, &name);     \
+  static void name(__VA_ARGS__)
+#else
+#define ENTRY(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+#endif
+
+// DYNAMIC_SHARED(type, name): the launch's dynamic shared memory, 16-byte aligned.
+#ifdef PAIRWRIGHT_HOST
+#define DYNAMIC_SHARED(type, name) type* name = static_cast<type*>(host::dynamic_shared())
+#else
+#define DYNAMIC_SHARED(type, name)                                  \
+  extern __shared__ __align__(16) unsigned char name##_bytes[];     \
+  type* name = reinterpret_cast<type*>(name##_bytes)
+#endif
+
+#ifdef PAIRWRIGHT_HOST
+struct bf16 { uint16_t bits; };
+struct f16 { uint16_t bits; };
+struct fp8 { uint8_t bits; };
+#else
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+using fp8 = __nv_fp8_e4m3;
+#endif
+
+// ---- conversions: exact to f32, to nearest even from it; fp8 (e4m3) saturates at 448
+
+__device__ __forceinline__ float to_f32(float x) { return x; }
+#ifdef PAIRWRIGHT_HOST
+inline float to_f32(bf16 x) { return host::bits<float>(uint32_t(x.bits) << 16); }
+inline float to_f32(f16 x) {
+  uint32_t sign = uint32_t(x.bits & 0x8000) << 16, exponent = x.bits >> 10 & 31, fraction = x.bits & 1023;
+  if (exponent == 31) return host::bits<float>(sign | 0x7f800000 | fraction << 13);
+  if (exponent == 0) return host::bits<float>(sign | host::bits<uint32_t>(float(fraction) * 0x1p-24f));
+  return host::bits<float>(sign | (exponent + 112) << 23 | fraction << 13);
+}
+inline float to_f32(fp8 x) {
+  uint32_t exponent = x.bits >> 3 & 15, fraction = x.bits & 7;
+  float value = exponent == 15 && fraction == 7 ? NAN
+      : exponent == 0 ? float(fraction) * 0x1p-9f : ldexpf(1.0f + float(fraction) / 8, int(exponent) - 7);
+  return x.bits & 0x80 ? -value : value;
+}
+template <class T> T from_f32(float x);
+template <> inline float from_f32<float>(float x) { return x; }
+template <> inline bf16 from_f32<bf16>(float x) {
+  uint32_t word = host::bits<uint32_t>(x);
+  if (x != x) return {uint16_t(word >> 16 | 64)};
+  return {uint16_t((word + 0x7fff + (word >> 16 & 1)) >> 16)};
+}
+// Nearest even to a step of 2^(exponent - fraction bits), for formats that f32 holds.
+inline float rounded_to(float x, int fraction_bits, int smallest_exponent) {
+  int exponent;
+  frexpf(x, &exponent);
+  int step = (exponent - 1 < smallest_exponent ? smallest_exponent : exponent - 1) - fraction_bits;
+  return ldexpf(nearbyintf(ldexpf(x, -step)), step);
+}
+template <> inline f16 from_f32<f16>(float x) {
+  uint16_t sign = std::signbit(x) ? 0x8000 : 0;
+  if (x != x) return {uint16_t(sign | 0x7e00)};
+  float size = std::isinf(x) ? x : rounded_to(x, 10, -14);
+  size = fabsf(size);
+  if (size > 65504.0f) return {uint16_t(sign | 0x7c00)};
+  if (size < 0x1p-14f) return {uint16_t(sign | uint16_t(size * 0x1p24f))};
+  uint32_t word = host::bits<uint32_t>(size);
+  return {uint16_t(sign | uint16_t((word >> 23) - 112) << 10 | uint16_t(word >> 13 & 1023))};
+}
+template <> inline fp8 from_f32<fp8>(float x) {
+  uint8_t sign = std::signbit(x) ? 0x80 : 0;
+  if (x != x) return {uint8_t(sign | 0x7f)};
+  float size = std::isinf(x) ? 448.0f : fabsf(rounded_to(x, 3, -6));
+  if (size > 448.0f) size = 448.0f;
+  if (size < 0x1p-6f) return {uint8_t(sign | uint8_t(size * 512.0f))};
+  uint32_t word = host::bits<uint32_t>(size);
+  return {uint8_t(sign | uint8_t(((word >> 23) - 120) << 3 | (word >> 20 & 7)))};
+}
+#else
+__device__ __forceinline__ float to_f32(bf16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float to_f32(f16 x) { return __half2float(x); }
+__device__ __forceinline__ float to_f32(fp8 x) { return float(x); }
+template <class T> __device__ __forceinline__ T from_f32(float x);
+template <> __device__ __forceinline__ float from_f32<float>(float x) { return x; }
+template <> __device__ __forceinline__ bf16 from_f32<bf16>(float x) { return __float2bfloat16_rn(x); }
+template <> __device__ __forceinline__ f16 from_f32<f16>(float x) { return __float2half_rn(x); }
+template <> __device__ __forceinline__ fp8 from_f32<fp8>(float x) { return fp8(x); }
+#endif
+
+// ---- pieces of 16 bytes
+
+// As many elements as 16 bytes hold; loads and stores of it are one instruction where the address is a multiple of 16.
+template <class T>
+struct __align__(16) Piece {
+  static constexpr int LEN = 16 / int(sizeof(T));
+  T at[LEN];
+};
+template <class T>
+__device__ __forceinline__ Piece<T> load_piece(const T* address) { return *reinterpret_cast<const Piece<T>*>(address); }
+template <class T>
+__device__ __forceinline__ void store_piece(T* address, const Piece<T>& piece) { *reinterpret_cast<Piece<T>*>(address) = piece; }
+
+// ---- sums and maxima in a fixed order
+
+// Over the warp; every lane gets it.
+__device__ __forceinline__ float warp_sum(float x) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
+  return x;
+}
+__device__ __forceinline__ float warp_max(float x) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, distance));
+  return x;
+}
+
+// Over a block of whole warps, 1024 threads at most; every thread gets it. `scratch`: 32 numbers of shared memory that nobody else uses
+// until the next barrier.
+__device__ __forceinline__ float block_sum(float x, float* scratch) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  x = warp_sum(x);
+  if (lane == 0) scratch[warp] = x;
+  __syncthreads();
+  x = warp_sum(lane < warps ? scratch[lane] : 0.0f);
+  __syncthreads();
+  return x;
+}

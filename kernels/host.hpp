@@ -1,0 +1,390 @@
+// Runs a kernel on the CPU: a block's threads are fibers that take turns, and give way at barriers and warp operations alone. One block
+// at a time per operating system thread. It checks logic; races that the fixed order hides, and speed, it says nothing about.
+// Knows the language of kernels; knows no kernel.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+#include <sys/mman.h>
+#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__)
+#include <ucontext.h>
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#define PAIRWRIGHT_HOST 1
+#undef __global__
+#undef __device__
+#undef __host__
+#undef __forceinline__
+#undef __launch_bounds__
+#undef __shared__
+#undef __constant__
+#undef __align__
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+#define __shared__ static thread_local
+#define __constant__ static const
+#define __align__(n) alignas(n)
+#define __restrict__ __restrict
+
+namespace host {
+
+struct Index { unsigned x, y, z; };
+
+[[noreturn]] inline void fail(const char* what) {
+  fprintf(stderr, "host kernel: %s\n", what);
+  abort();
+}
+
+// Where a fiber was left.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
+struct Context { void* stack_pointer = nullptr; };
+extern "C" void pairwright_host_switch(void** left, void* entered);
+__asm__(R"(
+.text
+.weak pairwright_host_switch
+.type pairwright_host_switch,@function
+pairwright_host_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size pairwright_host_switch,.-pairwright_host_switch
+)");
+inline void go(Context& from, Context& to, bool) { pairwright_host_switch(&from.stack_pointer, to.stack_pointer); }
+inline void prepare(Context& context, char* stack, size_t size, void (*entry)()) {
+  void** top = reinterpret_cast<void**>(stack + size) - 3;  // 8 beside a multiple of 16 at entry, as after a call
+  *--top = reinterpret_cast<void*>(entry);
+  for (int saved = 0; saved < 6; saved++) *--top = nullptr;
+  context.stack_pointer = top;
+}
+#else
+struct Context { ucontext_t state; char* stack = nullptr; size_t size = 0; void* shadow = nullptr; };
+inline void go(Context& from, Context& to, [[maybe_unused]] bool for_good) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &from.shadow, to.stack, to.size);
+#endif
+  swapcontext(&from.state, &to.state);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(from.shadow, nullptr, nullptr);
+#endif
+}
+inline void prepare(Context& context, char* stack, size_t size, void (*entry)()) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(stack, size);  // what an earlier fiber left there
+#endif
+  getcontext(&context.state);
+  context.stack = stack;
+  context.size = size;
+  context.state.uc_stack.ss_sp = stack;
+  context.state.uc_stack.ss_size = size;
+  context.state.uc_link = nullptr;
+  makecontext(&context.state, entry, 0);
+}
+#endif
+
+constexpr size_t STACK_BYTES = 128 * 1024;
+constexpr size_t SLOT_BYTES = 48;
+constexpr unsigned long PATIENCE = 1000000;
+
+struct Warp {
+  unsigned alive = 0, waiting = 0;
+  unsigned mask[32];
+  unsigned char turn[32];  // which of the two slots a lane uses next: one may still be read while the other is filled
+  alignas(16) unsigned char slot[2][32][SLOT_BYTES];
+};
+
+struct Fiber { Context context; Index thread; unsigned number; bool done; };
+
+struct Block {
+  Context home;
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  unsigned current = 0, alive = 0, arrived = 0, barrier = 0;
+  Index block_size, grid_size, block;
+  std::vector<unsigned char> dynamic;
+  const std::function<void()>* body = nullptr;
+};
+
+inline thread_local Block* running = nullptr;
+
+inline Fiber& self() { return running->fibers[running->current]; }
+inline unsigned lane() { return self().number % 32; }
+inline Warp& warp() { return running->warps[self().number / 32]; }
+
+inline unsigned next_alive() {
+  unsigned next = running->current;
+  do next = next + 1 == running->fibers.size() ? 0 : next + 1;
+  while (running->fibers[next].done && next != running->current);
+  return next;
+}
+
+inline void give_way() {
+  unsigned left = running->current, next = next_alive();
+  if (next == left) return;
+  running->current = next;
+  go(running->fibers[left].context, running->fibers[next].context, false);
+}
+
+template <class Ready>
+inline void wait_until(const char* what, Ready ready) {
+  for (unsigned long turns = 0; !ready(); turns++) {
+    if (turns > PATIENCE) fail(what);
+    give_way();
+  }
+}
+
+inline void open_barrier_if_full() {
+  if (running->arrived >= running->alive) running->arrived = 0, running->barrier++;
+}
+
+// Lets go every group of lanes that all wait with the same mask; lanes that have ended count as there.
+inline void release(Warp& warp) {
+  for (unsigned lane = 0; lane < 32; lane++) {
+    if (!(warp.waiting >> lane & 1)) continue;
+    unsigned group = warp.mask[lane] & warp.alive;
+    bool complete = (warp.waiting & group) == group;
+    for (unsigned other = 0; complete && other < 32; other++)
+      complete = !(group >> other & 1) || warp.mask[other] == warp.mask[lane];
+    if (complete) warp.waiting &= ~group;
+  }
+}
+
+inline void warp_barrier(unsigned mask) {
+  Warp& mine = warp();
+  unsigned bit = 1u << lane();
+  if (!(mask & bit)) fail("a lane waits with a mask that it is not in");
+  mine.waiting |= bit;
+  mine.mask[lane()] = mask;
+  mine.turn[lane()] ^= 1;
+  release(mine);
+  wait_until("a warp waits for a lane that does not come", [&] { return !(mine.waiting & bit); });
+}
+
+// Every lane of `mask` shows a value; each gets them all, to read until its next warp operation but one.
+struct Shown {
+  const unsigned char (*slots)[SLOT_BYTES];
+  template <class T>
+  T of(unsigned lane) const { T value; memcpy(&value, slots[lane & 31], sizeof value); return value; }
+};
+template <class T>
+inline Shown show(unsigned mask, const T& value) {
+  static_assert(sizeof(T) <= SLOT_BYTES, "a value larger than a slot");
+  Warp& mine = warp();
+  unsigned turn = mine.turn[lane()];
+  memcpy(mine.slot[turn][lane()], &value, sizeof value);
+  warp_barrier(mask);
+  return Shown{mine.slot[turn]};
+}
+
+inline void entry() {
+#if defined(__SANITIZE_ADDRESS__)
+  const void* bottom;
+  size_t size;
+  __sanitizer_finish_switch_fiber(nullptr, &bottom, &size);
+  // The first fiber of a run is entered from home, whose stack is learnt here.
+  if (!running->home.stack) running->home.stack = static_cast<char*>(const_cast<void*>(bottom)), running->home.size = size;
+#endif
+  (*running->body)();
+  Fiber& me = self();
+  me.done = true;
+  running->alive--;
+  Warp& mine = warp();
+  mine.alive &= ~(1u << lane());
+  release(mine);
+  if (running->alive == 0) go(me.context, running->home, true);
+  open_barrier_if_full();
+  running->current = next_alive();
+  go(me.context, running->fibers[running->current].context, true);
+  fail("a thread that ended was entered again");
+}
+
+// Runs `body` once per thread of a grid, blocks dealt out to `workers` threads of the operating system.
+inline void run(Index grid, Index block, size_t dynamic_bytes, const std::function<void()>& body, unsigned workers) {
+  auto work = [&](unsigned first, unsigned stride) {
+    Block state;
+    state.block_size = block, state.grid_size = grid, state.body = &body;
+    unsigned threads = block.x * block.y * block.z;
+    state.fibers.resize(threads);
+    state.warps.resize((threads + 31) / 32);
+    size_t stack_bytes = size_t(threads) * STACK_BYTES;
+    void* stacks = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stacks == MAP_FAILED) fail("no memory for stacks");
+    running = &state;
+    unsigned long blocks = (unsigned long)grid.x * grid.y * grid.z;
+    for (unsigned long number = first; number < blocks; number += stride) {
+      state.block = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
+      state.alive = threads, state.arrived = 0, state.current = 0;
+      // What a block finds in dynamic shared memory is whatever was there: here numbers that spoil what reads them.
+      state.dynamic.assign(dynamic_bytes + 128, 0xff);
+      for (Warp& warp : state.warps) warp.alive = warp.waiting = 0, memset(warp.turn, 0, sizeof warp.turn);
+      for (unsigned thread = 0; thread < threads; thread++) {
+        Fiber& fiber = state.fibers[thread];
+        fiber.number = thread, fiber.done = false;
+        fiber.thread = {thread % block.x, thread / block.x % block.y, thread / block.x / block.y};
+        state.warps[thread / 32].alive |= 1u << thread % 32;
+        prepare(fiber.context, static_cast<char*>(stacks) + size_t(thread) * STACK_BYTES, STACK_BYTES, entry);
+      }
+      go(state.home, state.fibers[0].context, false);
+    }
+    munmap(stacks, stack_bytes);
+    running = nullptr;
+  };
+  if (workers <= 1) return work(0, 1);
+  std::vector<std::thread> threads;
+  for (unsigned worker = 0; worker < workers; worker++) threads.emplace_back(work, worker, workers);
+  for (std::thread& thread : threads) thread.join();
+}
+
+inline void* dynamic_shared() {
+  uintptr_t start = reinterpret_cast<uintptr_t>(running->dynamic.data());
+  return reinterpret_cast<void*>((start + 127) & ~uintptr_t(127));
+}
+
+// Kernels by name, each as a function of the addresses of its arguments.
+using Call = void (*)(void* function, void** arguments);
+struct Kernel { void* function; Call call; };
+inline std::map<std::string, Kernel>& kernels() {
+  static std::map<std::string, Kernel> all;
+  return all;
+}
+template <class... A, size_t... I>
+inline void apply(void (*function)(A...), void** arguments, std::index_sequence<I...>) {
+  function(*static_cast<std::remove_cv_t<std::remove_reference_t<A>>*>(arguments[I])...);
+}
+template <class... A>
+struct Registered {
+  Registered(const char* name, void (*function)(A...)) {
+    Call call = [](void* function, void** arguments) {
+      apply(reinterpret_cast<void (*)(A...)>(function), arguments, std::index_sequence_for<A...>{});
+    };
+    if (!kernels().emplace(name, Kernel{reinterpret_cast<void*>(function), call}).second) fail(name);
+  }
+};
+
+// Launches a kernel by its name; false if there is none.
+inline bool launch(const char* name, Index grid, Index block, size_t dynamic_bytes, void** arguments, unsigned workers) {
+  auto found = kernels().find(name);
+  if (found == kernels().end()) return false;
+  Kernel kernel = found->second;
+  run(grid, block, dynamic_bytes, [&] { kernel.call(kernel.function, arguments); }, workers);
+  return true;
+}
+
+template <class To, class From>
+inline To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "another size");
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+}  // namespace host
+
+#define threadIdx (::host::self().thread)
+#define blockIdx (::host::running->block)
+#define blockDim (::host::running->block_size)
+#define gridDim (::host::running->grid_size)
+
+inline void __syncthreads() {
+  unsigned before = host::running->barrier;
+  host::running->arrived++;
+  host::open_barrier_if_full();
+  host::wait_until("a block waits for a thread that does not come", [&] { return host::running->barrier != before; });
+}
+inline void __syncwarp(unsigned mask = ~0u) { host::warp_barrier(mask); }
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+template <class T>
+inline T __shfl_sync(unsigned mask, T value, int from, int width = 32) {
+  return host::show(mask, value).template of<T>((host::lane() & ~unsigned(width - 1)) | (unsigned(from) & unsigned(width - 1)));
+}
+template <class T>
+inline T __shfl_xor_sync(unsigned mask, T value, int distance, int width = 32) {
+  unsigned lane = host::lane(), from = lane ^ unsigned(distance);
+  return host::show(mask, value).template of<T>(from / unsigned(width) <= lane / unsigned(width) ? from : lane);
+}
+template <class T>
+inline T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width = 32) {
+  unsigned lane = host::lane(), last = lane | unsigned(width - 1);
+  return host::show(mask, value).template of<T>(lane + distance <= last ? lane + distance : lane);
+}
+template <class T>
+inline T __shfl_up_sync(unsigned mask, T value, unsigned distance, int width = 32) {
+  unsigned lane = host::lane(), first = lane & ~unsigned(width - 1);
+  return host::show(mask, value).template of<T>(lane >= first + distance ? lane - distance : lane);
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  unsigned alive = host::warp().alive, result = 0;
+  host::Shown shown = host::show(mask, predicate);
+  for (unsigned lane = 0; lane < 32; lane++)
+    if ((mask & alive) >> lane & 1 && shown.of<int>(lane)) result |= 1u << lane;
+  return result;
+}
+inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+template <class T>
+inline T __ldg(const T* address) { return *address; }
+inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+inline float __expf(float x) { return expf(x); }
+inline float __logf(float x) { return logf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline int __float_as_int(float x) { return host::bits<int>(x); }
+inline unsigned __float_as_uint(float x) { return host::bits<unsigned>(x); }
+inline float __int_as_float(int x) { return host::bits<float>(x); }
+inline float __uint_as_float(unsigned x) { return host::bits<float>(x); }
+inline long long __double_as_longlong(double x) { return host::bits<long long>(x); }
+inline double __longlong_as_double(long long x) { return host::bits<double>(x); }
+inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(int x) { return __builtin_ffs(x); }
+template <class T>
+inline T atomicAdd(T* address, T value) {
+  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(address, &before, before + value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+  return before;
+}
+template <class T>
+inline T atomicMax(T* address, T value) {
+  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
+  while (before < value && !__atomic_compare_exchange_n(address, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+  return before;
+}
+template <class A, class B>
+inline auto min(A a, B b) -> std::common_type_t<A, B> { return b < a ? b : a; }
+template <class A, class B>
+inline auto max(A a, B b) -> std::common_type_t<A, B> { return a < b ? b : a; }
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) float2 { float x, y; };

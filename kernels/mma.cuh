@@ -1,0 +1,107 @@
+// Products of small matrices on tensor cores, and copies to shared memory that run meanwhile; each beside a plain twin for the CPU and for
+// numbers that tensor cores do not take. Knows fragments; knows no operation.
+#pragma once
+#include "common.cuh"
+
+// D [16, 8] += A [16, 16] B [16, 8], summed in f32, by a whole warp (PTX ISA, mma.m16n8k16). With g = lane / 4 and t = lane % 4 a lane holds
+//   A: (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..), two neighbouring k each;  B: (2t.., g), (2t + 8.., g);
+//   D: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+template <class T>
+struct Fragments {
+  struct A { T at[4][2]; };
+  struct B { T at[2][2]; };
+  struct D { float at[4]; };
+};
+
+// In f32, by the order of k within the warp's fragments: the twin of the tensor core's.
+template <class T>
+__device__ __forceinline__ void mma_plain(typename Fragments<T>::D& d, const typename Fragments<T>::A& a, const typename Fragments<T>::B& b) {
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#ifdef PAIRWRIGHT_HOST
+  struct Both { typename Fragments<T>::A a; typename Fragments<T>::B b; };
+  const host::Shown shown = host::show(0xffffffffu, Both{a, b});
+#endif
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+#pragma unroll
+    for (int owner = 0; owner < 4; owner++) {
+#pragma unroll
+      for (int pair = 0; pair < 2; pair++) {
+        // Row g (and g + 8) of A lies in the lanes of group g; column 2t (and 2t + 1) of B in those of group 2t.
+#ifdef PAIRWRIGHT_HOST
+        const Both left = shown.template of<Both>(unsigned(g * 4 + owner));
+        const float low = to_f32(left.a.at[2 * half][pair]), high = to_f32(left.a.at[2 * half + 1][pair]);
+        const float first = to_f32(shown.template of<Both>(unsigned(2 * t * 4 + owner)).b.at[half][pair]);
+        const float second = to_f32(shown.template of<Both>(unsigned((2 * t + 1) * 4 + owner)).b.at[half][pair]);
+#else
+        const float low = __shfl_sync(0xffffffffu, to_f32(a.at[2 * half][pair]), g * 4 + owner);
+        const float high = __shfl_sync(0xffffffffu, to_f32(a.at[2 * half + 1][pair]), g * 4 + owner);
+        const float first = __shfl_sync(0xffffffffu, to_f32(b.at[half][pair]), 2 * t * 4 + owner);
+        const float second = __shfl_sync(0xffffffffu, to_f32(b.at[half][pair]), (2 * t + 1) * 4 + owner);
+#endif
+        d.at[0] = fmaf(low, first, d.at[0]);
+        d.at[1] = fmaf(low, second, d.at[1]);
+        d.at[2] = fmaf(high, first, d.at[2]);
+        d.at[3] = fmaf(high, second, d.at[3]);
+      }
+    }
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void mma(typename Fragments<T>::D& d, const typename Fragments<T>::A& a, const typename Fragments<T>::B& b) {
+  mma_plain<T>(d, a, b);
+}
+
+#ifndef PAIRWRIGHT_HOST
+#define PAIRWRIGHT_MMA(SHAPE, NAME, A, B)                                                                                     \
+  asm volatile("mma.sync.aligned." SHAPE ".row.col.f32." NAME "." NAME ".f32 {%0,%1,%2,%3}, {" A "}, {" B "}, {%0,%1,%2,%3};" \
+               : "+f"(d.at[0]), "+f"(d.at[1]), "+f"(d.at[2]), "+f"(d.at[3])                                                   \
+               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]))
+template <>
+__device__ __forceinline__ void mma<bf16>(Fragments<bf16>::D& d, const Fragments<bf16>::A& a, const Fragments<bf16>::B& b) {
+#if __CUDA_ARCH__ >= 800
+  const uint32_t* left = reinterpret_cast<const uint32_t*>(&a);
+  const uint32_t* right = reinterpret_cast<const uint32_t*>(&b);
+  PAIRWRIGHT_MMA("m16n8k16", "bf16", "%4,%5,%6,%7", "%8,%9");
+#else
+  mma_plain<bf16>(d, a, b);
+#endif
+}
+template <>
+__device__ __forceinline__ void mma<f16>(Fragments<f16>::D& d, const Fragments<f16>::A& a, const Fragments<f16>::B& b) {
+  const uint32_t* left = reinterpret_cast<const uint32_t*>(&a);
+  const uint32_t* right = reinterpret_cast<const uint32_t*>(&b);
+#if __CUDA_ARCH__ >= 800
+  PAIRWRIGHT_MMA("m16n8k16", "f16", "%4,%5,%6,%7", "%8,%9");
+#else
+  PAIRWRIGHT_MMA("m16n8k8", "f16", "%4,%5", "%8");
+  PAIRWRIGHT_MMA("m16n8k8", "f16", "%6,%7", "%9");
+#endif
+}
+#endif
+
+// Copies 16 bytes to shared memory, or zeros if `there` is false, without waiting; both addresses multiples of 16.
+__device__ __forceinline__ void copy_async(void* shared, const void* global, bool there) {
+#ifdef PAIRWRIGHT_HOST
+  there ? (void)memcpy(shared, global, 16) : (void)memset(shared, 0, 16);
+#elif __CUDA_ARCH__ < 800
+  *static_cast<uint4*>(shared) = there ? *static_cast<const uint4*>(global) : make_uint4(0, 0, 0, 0);
+#else
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :: "r"(uint32_t(__cvta_generic_to_shared(shared))), "l"(global), "r"(there ? 16 : 0) : "memory");
+#endif
+}
+// Ends a group of copies.
+__device__ __forceinline__ void commit_copies() {
+#if !defined(PAIRWRIGHT_HOST) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+// Waits until at most LEFT groups of this thread are on their way. Others' copies need a barrier besides.
+template <int LEFT>
+__device__ __forceinline__ void wait_for_copies() {
+#if !defined(PAIRWRIGHT_HOST) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory");
+#endif
+}
