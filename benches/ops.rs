@@ -210,7 +210,10 @@ impl Layer {
         let attention = Attention::new(compute, GEOMETRY, 0.125, None);
         let cache = KvLayer::new(compute, GEOMETRY, batch * context.div_ceil(BLOCK), BLOCK)?;
         let step = paged_batch(batch, context, context);
-        cache.write(&rotary.forward(matrix(batch * context, GEOMETRY.qkv_width())?, &step)?, &step)?;
+        cache.write(
+            &rotary.forward(&Workspace::default(), matrix(batch * context, GEOMETRY.qkv_width())?, &step)?,
+            &step,
+        )?;
         Ok(Self { rotary, attention, cache })
     }
 }
@@ -242,10 +245,10 @@ fn rotary_and_paged(bench: &Bench) -> Outcome {
         let shape = format!("T={} heads=32 D=64", batch * num_new);
         let work = Work::Bytes(2 * batch * num_new * GEOMETRY.q_width() * 4);
         // The rows are rotated in place, so each run begins with a copy of them.
-        let run = |layer: &Layer| layer.rotary.forward(qkv.copy()?, &step);
+        let run = |layer: &Layer| layer.rotary.forward(&Workspace::default(), qkv.copy()?, &step);
         bench.case("rotary", &shape, work, 1e-6, &|| run(&native), &|| run(&portable))?;
         // What was written is compared through the attention that reads it.
-        let rotated = native.rotary.forward(qkv.copy()?, &step)?;
+        let rotated = native.rotary.forward(&Workspace::default(), qkv.copy()?, &step)?;
         let read = |layer: &Layer| {
             layer.cache.write(&rotated, &step)?;
             layer.attention.forward(&rotated, &layer.cache, &step)
@@ -266,7 +269,7 @@ fn rows(bench: &Bench) -> Outcome {
     for tokens in [32, 512] {
         let (x, width) = (matrix(tokens, 2048)?, 2048);
         let norm = |compute: &Compute| Norm::rms(compute, numbers(width), 1e-6);
-        let (one, other) = (norm(&native), norm(&portable));
+        let (one, other) = (norm(&native)?, norm(&portable)?);
         let work = Work::Bytes(2 * tokens * width * 4);
         let shape = format!("T={tokens} width={width}");
         bench.case("norm", &shape, work, 1e-5, &|| one.forward(&x), &|| other.forward(&x))?;

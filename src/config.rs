@@ -11,3 +11,9 @@ pub fn no_color() -> bool {
 pub fn pinned_date() -> Option<String> {
     std::env::var("PAIRWRIGHT_DATE").ok().filter(|value| !value.is_empty())
 }
+
+/// `PATH`: where NVIDIA's libraries of pip lie, beside a `python3`.
+pub fn search_path() -> impl Iterator<Item = std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).collect::<Vec<_>>().into_iter()
+}

@@ -5,6 +5,7 @@
 mod awake;
 mod batch;
 pub mod block_manager;
+mod device;
 mod error;
 pub mod runner;
 pub mod sampler;
@@ -22,8 +23,9 @@ use rayon::prelude::*;
 use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
 use crate::ops::OpTimes;
+use crate::ops::sampling::{Ask, Found};
 use awake::with_pool_awake;
-use batch::{Purpose, StepBatch};
+use batch::{LogitsRow, Purpose, StepBatch};
 use block_manager::BlockManager;
 pub use error::EngineError;
 use error::{WRONG_FOR_SCORES, WRONG_FOR_TEXT};
@@ -262,6 +264,14 @@ impl Engine {
         let Self { runner, scheduler, stats } = self;
         let width = runner.decoder().spec().num_logits();
         let mut events = Vec::new();
+        let ask = |wanted: &LogitsRow| ask(wanted.purpose, scheduler.sequence(wanted.id), width);
+        if let Some(found) = runner.found(hidden, batch, ask)? {
+            for (wanted, found) in batch.logits_rows.iter().zip(found) {
+                let chosen = chosen(found, wanted.purpose, scheduler.sequence(wanted.id));
+                record(scheduler, wanted.id, chosen, &mut events);
+            }
+            return Ok(events);
+        }
         runner.each_logits(hidden, batch, |range, logits| {
             let started = Instant::now();
             let wanted = &batch.logits_rows[range];
@@ -315,6 +325,38 @@ fn choose(logits: &[f32], purpose: Purpose, sequence: Option<&Sequence>) -> Chos
         (Purpose::Next, Task::Generate(params)) => {
             Chosen::Token(sampler::sample(logits, params, sequence.key, &sequence.tokens, sequence.prompt_len))
         }
+    }
+}
+
+/// What a row of logits on the device is asked for.
+fn ask(purpose: Purpose, sequence: Option<&Sequence>, width: usize) -> Ask {
+    let targets = |targets: &[u32]| Ask { targets: targets.to_vec(), ..Ask::default() };
+    match (purpose, sequence.map(|sequence| (sequence, &sequence.task))) {
+        (_, None) => Ask::default(),
+        (Purpose::PromptToken(token), _) => targets(&[token]),
+        (Purpose::Next, Some((_, Task::Score { targets: wanted }))) => targets(wanted),
+        // A reward model's few outputs are its scores.
+        (Purpose::Next, Some((_, Task::Classify))) => targets(&(0..width as u32).collect::<Vec<_>>()),
+        (Purpose::Next, Some((sequence, Task::Generate(params)))) => {
+            sampler::ask(params, sequence.key, &sequence.tokens, sequence.prompt_len)
+        }
+    }
+}
+
+/// What the device found, as [`choose`] would have said it.
+fn chosen(found: Found, purpose: Purpose, sequence: Option<&Sequence>) -> Chosen {
+    let logprob = |logit: f32| (f64::from(logit) - found.log_sum) as f32;
+    let targets = || found.targets.iter().copied().map(logprob);
+    match (purpose, sequence.map(|sequence| &sequence.task)) {
+        (_, None) => Chosen::Nothing,
+        (Purpose::PromptToken(_), _) => targets().next().map_or(Chosen::Nothing, Chosen::PromptToken),
+        (Purpose::Next, Some(Task::Score { .. })) => Chosen::Targets(targets().collect()),
+        (Purpose::Next, Some(Task::Classify)) => Chosen::HeadScores(found.targets),
+        (Purpose::Next, Some(Task::Generate(_))) => Chosen::Token(TokenLogprobs {
+            token: found.token,
+            logprob: logprob(found.logit),
+            top: found.top.iter().map(|&(token, logit)| (token, logprob(logit))).collect(),
+        }),
     }
 }
 

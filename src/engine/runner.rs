@@ -3,19 +3,26 @@
 
 use candle_core::{Result, Tensor};
 
-use super::batch::StepBatch;
+use super::batch::{LogitsRow, StepBatch};
+use super::device::DeviceRunner;
 use crate::model::Decoder;
 use crate::ops::paged::KvLayer;
+use crate::ops::sampling::{self, Ask, Found};
 use crate::ops::{OpTimes, Workspace};
 
 /// Logits held on the host at once, in elements: 64 MiB of f32.
 const LOGITS_AT_ONCE: usize = 16 << 20;
+
+/// The same on a CUDA device: 256 rows of a large vocabulary.
+const LOGITS_AT_ONCE_ON_DEVICE: usize = 64 << 20;
 
 /// Decoder, cache and buffers.
 pub struct Runner {
     decoder: Decoder,
     cache: Vec<KvLayer>,
     workspace: Workspace,
+    /// On a CUDA device.
+    device: Option<DeviceRunner>,
 }
 
 impl Runner {
@@ -25,7 +32,8 @@ impl Runner {
     /// If the device has no room for the cache.
     pub fn new(decoder: Decoder, num_blocks: usize, block_size: usize) -> Result<Self> {
         let cache = decoder.new_cache(num_blocks, block_size)?;
-        Ok(Self { decoder, cache, workspace: Workspace::default() })
+        let device = decoder.compute().kernels.clone().map(|kernels| DeviceRunner::new(kernels, true));
+        Ok(Self { decoder, cache, workspace: Workspace::default(), device })
     }
 
     /// The model.
@@ -43,7 +51,36 @@ impl Runner {
     /// # Errors
     /// If a tensor operation fails; what the cache holds for the batch's tokens is then undefined.
     pub fn hidden_states(&mut self, batch: &StepBatch) -> Result<Tensor> {
-        self.decoder.hidden_states(&mut self.workspace, &batch.token_ids, &batch.paged, &self.cache)
+        let Self { decoder, cache, workspace, device } = self;
+        match device {
+            Some(device) => device.hidden_states(decoder, workspace, batch, cache),
+            None => decoder.hidden_states(workspace, &batch.token_ids, &batch.paged, cache),
+        }
+    }
+
+    /// On a CUDA device, what is asked of the wanted rows of logits; `None` elsewhere.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn found(
+        &mut self,
+        hidden: &Tensor,
+        batch: &StepBatch,
+        ask: impl Fn(&LogitsRow) -> Ask,
+    ) -> Result<Option<Vec<Found>>> {
+        if self.device.is_none() {
+            return Ok(None);
+        }
+        let Self { decoder, workspace, .. } = self;
+        let at_once = (LOGITS_AT_ONCE_ON_DEVICE / decoder.spec().num_logits()).max(1);
+        let mut all = Vec::with_capacity(batch.logits_rows.len());
+        for wanted in batch.logits_rows.chunks(at_once) {
+            let rows: Vec<u32> = wanted.iter().map(|wanted| wanted.row).collect();
+            let asked: Vec<Ask> = wanted.iter().map(&ask).collect();
+            let logits = decoder.logits(workspace, hidden, &rows)?;
+            all.extend(sampling::choose(decoder.compute(), workspace, &logits, &asked)?);
+        }
+        Ok(Some(all))
     }
 
     /// Seconds spent in products and in attention so far.

@@ -3,8 +3,11 @@
 //! Greedy and unfiltered choices take one pass over the row (`survey.rs`), a second one if penalties change it; filters look
 //! only where the likeliest tokens are.
 
+use std::collections::BTreeMap;
+
 use super::sequence::{SamplingParams, TokenLogprobs};
 use super::survey::{Survey, pick};
+use crate::ops::sampling::{Ask, Choice};
 
 /// Chooses the next token of a sequence with these `tokens` (prompt of `prompt_len`, then the answer so far).
 pub fn sample(logits: &[f32], params: &SamplingParams, key: u64, tokens: &[u32], prompt_len: usize) -> TokenLogprobs {
@@ -39,17 +42,43 @@ pub fn target_logprobs(logits: &[f32], targets: &[u32]) -> Vec<f32> {
     targets.iter().map(|&target| (f64::from(logits[target as usize]) - log_sum) as f32).collect()
 }
 
+/// What the device is asked, so that it chooses as [`sample`] does.
+pub fn ask(params: &SamplingParams, key: u64, tokens: &[u32], prompt_len: usize) -> Ask {
+    let choice = Choice {
+        uniform: uniform(params.seed, key, (tokens.len() - prompt_len) as u64),
+        temperature: params.temperature,
+        top_k: params.top_k,
+        top_p: params.top_p,
+        min_p: params.min_p,
+        repetition_penalty: params.repetition_penalty,
+        presence_penalty: params.presence_penalty,
+        frequency_penalty: params.frequency_penalty,
+        seen: if penalises(params) { seen(tokens, prompt_len).into_iter().collect() } else { Vec::new() },
+    };
+    Ask { choice: Some(choice), num_top: params.top_logprobs, targets: Vec::new() }
+}
+
+/// Whether tokens seen before have other logits.
+fn penalises(params: &SamplingParams) -> bool {
+    params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0
+}
+
+/// The tokens of prompt and answer, with how often each stands in the answer.
+fn seen(tokens: &[u32], prompt_len: usize) -> BTreeMap<u32, u32> {
+    let mut seen = BTreeMap::new();
+    tokens[..prompt_len].iter().for_each(|&token| _ = seen.entry(token).or_default());
+    tokens[prompt_len..].iter().for_each(|&token| *seen.entry(token).or_default() += 1);
+    seen
+}
+
 /// The logits with those of tokens seen before changed; `None` if nothing is asked to be.
 fn penalised(logits: &[f32], params: &SamplingParams, tokens: &[u32], prompt_len: usize) -> Option<Vec<f32>> {
     let SamplingParams { repetition_penalty, presence_penalty, frequency_penalty, .. } = *params;
-    if repetition_penalty == 1.0 && presence_penalty == 0.0 && frequency_penalty == 0.0 {
+    if !penalises(params) {
         return None;
     }
-    let mut seen = std::collections::BTreeMap::<u32, u32>::new();
-    tokens[..prompt_len].iter().for_each(|&token| _ = seen.entry(token).or_default());
-    tokens[prompt_len..].iter().for_each(|&token| *seen.entry(token).or_default() += 1);
     let mut logits = logits.to_vec();
-    for (token, count) in seen {
+    for (token, count) in seen(tokens, prompt_len) {
         let Some(logit) = logits.get_mut(token as usize) else { continue };
         *logit = if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
         if count > 0 {

@@ -47,12 +47,12 @@ impl AttentionBlock {
             (norms.span, norms.after_rotation) = (qk.span, qk.after_rotation);
         }
         if spec.attention.value_norm {
-            norms.values = Some(Norm::rms(compute, vec![1.0; geometry.head_dim], spec.norm.eps));
+            norms.values = Some(Norm::rms(compute, vec![1.0; geometry.head_dim], spec.norm.eps)?);
         }
         let mut attention = Attention::new(compute, geometry, spec.attention.scale, window);
         attention.soft_cap = spec.attention.soft_cap;
         if spec.attention.sinks {
-            attention.sinks = Some(loader.vector(&tensors::sinks(spec, layer))?.into());
+            attention = attention.with_sinks(loader.compute(), loader.vector(&tensors::sinks(spec, layer))?)?;
         }
         let rotary = Rotary::new(compute, table, geometry, norms).with_growth(spec.attention.growth);
         Ok(Self { qkv, rotary, attention, output, writes: kv_of.is_none() })
@@ -65,8 +65,8 @@ impl AttentionBlock {
     pub fn forward(&self, ws: &mut Workspace, x: &Tensor, cache: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
         let qkv = self.qkv.forward_in(ws, Slot::Qkv, x)?;
         let qkv = match self.writes {
-            true => self.rotary.forward_to(cache, qkv, batch)?,
-            false => self.rotary.forward(qkv, batch)?,
+            true => self.rotary.forward_to(ws, cache, qkv, batch)?,
+            false => self.rotary.forward(ws, qkv, batch)?,
         };
         let attended = self.attention.forward_in(ws, &qkv, cache, batch)?;
         self.output.forward_in(ws, Slot::Attention, &attended)

@@ -14,7 +14,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm};
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::RotaryTable;
-use crate::ops::{Slot, Workspace};
+use crate::ops::{Room, Slot, Workspace};
 
 /// A loaded model.
 pub struct Decoder {
@@ -41,7 +41,7 @@ impl Decoder {
     ) -> std::result::Result<Self, ModelError> {
         source.check(&spec)?;
         let mut loader = Loader::new(compute, source);
-        let head = loader.head(&tensors::head(&spec))?;
+        let head = loader.head(&tensors::head(&spec))?.with_wide_results()?;
         let embedding = match spec.head {
             Head::Tied => Embedding::Tied(head.clone()),
             Head::Own | Head::Scores(_) => loader.embedding(&tensors::embedding(&spec))?,
@@ -50,7 +50,8 @@ impl Decoder {
             Some(per_layer) => Some(PerLayerInputs::new(&mut loader, &spec, per_layer)?),
             None => None,
         };
-        let tables: Vec<RotaryTable> = spec.ropes.iter().map(|rope| rope.table(max_len)).collect();
+        let tables = spec.ropes.iter().map(|rope| rope.table(max_len).on(compute));
+        let tables = tables.collect::<Result<Vec<RotaryTable>>>()?;
         let unturned = RotaryTable::new(&[], 1.0, max_len);
         let mut caches = Vec::with_capacity(spec.num_layers());
         let mut layers = Vec::with_capacity(spec.num_layers());
@@ -79,6 +80,12 @@ impl Decoder {
         self.max_len
     }
 
+    /// Whether every step of as many rows is the same work in the same memory, so that it can be captured: not where rows go to
+    /// experts, nor where layers have inputs of their own.
+    pub fn is_steady(&self) -> bool {
+        self.per_layer.is_none() && self.spec.layers.iter().all(|layer| !layer.experts)
+    }
+
     /// Storage for `num_blocks` blocks in every layer that keeps keys and values of its own.
     ///
     /// # Errors
@@ -94,6 +101,22 @@ impl Decoder {
     /// # Errors
     /// If an id is outside the vocabulary or a tensor operation fails.
     pub fn hidden_states(
+        &self,
+        ws: &mut Workspace,
+        token_ids: &[u32],
+        batch: &PagedBatch,
+        cache: &[KvLayer],
+    ) -> Result<Tensor> {
+        ws.begin_step(&self.compute, token_ids, batch, &Room::default())?;
+        self.computed(ws, token_ids, batch, cache)
+    }
+
+    /// The same for a step that was begun in `ws`, on a CUDA device without waiting and, if [`Self::is_steady`], in the same memory each
+    /// time.
+    ///
+    /// # Errors
+    /// As for [`Self::hidden_states`].
+    pub fn computed(
         &self,
         ws: &mut Workspace,
         token_ids: &[u32],
@@ -126,10 +149,10 @@ impl Decoder {
             return Ok(logits);
         }
         if self.spec.scales.logits != 1.0 {
-            logits = norm::scale(self.compute.path, logits, self.spec.scales.logits)?;
+            logits = norm::scale(&self.compute.runs(), logits, self.spec.scales.logits)?;
         }
         match self.spec.scales.logit_cap {
-            Some(cap) => (logits / cap)?.tanh()? * cap,
+            Some(cap) => norm::soft_cap(&self.compute.runs(), logits, cap),
             None => Ok(logits),
         }
     }

@@ -16,7 +16,7 @@ use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm, StreamRows};
 use crate::ops::paged::{KvLayer, PagedBatch};
 use crate::ops::rotary::RotaryTable;
-use crate::ops::{Compute, OpsPath};
+use crate::ops::{Compute, Runs};
 
 /// The residual stream [T, hidden], and what the last block gave but nobody has added yet: the next norm does both at once.
 pub struct Stream {
@@ -73,7 +73,7 @@ pub struct Layer {
     scalar: Option<f64>,
     /// Index of the cache it reads, and writes if it is its own.
     cache: usize,
-    path: OpsPath,
+    runs: Runs,
 }
 
 impl Layer {
@@ -88,7 +88,7 @@ impl Layer {
         index: usize,
         cache: usize,
     ) -> std::result::Result<Self, ModelError> {
-        let (wiring, path) = (spec.wiring, loader.compute().path);
+        let (wiring, runs) = (spec.wiring, loader.compute().runs());
         let mut norm = |name: Option<&str>| match name {
             None => Ok(None),
             Some(name) => loader.norm(&spec.norm, &format!("model.layers.{index}.{name}"), spec.hidden_size).map(Some),
@@ -115,7 +115,7 @@ impl Layer {
             per_layer,
             scalar,
             cache,
-            path,
+            runs,
         })
     }
 
@@ -138,7 +138,7 @@ impl Layer {
         if self.parallel {
             let mlp = self.feed_forward.forward(ws, &x, stream.rows.residual())?;
             let mlp = self.finish(self.after_mlp.as_ref(), mlp)?;
-            return Ok(stream.plus(norm::add(self.path, attention, &mlp)?));
+            return Ok(stream.plus(norm::add(&self.runs, attention, &mlp)?));
         }
         let (mut stream, x) = stream.plus(attention).normed(self.before_mlp.as_ref())?;
         let mlp = self.feed_forward.forward(ws, &x, stream.rows.residual())?;
@@ -160,7 +160,7 @@ impl Layer {
             Some(norm) => norm.forward_in_place(output)?,
             None => output,
         };
-        if self.scale == 1.0 { Ok(output) } else { norm::scale(self.path, output, self.scale) }
+        if self.scale == 1.0 { Ok(output) } else { norm::scale(&self.runs, output, self.scale) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ops::activation::{Activation, ActivationRows};
 use crate::ops::experts::Router;
 use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm};
-use crate::ops::{OpsPath, Slot, Workspace};
+use crate::ops::{Runs, Slot, Workspace};
 
 /// The feed-forward block of one layer.
 pub enum FeedForward {
@@ -128,8 +128,8 @@ impl Experts {
         if total == 0 {
             return x.zeros_like();
         }
-        let is_native = self.compute.path == OpsPath::Native;
-        let buffer = is_native.then(|| ws.rows(Slot::ExpertRows, x.device(), total, width)).transpose()?;
+        let in_place = !matches!(self.compute.runs(), Runs::Candle);
+        let buffer = in_place.then(|| ws.rows_of(x.dtype(), Slot::ExpertRows, x.device(), total, width)).transpose()?;
         let mut groups = Vec::new();
         for (expert, range, x) in routing.gather(&self.compute, ws, x)? {
             let (input, down) = &self.experts[expert];
@@ -176,7 +176,7 @@ impl Beside {
         Ok(Self {
             dense: Mlp::new(loader, spec, layer)?,
             after_dense,
-            router_norm: Norm::rms(loader.compute(), factors, spec.norm.eps),
+            router_norm: Norm::rms(loader.compute(), factors, spec.norm.eps)?,
             before_experts,
             experts: Experts::new(loader, spec, layer)?,
             after_experts,
@@ -188,6 +188,6 @@ impl Beside {
         let scored = self.router_norm.forward_in(ws, Slot::Scored, residual)?;
         let x = self.before_experts.forward_in(ws, Slot::ExpertInput, residual)?;
         let experts = self.after_experts.forward_in_place(self.experts.forward(ws, &x, &scored)?)?;
-        norm::add(self.experts.compute.path, dense, &experts)
+        norm::add(&self.experts.compute.runs(), dense, &experts)
     }
 }

@@ -1,11 +1,12 @@
 //! The activation between a feed-forward block's products: y = act(gate) * up on merged rows, or y = act(x) without a gate.
 //! Knows rows; knows nothing of the products around it.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
+use super::launch::Launch;
 use super::simd::{Vectorised, dispatch, exp, swish};
 use super::workspace::{Slot, Workspace, with_slices};
-use super::{Compute, OpsPath};
+use super::{Compute, Kernels, Runs};
 
 /// The activation function.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,22 +101,22 @@ impl Activation {
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
 /// An activation over rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ActivationRows {
     activation: Activation,
     gated: bool,
-    path: OpsPath,
+    runs: Runs,
 }
 
 impl ActivationRows {
     /// act(gate) * up on merged rows [gate | up].
     pub fn gated(compute: &Compute, activation: Activation) -> Self {
-        Self { activation, gated: true, path: compute.path }
+        Self { activation, gated: true, runs: compute.runs() }
     }
 
     /// act(x) on every element.
     pub fn plain(compute: &Compute, activation: Activation) -> Self {
-        Self { activation, gated: false, path: compute.path }
+        Self { activation, gated: false, runs: compute.runs() }
     }
 
     /// Rows [gate | up] of width 2F to rows of width F, or without a gate rows of width F to rows of the same width.
@@ -123,7 +124,7 @@ impl ActivationRows {
     /// # Errors
     /// If the width is zero, or odd although there is a gate.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, |rows, width| Tensor::zeros((rows, width), DType::F32, x.device()))
+        self.run(x, |rows, width| Tensor::zeros((rows, width), x.dtype(), x.device()))
     }
 
     /// The same, on the native path into a buffer of `workspace`.
@@ -131,7 +132,7 @@ impl ActivationRows {
     /// # Errors
     /// As for [`Self::forward`].
     pub fn forward_in(&self, workspace: &mut Workspace, x: &Tensor) -> Result<Tensor> {
-        self.run(x, |rows, width| workspace.rows(Slot::Activated, x.device(), rows, width))
+        self.run(x, |rows, width| workspace.rows_of(x.dtype(), Slot::Activated, x.device(), rows, width))
     }
 
     fn run(&self, x: &Tensor, target: impl FnOnce(usize, usize) -> Result<Tensor>) -> Result<Tensor> {
@@ -139,14 +140,45 @@ impl ActivationRows {
         if width == 0 || (self.gated && !width.is_multiple_of(2)) {
             candle_core::bail!("an activation got rows of width {width}, want {}", if self.gated { "2F" } else { "F" })
         }
-        match self.path {
-            OpsPath::Native => {
-                let y = target(rows, if self.gated { width / 2 } else { width })?;
+        let inner = if self.gated { width / 2 } else { width };
+        match &self.runs {
+            Runs::Candle => self.portable(x),
+            Runs::Cpu => {
+                let y = target(rows, inner)?;
                 with_slices(x, &y, |x, y| self.native(x, width, y))?;
                 Ok(y)
             }
-            OpsPath::Portable => self.portable(x),
+            Runs::Cuda(kernels) => {
+                let y = target(rows, inner)?;
+                self.launch(kernels, x, &y)?;
+                Ok(y)
+            }
         }
+    }
+
+    /// Rows of x to rows of y on a CUDA device.
+    fn launch(&self, kernels: &Kernels, x: &Tensor, y: &Tensor) -> Result<()> {
+        let (rows, inner) = y.dims2()?;
+        let (kind, [a, b, c, d]) = match self.activation {
+            Activation::Silu => (0, [0.0; 4]),
+            Activation::GeluTanh => (1, [0.0; 4]),
+            Activation::SquaredRelu => (2, [0.0; 4]),
+            Activation::Xielu { positive, negative, beta, eps } => (3, [positive, negative, beta, eps]),
+            Activation::ClampedSwiglu { steepness, limit } => (4, [steepness, limit, 0.0, 0.0]),
+        };
+        Launch::new(kernels, "activation", x.dtype())
+            .over((rows * inner).div_ceil(256 * 8).min(1 << 16), 256)
+            .tensor(x)
+            .tensor(y)
+            .int(rows)
+            .int(inner)
+            .int(usize::from(self.gated))
+            .int(kind)
+            .float(a)
+            .float(b)
+            .float(c)
+            .float(d)
+            .run()
     }
 
     /// Rows of `width` in x to rows in y.

@@ -3,10 +3,11 @@
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor};
 
+use super::launch::{Launch, row_threads};
 use super::linear::{Linear, MatrixView, StoredFormat};
 use super::norm::StreamRows;
 use super::workspace::{Slot, Workspace, with_slice_mut};
-use super::{Compute, OpsPath};
+use super::{Compute, Kernels, Runs};
 
 /// The embedding table [V, hidden].
 #[derive(Clone)]
@@ -27,9 +28,9 @@ impl Embedding {
     /// If size or format of the bytes do not fit.
     pub fn table(compute: &Compute, source: &MatrixView<'_>) -> Result<Self> {
         source.validate()?;
-        match (compute.path, compute.blocks_of(source), source.format) {
-            (OpsPath::Native, Some(_), _) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
-            (OpsPath::Native, None, StoredFormat::Dense(weight_dtype @ (DType::BF16 | DType::F16)))
+        match (compute.runs(), compute.blocks_of(source), source.format) {
+            (Runs::Cpu, Some(_), _) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
+            (Runs::Cpu, None, StoredFormat::Dense(weight_dtype @ (DType::BF16 | DType::F16)))
                 if compute.weight_dtype == DType::F32 =>
             {
                 Ok(Self::Table(super::dense(&Compute { weight_dtype, ..compute.clone() }, source)?))
@@ -43,14 +44,24 @@ impl Embedding {
     /// # Errors
     /// If an id is outside the vocabulary.
     pub fn stream(&self, compute: &Compute, workspace: &mut Workspace, ids: &[u32]) -> Result<StreamRows> {
-        if compute.path == OpsPath::Portable {
+        let runs = compute.runs();
+        if matches!(runs, Runs::Candle) {
             return Ok(StreamRows::new(self.forward(compute, ids)?));
         }
         let width = match self {
             Self::Tied(matrix) | Self::Blocks(matrix) => matrix.in_features(),
             Self::Table(table) => table.dim(1)?,
         };
-        let stream = StreamRows::in_workspace(workspace, &compute.device, ids.len(), width)?;
+        let stream = StreamRows::in_workspace(workspace, compute, ids.len(), width)?;
+        if let Runs::Cuda(kernels) = &runs {
+            let table = match self {
+                Self::Table(table) => table,
+                Self::Tied(matrix) | Self::Blocks(matrix) => matrix.device_table()?,
+            };
+            check_ids(ids, table.dim(0)?)?;
+            gather(kernels, table, &workspace.step()?.token_ids, stream.residual())?;
+            return Ok(stream);
+        }
         match self {
             Self::Tied(matrix) | Self::Blocks(matrix) => {
                 matrix.gather_rows_to(compute, ids, stream.residual().clone())?;
@@ -69,9 +80,7 @@ impl Embedding {
             Self::Tied(matrix) | Self::Blocks(matrix) => matrix.gather_rows(compute, ids),
             Self::Table(table) => {
                 let rows = table.dim(0)?;
-                if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
-                    candle_core::bail!("token id {id} is outside the vocabulary of {rows}")
-                }
+                check_ids(ids, rows)?;
                 let rows = table.index_select(&Tensor::new(ids, &compute.device)?, 0)?;
                 if rows.dtype() == DType::F32 { Ok(rows) } else { rows.to_dtype(compute.activation_dtype) }
             }
@@ -94,20 +103,38 @@ pub fn select_rows(
     if ids.len() == rows && ids.iter().enumerate().all(|(row, &id)| id as usize == row) {
         return Ok(x.clone());
     }
-    if compute.path == OpsPath::Portable {
+    let runs = compute.runs();
+    if matches!(runs, Runs::Candle) {
         return x.index_select(&Tensor::new(ids, x.device())?, 0);
     }
-    let target = workspace.rows(slot, x.device(), ids.len(), width)?;
-    copy_rows(x, ids, &target)?;
+    let target = workspace.rows_of(x.dtype(), slot, x.device(), ids.len(), width)?;
+    match &runs {
+        Runs::Cuda(kernels) => {
+            check_ids(ids, rows)?;
+            gather(kernels, x, &workspace.upload(ids)?, &target)?;
+        }
+        _ => copy_rows(x, ids, &target)?,
+    }
     Ok(target)
+}
+
+/// Rows `ids` of a table on a CUDA device.
+fn gather(kernels: &Kernels, table: &Tensor, ids: &Tensor, target: &Tensor) -> Result<()> {
+    let width = table.dim(1)?;
+    Launch::new(kernels, "gather", table.dtype())
+        .over(target.dim(0)?, row_threads(width))
+        .tensor(table)
+        .tensor(ids)
+        .tensor(target)
+        .int(width)
+        .float(1.0)
+        .run()
 }
 
 /// Rows `ids` of a contiguous CPU table, widened to f32.
 fn copy_rows(table: &Tensor, ids: &[u32], target: &Tensor) -> Result<()> {
     let (rows, width) = table.dims2()?;
-    if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
-        candle_core::bail!("token id {id} is outside the vocabulary of {rows}")
-    }
+    check_ids(ids, rows)?;
     let (storage, layout) = table.storage_and_layout();
     let (Storage::Cpu(storage), Some((start, _))) = (&*storage, layout.contiguous_offsets()) else {
         candle_core::bail!("native CPU operations take contiguous tensors on the CPU")
@@ -131,4 +158,11 @@ fn copy_rows(table: &Tensor, ids: &[u32], target: &Tensor) -> Result<()> {
 
 fn widen<T: Copy>(source: &[T], target: &mut [f32], to_f32: impl Fn(T) -> f32) {
     target.iter_mut().zip(source).for_each(|(value, &source)| *value = to_f32(source));
+}
+
+fn check_ids(ids: &[u32], rows: usize) -> Result<()> {
+    match ids.iter().find(|&&id| id as usize >= rows) {
+        Some(id) => candle_core::bail!("token id {id} is outside the vocabulary of {rows}"),
+        None => Ok(()),
+    }
 }

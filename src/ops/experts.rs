@@ -9,7 +9,7 @@ use candle_core::{Result, Tensor};
 
 use super::embedding::select_rows;
 use super::workspace::{Slot, Workspace, with_slices};
-use super::{Compute, OpsPath};
+use super::{Compute, Runs};
 
 /// Which rows go to which expert, and with which weight they come back.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +127,7 @@ impl Routing {
             candle_core::bail!("{rows} rows of experts, want {}", self.places.len())
         }
         let tokens = rows / self.num_chosen;
-        if compute.path == OpsPath::Native {
+        if matches!(compute.runs(), Runs::Cpu) {
             let mixed = workspace.rows(Slot::Mixed, y.device(), tokens, width)?;
             with_slices(y, &mixed, |y, mixed| self.mix(y, width.max(1), mixed))?;
             return Ok(mixed);

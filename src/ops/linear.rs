@@ -7,11 +7,12 @@ use std::time::Instant;
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
+use super::cuda::Plan;
 use super::product::{Inputs, Job, WeightMatrix};
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::PANEL;
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
-use super::{Compute, DenseProducts, OpsPath, SharedOut, bf16x3, blocks, packed};
+use super::{Compute, DenseProducts, Kernels, Runs, SharedOut, bf16x3, blocks, packed};
 
 /// A matrix of a stack.
 type Weight = Arc<dyn WeightMatrix>;
@@ -21,8 +22,30 @@ type Weight = Arc<dyn WeightMatrix>;
 enum Form {
     /// For the native path: dense matrices that follow each other are one, each in blocks stands for itself.
     Native(Vec<Weight>),
+    /// On a CUDA device.
+    Cuda(DeviceMatrix),
     /// [out, in], for the portable path.
     Portable(Tensor),
+}
+
+/// A matrix on a CUDA device.
+#[derive(Clone)]
+struct DeviceMatrix {
+    kernels: Kernels,
+    /// [out, in]
+    weight: Tensor,
+    plan: Plan,
+    /// Format of the results.
+    output: DType,
+}
+
+impl DeviceMatrix {
+    fn new(kernels: Kernels, weight: Tensor, bias: Option<&[f32]>, output: DType) -> Result<Self> {
+        let bias =
+            bias.map(|bias| Tensor::from_slice(bias, bias.len(), weight.device())?.to_dtype(output)).transpose()?;
+        let plan = kernels.plan(&weight, bias.as_ref(), output)?;
+        Ok(Self { kernels, weight, plan, output })
+    }
 }
 
 /// y = x Wᵀ + b for one or several matrices stacked by rows. Cloning shares the weights.
@@ -57,15 +80,39 @@ impl Linear {
         {
             candle_core::bail!("a bias of {} for {out_features} outputs", bias.len())
         }
-        let form = match compute.path {
-            OpsPath::Portable => Form::Portable(portable(compute, sources)?),
-            OpsPath::Native => Form::Native(native(compute, sources)?),
+        let form = match compute.runs() {
+            Runs::Candle => Form::Portable(portable(compute, sources)?),
+            Runs::Cpu => Form::Native(native(compute, sources)?),
+            Runs::Cuda(kernels) => {
+                let weight = portable(compute, sources)?;
+                Form::Cuda(DeviceMatrix::new(kernels, weight, bias.as_deref(), compute.activation_dtype)?)
+            }
         };
         let bias = bias.map(|mut bias| {
             bias.resize(out_features + PANEL, 0.0);
             Arc::new(bias)
         });
         Ok(Self { form, bias, out_features, in_features })
+    }
+
+    /// The same with results in f32, whatever x is: for logits.
+    ///
+    /// # Errors
+    /// If the device cannot.
+    pub fn with_wide_results(mut self) -> Result<Self> {
+        if let Form::Cuda(matrix) = self.form {
+            let bias = self.bias.as_ref().map(|bias| &bias[..self.out_features]);
+            self.form = Form::Cuda(DeviceMatrix::new(matrix.kernels, matrix.weight, bias, DType::F32)?);
+        }
+        Ok(self)
+    }
+
+    /// W on a CUDA device: an embedding look-up that shares the head's matrix.
+    pub(super) fn device_table(&self) -> Result<&Tensor> {
+        match &self.form {
+            Form::Cuda(matrix) => Ok(&matrix.weight),
+            Form::Native(_) | Form::Portable(_) => candle_core::bail!("a table that is not on the device"),
+        }
     }
 
     /// Output features.
@@ -83,7 +130,8 @@ impl Linear {
     /// # Errors
     /// If x has another width or lies on another device.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = |_: &mut Workspace, rows| Tensor::zeros((rows, self.out_features), DType::F32, x.device());
+        let dtype = self.output_dtype();
+        let y = |_: &mut Workspace, rows| Tensor::zeros((rows, self.out_features), dtype, x.device());
         self.run(&mut Workspace::default(), x, y)
     }
 
@@ -92,7 +140,16 @@ impl Linear {
     /// # Errors
     /// As for [`Self::forward`].
     pub fn forward_in(&self, workspace: &mut Workspace, slot: Slot, x: &Tensor) -> Result<Tensor> {
-        self.run(workspace, x, |workspace, rows| workspace.rows(slot, x.device(), rows, self.out_features))
+        let dtype = self.output_dtype();
+        self.run(workspace, x, |workspace, rows| workspace.rows_of(dtype, slot, x.device(), rows, self.out_features))
+    }
+
+    /// Format of the results, but on the portable path.
+    fn output_dtype(&self) -> DType {
+        match &self.form {
+            Form::Cuda(matrix) => matrix.output,
+            Form::Native(_) | Form::Portable(_) => DType::F32,
+        }
     }
 
     /// The same, on the native path to `y`, rows [rows, out] of f32 that lie elsewhere than x and are returned.
@@ -114,6 +171,11 @@ impl Linear {
     ) -> Result<Tensor> {
         let weights = match &self.form {
             Form::Portable(weight) => return self.portable(x, weight),
+            Form::Cuda(matrix) => {
+                let y = target(workspace, x.dim(0)?)?;
+                matrix.plan.run(&matrix.kernels, x, &y)?;
+                return Ok(y);
+            }
             Form::Native(weights) => weights,
         };
         let (rows, columns) = x.dims2()?;
@@ -189,7 +251,7 @@ impl Linear {
         }
         let weights = match &self.form {
             Form::Native(weights) => weights,
-            Form::Portable(weight) => {
+            Form::Portable(weight) | Form::Cuda(DeviceMatrix { weight, .. }) => {
                 let ids = Tensor::new(ids, &compute.device)?;
                 return weight.index_select(&ids, 0)?.to_dtype(compute.activation_dtype);
             }

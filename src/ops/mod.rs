@@ -6,9 +6,15 @@ pub mod activation;
 pub mod attention;
 pub(crate) mod bf16x3;
 pub(crate) mod blocks;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda/absent.rs"]
+pub(crate) mod cuda;
 pub mod embedding;
 pub mod experts;
 pub(crate) mod ggml_block;
+pub(crate) mod launch;
 pub mod linear;
 pub mod norm;
 pub(crate) mod packed;
@@ -18,7 +24,9 @@ pub(crate) mod panels;
 pub(crate) mod product;
 pub mod rotary;
 pub(crate) mod rounded;
+pub mod sampling;
 pub(crate) mod simd;
+pub(crate) mod staged;
 pub(crate) mod stored;
 pub(crate) mod tile;
 pub(crate) mod tile16;
@@ -27,7 +35,9 @@ pub(crate) mod workspace;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
+pub use cuda::{Graph, Kernels};
 use paged::KvFormat;
+pub use staged::{Room, decode_items};
 use stored::{MatrixView, StoredFormat};
 use tile16::TileUnit;
 pub use workspace::{OpTimes, Slot, Workspace};
@@ -52,6 +62,19 @@ pub struct Compute {
     pub kv_format: KvFormat,
     /// Which version of each operation runs.
     pub path: OpsPath,
+    /// The device's kernels, if it is a CUDA device.
+    pub kernels: Option<Kernels>,
+}
+
+/// What computes an operation.
+#[derive(Debug, Clone)]
+pub enum Runs {
+    /// Our code for the processor.
+    Cpu,
+    /// Our kernels on a CUDA device.
+    Cuda(Kernels),
+    /// Candle's operations, on any device.
+    Candle,
 }
 
 /// Which version of each operation runs.
@@ -119,6 +142,14 @@ pub enum DeviceError {
         /// `cuda` or `metal`.
         device: &'static str,
     },
+    /// The driver is there, but not all of NVIDIA's libraries.
+    #[error(
+        "device `cuda` cannot be opened: {missing} not found\nhint: `pip install nvidia-cublas nvidia-curand` (CUDA 13) beside a python3 of the PATH, or name a toolkit's lib64 in LD_LIBRARY_PATH"
+    )]
+    NoLibrary {
+        /// File names.
+        missing: String,
+    },
     /// The driver or the card refused.
     #[error("device `{device}` cannot be opened: {source}\nhint: use --device cpu, or check the driver")]
     NotOpened {
@@ -135,11 +166,15 @@ impl Compute {
     /// # Errors
     /// [`DeviceError`] if the device is not compiled in or cannot be opened.
     pub fn new(choice: DeviceChoice, weight_dtype: Option<DType>) -> std::result::Result<Self, DeviceError> {
-        let device = match choice {
-            DeviceChoice::Cpu => Device::Cpu,
-            DeviceChoice::Cuda(index) => open_cuda(index)?,
-            DeviceChoice::Metal => open_metal()?,
-            DeviceChoice::Auto => open_cuda(0).or_else(|_| open_metal()).unwrap_or(Device::Cpu),
+        let cuda = |index| Kernels::open(index).map(|(device, kernels)| (device, Some(kernels)));
+        let (device, kernels) = match choice {
+            DeviceChoice::Cpu => (Device::Cpu, None),
+            DeviceChoice::Cuda(index) => cuda(index)?,
+            DeviceChoice::Metal => (open_metal()?, None),
+            DeviceChoice::Auto => match cuda(0) {
+                Ok(opened) => opened,
+                Err(_) => (open_metal().unwrap_or(Device::Cpu), None),
+            },
         };
         let on_cpu = device.is_cpu();
         let weight_dtype = weight_dtype.unwrap_or(if on_cpu { DType::F32 } else { DType::BF16 });
@@ -155,7 +190,8 @@ impl Compute {
                 DType::F16 if !on_cpu => KvFormat::F16,
                 _ => KvFormat::F32,
             },
-            path: if on_cpu { OpsPath::Native } else { OpsPath::Portable },
+            path: if on_cpu || kernels.is_some() { OpsPath::Native } else { OpsPath::Portable },
+            kernels,
         })
     }
 
@@ -170,6 +206,16 @@ impl Compute {
             activation_dtype: DType::F32,
             kv_format: KvFormat::F32,
             path: OpsPath::Native,
+            kernels: None,
+        }
+    }
+
+    /// What computes operations here.
+    pub fn runs(&self) -> Runs {
+        match (self.path, &self.kernels) {
+            (OpsPath::Portable, _) => Runs::Candle,
+            (OpsPath::Native, Some(kernels)) => Runs::Cuda(kernels.clone()),
+            (OpsPath::Native, None) => Runs::Cpu,
         }
     }
 
@@ -242,22 +288,14 @@ impl Compute {
     pub fn describe(&self) -> String {
         let device = match &self.device {
             Device::Cpu => format!("cpu {}", simd::Isa::detect().name()),
-            Device::Cuda(_) => "cuda".to_owned(),
+            Device::Cuda(_) => {
+                self.kernels.as_ref().map_or("cuda".to_owned(), |kernels| format!("cuda {}", kernels.describe()))
+            }
             Device::Metal(_) => "metal".to_owned(),
         };
         let path = if self.path == OpsPath::Portable { " portable" } else { "" };
         format!("{device} {}{path}", self.weight_format())
     }
-}
-
-#[cfg(feature = "cuda")]
-fn open_cuda(index: usize) -> std::result::Result<Device, DeviceError> {
-    Device::new_cuda(index).map_err(|source| DeviceError::NotOpened { device: "cuda", source })
-}
-
-#[cfg(not(feature = "cuda"))]
-fn open_cuda(_index: usize) -> std::result::Result<Device, DeviceError> {
-    Err(DeviceError::NotBuilt { device: "cuda" })
 }
 
 #[cfg(feature = "metal")]

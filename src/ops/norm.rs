@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
 
+use super::launch::{Launch, row_threads};
 use super::simd::{Vectorised, dispatch, sum, sum_of_squares};
 use super::workspace::{Slot, Workspace, with_slice_mut, with_slices};
-use super::{Compute, OpsPath, SharedOut};
+use super::{Compute, Kernels, Runs, SharedOut};
 
 /// What is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +27,18 @@ pub struct Norm {
     weight: Arc<[f32]>,
     bias: Option<Arc<[f32]>>,
     eps: f32,
-    path: OpsPath,
+    runs: Runs,
+    /// Weight and bias on a CUDA device.
+    on_device: Option<(Tensor, Option<Tensor>)>,
 }
 
 impl Norm {
     /// A root-mean-square norm; `weight` has the length of the rows.
-    pub fn rms(compute: &Compute, weight: Vec<f32>, eps: f64) -> Self {
-        let kind = NormKind::RootMeanSquare;
-        Self { kind, weight: weight.into(), bias: None, eps: eps as f32, path: compute.path }
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn rms(compute: &Compute, weight: Vec<f32>, eps: f64) -> Result<Self> {
+        Self::new(compute, NormKind::RootMeanSquare, weight, None, eps)
     }
 
     /// A LayerNorm; `weight` and `bias` have the length of the rows.
@@ -46,8 +51,40 @@ impl Norm {
         {
             candle_core::bail!("a norm of width {} got a bias of {}", weight.len(), bias.len())
         }
-        let bias = bias.map(Arc::from);
-        Ok(Self { kind: NormKind::Layer, weight: weight.into(), bias, eps: eps as f32, path: compute.path })
+        Self::new(compute, NormKind::Layer, weight, bias, eps)
+    }
+
+    fn new(compute: &Compute, kind: NormKind, weight: Vec<f32>, bias: Option<Vec<f32>>, eps: f64) -> Result<Self> {
+        let runs = compute.runs();
+        let on_device = match runs {
+            Runs::Cuda(_) => {
+                let upload = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), &compute.device);
+                Some((upload(&weight)?, bias.as_ref().map(upload).transpose()?))
+            }
+            Runs::Cpu | Runs::Candle => None,
+        };
+        Ok(Self { kind, weight: weight.into(), bias: bias.map(Arc::from), eps: eps as f32, runs, on_device })
+    }
+
+    /// Weight and bias on the device.
+    fn on_device(&self) -> Result<(&Tensor, Option<&Tensor>)> {
+        match &self.on_device {
+            Some((weight, bias)) => Ok((weight, bias.as_ref())),
+            None => candle_core::bail!("a norm whose weights are not on the device"),
+        }
+    }
+
+    /// The weights of rows without bias, on the device: what the rotary operation passes on.
+    pub(super) fn device_weight(&self) -> Result<&Tensor> {
+        match self.on_device()? {
+            (weight, None) => Ok(weight),
+            _ => candle_core::bail!("a norm of heads with a bias"),
+        }
+    }
+
+    /// What is measured against, and epsilon.
+    pub(super) fn kind_and_eps(&self) -> (NormKind, f32) {
+        (self.kind, self.eps)
     }
 
     /// Length of the rows.
@@ -64,10 +101,30 @@ impl Norm {
         if width == 0 || x.dims().last() != Some(&width) {
             candle_core::bail!("a norm of width {width} got {:?}", x.shape())
         }
-        match self.path {
-            OpsPath::Native => x.apply_op1_no_bwd(self),
-            OpsPath::Portable => self.portable(x),
+        match &self.runs {
+            Runs::Cpu => x.apply_op1_no_bwd(self),
+            Runs::Cuda(kernels) => {
+                let y = x.zeros_like()?;
+                self.launch(kernels, x, &y)?;
+                Ok(y)
+            }
+            Runs::Candle => self.portable(x),
         }
+    }
+
+    /// The rows of x, normalised to y, which may be x.
+    fn launch(&self, kernels: &Kernels, x: &Tensor, y: &Tensor) -> Result<()> {
+        let (width, (weight, bias)) = (self.weight.len(), self.on_device()?);
+        Launch::new(kernels, "norm", x.dtype())
+            .over(x.elem_count() / width.max(1), row_threads(width))
+            .tensor(x)
+            .tensor(y)
+            .tensor(weight)
+            .optional(bias)
+            .int(width)
+            .float(self.eps)
+            .int(usize::from(self.kind == NormKind::Layer))
+            .run()
     }
 
     /// The same in place on the native path.
@@ -75,13 +132,17 @@ impl Norm {
     /// # Errors
     /// If the rows have another length.
     pub fn forward_in_place(&self, x: Tensor) -> Result<Tensor> {
-        if self.path == OpsPath::Portable || x.dims().last() != Some(&self.weight.len()) {
+        if x.dims().last() != Some(&self.weight.len()) {
             return self.forward(&x);
         }
-        with_slice_mut(&x, |x| {
-            super::for_each_row(x, self.weight.len().max(1), |_, row| dispatch(Row(self, row)));
-            Ok(())
-        })?;
+        match &self.runs {
+            Runs::Cpu => with_slice_mut(&x, |x| {
+                super::for_each_row(x, self.weight.len().max(1), |_, row| dispatch(Row(self, row)));
+                Ok(())
+            })?,
+            Runs::Cuda(kernels) => self.launch(kernels, &x, &x)?,
+            Runs::Candle => return self.forward(&x),
+        }
         Ok(x)
     }
 
@@ -90,13 +151,20 @@ impl Norm {
     /// # Errors
     /// If the rows have another length.
     pub fn forward_in(&self, workspace: &mut Workspace, slot: Slot, x: &Tensor) -> Result<Tensor> {
-        if self.path == OpsPath::Portable {
-            return self.forward(x);
-        }
         let (rows, width) = x.dims2()?;
-        let y = workspace.rows(slot, x.device(), rows, width)?;
-        with_slices(x, &y, |x, y| y.copy_from_slice(x))?;
-        self.forward_in_place(y)
+        match &self.runs {
+            Runs::Cpu => {
+                let y = workspace.rows(slot, x.device(), rows, width)?;
+                with_slices(x, &y, |x, y| y.copy_from_slice(x))?;
+                self.forward_in_place(y)
+            }
+            Runs::Cuda(kernels) if width == self.weight.len() => {
+                let y = workspace.rows_of(x.dtype(), slot, x.device(), rows, width)?;
+                self.launch(kernels, x, &y)?;
+                Ok(y)
+            }
+            Runs::Cuda(_) | Runs::Candle => self.forward(x),
+        }
     }
 
     /// The residual step and the norm behind it, in one pass on the native path: adds `delta`, if there is one, to the stream's
@@ -117,15 +185,33 @@ impl Norm {
         if width != self.weight.len() || delta.is_some_and(|delta| delta.dims() != [rows, width]) {
             candle_core::bail!("a norm of width {} got {:?} and {:?}", self.weight.len(), stream.residual, delta)
         }
-        match delta {
-            Some(delta) => with_slices(delta, both, |delta, both| self.add_rows(both, Some(delta)))?,
-            None => with_slice_mut(both, |both| {
+        let normed = both.narrow(0, rows, rows)?;
+        match (&self.runs, delta) {
+            (Runs::Cuda(kernels), None) => self.launch(kernels, &stream.residual, &normed)?,
+            (Runs::Cuda(kernels), Some(delta)) => self.launch_add(kernels, &stream.residual, delta, &normed)?,
+            (_, Some(delta)) => with_slices(delta, both, |delta, both| self.add_rows(both, Some(delta)))?,
+            (_, None) => with_slice_mut(both, |both| {
                 self.add_rows(both, None);
                 Ok(())
             })?,
         }
-        let normed = both.narrow(0, rows, rows)?;
         Ok((stream, normed))
+    }
+
+    /// `delta` added to the rows of `residual`, and the sum normalised to `normed`.
+    fn launch_add(&self, kernels: &Kernels, residual: &Tensor, delta: &Tensor, normed: &Tensor) -> Result<()> {
+        let (width, (weight, bias)) = (self.weight.len(), self.on_device()?);
+        Launch::new(kernels, "add_norm", residual.dtype())
+            .over(residual.dim(0)?, row_threads(width))
+            .tensor(residual)
+            .tensor(delta)
+            .tensor(normed)
+            .tensor(weight)
+            .optional(bias)
+            .int(width)
+            .float(self.eps)
+            .int(usize::from(self.kind == NormKind::Layer))
+            .run()
     }
 
     /// The rows of the first half, with `delta` added, normalised to the second half.
@@ -180,16 +266,21 @@ impl Norm {
     }
 }
 
-/// x + delta, in place on the native path.
+/// x + delta, in place but in Candle's operations.
 ///
 /// # Errors
 /// If the shapes differ.
-pub fn add(path: OpsPath, x: Tensor, delta: &Tensor) -> Result<Tensor> {
-    if path == OpsPath::Portable {
+pub fn add(runs: &Runs, x: Tensor, delta: &Tensor) -> Result<Tensor> {
+    if matches!(runs, Runs::Candle) {
         return x + delta;
     }
     if x.shape() != delta.shape() {
         candle_core::bail!("rows {:?} and what is added to them {:?} differ", x.shape(), delta.shape())
+    }
+    if let Runs::Cuda(kernels) = runs {
+        let count = x.elem_count();
+        elementwise(kernels, "add", &x).tensor(&x).tensor(delta).long(count).run()?;
+        return Ok(x);
     }
     let width = x.dims().last().copied().unwrap_or(1).max(1);
     with_slices(delta, &x, |delta, x| {
@@ -200,41 +291,69 @@ pub fn add(path: OpsPath, x: Tensor, delta: &Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
-/// x * factor, in place on the native path.
+/// x * factor, in place but in Candle's operations.
 ///
 /// # Errors
-/// If x is not what the path computes with.
-pub fn scale(path: OpsPath, x: Tensor, factor: f64) -> Result<Tensor> {
-    if path == OpsPath::Portable {
-        return x * factor;
+/// If x is not what is computed with.
+pub fn scale(runs: &Runs, x: Tensor, factor: f64) -> Result<Tensor> {
+    match runs {
+        Runs::Candle => return x * factor,
+        Runs::Cuda(kernels) => {
+            elementwise(kernels, "scale", &x).tensor(&x).float(factor as f32).long(x.elem_count()).run()?;
+        }
+        Runs::Cpu => with_slice_mut(&x, |elements| {
+            let (factor, width) = (factor as f32, x.dims().last().copied().unwrap_or(1).max(1));
+            super::for_each_row(elements, width, |_, row| row.iter_mut().for_each(|value| *value *= factor));
+            Ok(())
+        })?,
     }
-    let width = x.dims().last().copied().unwrap_or(1).max(1);
-    with_slice_mut(&x, |x| {
-        let factor = factor as f32;
-        super::for_each_row(x, width, |_, row| row.iter_mut().for_each(|value| *value *= factor));
-        Ok(())
-    })?;
     Ok(x)
 }
 
-/// The residual stream's rows [T, hidden], on the native path in one buffer with room for their normalised form.
+/// cap * tanh(x / cap), in place on a CUDA device.
+///
+/// # Errors
+/// If x is not what is computed with.
+pub fn soft_cap(runs: &Runs, x: Tensor, cap: f64) -> Result<Tensor> {
+    match runs {
+        Runs::Cuda(kernels) => {
+            elementwise(kernels, "soft_cap", &x).tensor(&x).float(cap as f32).long(x.elem_count()).run()?;
+            Ok(x)
+        }
+        Runs::Cpu | Runs::Candle => (x / cap)?.tanh()? * cap,
+    }
+}
+
+/// A launch over all elements of x, a few for each thread.
+fn elementwise<'a>(kernels: &'a Kernels, what: &str, x: &Tensor) -> Launch<'a> {
+    Launch::new(kernels, what, x.dtype()).over(x.elem_count().div_ceil(256 * 8).min(1 << 16), 256)
+}
+
+/// The residual stream's rows [T, hidden], in one buffer with room for their normalised form but in Candle's operations.
 #[derive(Clone)]
 pub struct StreamRows {
     residual: Tensor,
     /// [2 T, hidden]: the residual stream, and what a norm makes of it.
     both: Option<Tensor>,
+    runs: Runs,
 }
 
 impl StreamRows {
-    /// Rows by themselves.
+    /// Rows by themselves, for Candle's operations.
     pub fn new(residual: Tensor) -> Self {
-        Self { residual, both: None }
+        Self { residual, both: None, runs: Runs::Candle }
     }
 
     /// Rows in a buffer of `workspace`, still to be written.
-    pub(super) fn in_workspace(workspace: &mut Workspace, device: &Device, rows: usize, width: usize) -> Result<Self> {
-        let both = workspace.rows(Slot::Stream, device, 2 * rows, width)?;
-        Ok(Self { residual: both.narrow(0, 0, rows)?, both: Some(both) })
+    pub(super) fn in_workspace(
+        workspace: &mut Workspace,
+        compute: &Compute,
+        rows: usize,
+        width: usize,
+    ) -> Result<Self> {
+        let (dtype, device) = (compute.activation_dtype, &compute.device);
+        let both = workspace.rows_of(dtype, Slot::Stream, device, 2 * rows, width)?;
+        Ok(Self { residual: both.narrow(0, 0, rows)?, both: Some(both), runs: compute.runs() })
     }
 
     /// The rows.
@@ -247,8 +366,7 @@ impl StreamRows {
     /// # Errors
     /// If the shapes differ.
     pub fn plus(self, delta: &Tensor) -> Result<Self> {
-        let path = if self.both.is_some() { OpsPath::Native } else { OpsPath::Portable };
-        Ok(Self { residual: add(path, self.residual, delta)?, ..self })
+        Ok(Self { residual: add(&self.runs, self.residual, delta)?, ..self })
     }
 
     /// Multiplied by a number.
@@ -256,8 +374,7 @@ impl StreamRows {
     /// # Errors
     /// If a tensor operation fails.
     pub fn scale(self, factor: f64) -> Result<Self> {
-        let path = if self.both.is_some() { OpsPath::Native } else { OpsPath::Portable };
-        Ok(Self { residual: scale(path, self.residual, factor)?, ..self })
+        Ok(Self { residual: scale(&self.runs, self.residual, factor)?, ..self })
     }
 }
 

@@ -8,7 +8,10 @@ use rayon::prelude::*;
 use super::rounded::RoundHead;
 use super::simd::dispatch;
 use super::workspace::{with_slice, with_slice_mut, with_storage_mut};
-use super::{Compute, OpsPath, SharedOut};
+use super::{Compute, Runs, SharedOut};
+
+/// The slot of a row of no sequence.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// Sizes that attention, rotary embedding and cache agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,12 +104,24 @@ pub struct PagedBatch {
     pub cu_blocks: Vec<u32>,
     /// S, tokens per block.
     pub block_size: usize,
+    /// Rows at the end that are of no sequence, see [`Self::padded_to`].
+    pub num_padding: usize,
 }
 
 impl PagedBatch {
+    /// The batch with rows of no sequence behind it until there are `rows`: their numbers are computed and go nowhere. For CUDA devices.
+    pub fn padded_to(&self, rows: usize) -> Self {
+        let num_padding = rows.saturating_sub(self.num_tokens());
+        let mut batch = Self { num_padding, ..self.clone() };
+        batch.positions.resize(batch.positions.len() + num_padding, 0);
+        batch.slot_mapping.resize(batch.positions.len(), NO_SLOT);
+        batch
+    }
+
     /// Checks the bounds against each other and against a cache of `num_slots`: what the operations index by is then valid.
     fn validate(&self, num_slots: usize) -> Result<()> {
-        let (tokens, sequences, size) = (self.num_tokens(), self.num_sequences(), self.block_size);
+        let (sequences, size) = (self.num_sequences(), self.block_size);
+        let tokens = self.num_tokens().saturating_sub(self.num_padding);
         let ascending = |bounds: &[u32], end: usize| {
             bounds.len() == sequences + 1
                 && bounds.first() == Some(&0)
@@ -118,8 +133,8 @@ impl PagedBatch {
             self.token_range(sequence).len() <= context && context.div_ceil(size) <= self.block_table(sequence).len()
         };
         let valid = size > 0
-            && self.slot_mapping.len() == tokens
-            && self.slot_mapping.iter().all(|&slot| (slot as usize) < num_slots)
+            && self.slot_mapping.len() == self.num_tokens()
+            && self.slot_mapping[..tokens].iter().all(|&slot| (slot as usize) < num_slots)
             && self.block_tables.iter().all(|&block| (block as usize) < num_slots / size)
             && ascending(&self.cu_seqlens_q, tokens)
             && ascending(&self.cu_blocks, self.block_tables.len())
@@ -130,7 +145,7 @@ impl PagedBatch {
         Ok(())
     }
 
-    /// T, tokens in the step.
+    /// T, tokens in the step, padding included.
     pub fn num_tokens(&self) -> usize {
         self.positions.len()
     }
@@ -151,8 +166,9 @@ impl PagedBatch {
     }
 }
 
-/// Keys and values of one layer. The native CPU form keeps a block's keys as [Hkv, D, S] and its values as [Hkv, S, D']
-/// (D' = D padded to 16), so that both are ready-packed panels of `ops::tile::Tile`; the portable form is [slots, Hkv * D].
+/// Keys and values of one layer. The processor's form keeps a block's keys as [Hkv, D, S] and its values as [Hkv, S, D'] (D' = D padded
+/// to 16), so that both are ready-packed panels of `ops::tile::Tile`; a CUDA device's as [Hkv, S, D] and [Hkv, D, S], so that both are
+/// read in pieces of 16 bytes as its tensor cores want them; the portable form is [slots, Hkv * D].
 #[derive(Debug, Clone)]
 pub struct KvLayer {
     /// Keys.
@@ -163,7 +179,7 @@ pub struct KvLayer {
     pub scales: Option<Tensor>,
     geometry: HeadGeometry,
     format: KvFormat,
-    path: OpsPath,
+    runs: Runs,
 }
 
 impl KvLayer {
@@ -174,15 +190,15 @@ impl KvLayer {
     pub fn new(compute: &Compute, geometry: HeadGeometry, num_blocks: usize, block_size: usize) -> Result<Self> {
         let slots = num_blocks * block_size;
         let zeros = |shape: (usize, usize), dtype| Tensor::zeros(shape, dtype, &compute.device);
-        let (format, path) = (compute.kv_format, compute.path);
-        let (keys, values, scales) = match path {
-            OpsPath::Portable => {
+        let (format, runs) = (compute.kv_format, compute.runs());
+        let (keys, values, scales) = match runs {
+            Runs::Candle => {
                 // What is rounded to 8 bits is kept in the activations' format: these versions save no memory.
                 let dtype = if format == KvFormat::Int8 { compute.activation_dtype } else { format.dtype() };
                 let shape = (slots, geometry.kv_width());
                 (zeros(shape, dtype)?, zeros(shape, dtype)?, None)
             }
-            OpsPath::Native => {
+            Runs::Cpu => {
                 check_block_size(block_size)?;
                 let per_block = |width: usize| (num_blocks, block_size * width);
                 let scales =
@@ -191,8 +207,19 @@ impl KvLayer {
                 let keys = zeros(per_block(geometry.kv_width()), format.dtype())?;
                 (keys, zeros(values, format.dtype())?, scales.transpose()?)
             }
+            Runs::Cuda(_) => {
+                check_block_size(block_size)?;
+                if block_size < 32 || format.dtype() != compute.activation_dtype {
+                    let (format, wanted) = (format.name(), compute.activation_dtype.as_str());
+                    candle_core::bail!(
+                        "a cache of {format} in blocks of {block_size}: want {wanted} in blocks of at least 32"
+                    )
+                }
+                let shape = (num_blocks, block_size * geometry.kv_width());
+                (zeros(shape, format.dtype())?, zeros(shape, format.dtype())?, None)
+            }
         };
-        Ok(Self { keys, values, scales, geometry, format, path })
+        Ok(Self { keys, values, scales, geometry, format, runs })
     }
 
     /// Head sizes.
@@ -201,18 +228,18 @@ impl KvLayer {
     }
 
     /// Checks head sizes against this cache's, and the batch against both.
-    pub(super) fn validate(&self, path: OpsPath, geometry: HeadGeometry, batch: &PagedBatch) -> Result<()> {
-        let size = if path == OpsPath::Native { batch.block_size } else { 1 };
-        if path == OpsPath::Native {
+    pub(super) fn validate(&self, geometry: HeadGeometry, batch: &PagedBatch) -> Result<()> {
+        let in_blocks = !matches!(self.runs, Runs::Candle);
+        let size = if in_blocks { batch.block_size } else { 1 };
+        if in_blocks {
             check_block_size(size)?;
         }
         let (keys, values) = (self.keys.dims2()?, self.values.dims2()?);
-        let stored = if path == OpsPath::Native { geometry.value_dim() } else { geometry.head_dim };
+        let stored = if matches!(self.runs, Runs::Cpu) { geometry.value_dim() } else { geometry.head_dim };
         let scales = self.scales.as_ref().map_or(Ok((keys.0, 2 * size * geometry.num_kv_heads)), Tensor::dims2)?;
         if keys.1 != size * geometry.kv_width()
             || values != (keys.0, size * geometry.num_kv_heads * stored)
             || scales != (keys.0, 2 * size * geometry.num_kv_heads)
-            || path != self.path
         {
             candle_core::bail!("a cache {keys:?}, {values:?} for {geometry:?} in blocks of {}", batch.block_size)
         }
@@ -229,7 +256,7 @@ impl KvLayer {
             let tokens = batch.num_tokens();
             candle_core::bail!("cache: merged rows {:?} for {tokens} tokens of {geometry:?}", rows.shape())
         }
-        if self.path == OpsPath::Native {
+        if matches!(self.runs, Runs::Cpu) {
             return with_slice(rows, |rows| {
                 self.with_writer(batch, |writer| {
                     // SAFETY: each token once.
@@ -243,7 +270,7 @@ impl KvLayer {
                 })
             });
         }
-        self.validate(self.path, geometry, batch)?;
+        self.validate(geometry, batch)?;
         if batch.num_tokens() == 0 {
             return Ok(());
         }
@@ -264,7 +291,10 @@ impl KvLayer {
     /// # Errors
     /// If head sizes or slots do not fit, or what `write` says.
     pub(super) fn with_writer(&self, batch: &PagedBatch, write: impl Fn(&KvWriter<'_>) -> Result<()>) -> Result<()> {
-        self.validate(OpsPath::Native, self.geometry, batch)?;
+        if !matches!(self.runs, Runs::Cpu) {
+            candle_core::bail!("a cache that is not the processor's")
+        }
+        self.validate(self.geometry, batch)?;
         with_storage_mut(&self.keys, |keys, _| {
             let keys = Target::of(keys)?;
             with_storage_mut(&self.values, |values, _| {

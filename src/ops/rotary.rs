@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::norm::Norm;
+use super::launch::Launch;
+use super::norm::{Norm, NormKind};
 use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Vectorised, dispatch};
-use super::workspace::with_slice_mut;
-use super::{Compute, OpsPath};
+use super::workspace::{Workspace, with_slice_mut};
+use super::{Compute, Kernels, Runs};
 
 /// cos and sin of every position and pair, shared by all layers.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct RotaryTable {
     cos: Arc<[f32]>,
     /// [kept positions, R / 2]
     sin: Arc<[f32]>,
+    /// On a CUDA device, both of all positions: [positions, R / 2, 2].
+    on_device: Option<Tensor>,
 }
 
 /// Positions whose cos and sin are kept; those of later ones (contexts reach a million) are computed where they are used.
@@ -41,7 +44,21 @@ impl RotaryTable {
             inv_freq: inv_freq.into(),
             attention_factor,
             num_positions,
+            on_device: None,
         }
+    }
+
+    /// The same with all of it on the device, if that is a CUDA device.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn on(mut self, compute: &Compute) -> Result<Self> {
+        if let Runs::Cuda(_) = compute.runs() {
+            let all: Vec<f32> =
+                (0..self.num_positions).flat_map(|p| self.entries(p)).flat_map(|(cos, sin)| [cos, sin]).collect();
+            self.on_device = Some(Tensor::from_vec(all, (self.num_positions, self.num_pairs(), 2), &compute.device)?);
+        }
+        Ok(self)
     }
 
     /// Positions in the table.
@@ -130,13 +147,13 @@ pub struct Rotary {
     geometry: HeadGeometry,
     norms: HeadNorms,
     growth: Option<QueryGrowth>,
-    path: OpsPath,
+    runs: Runs,
 }
 
 impl Rotary {
     /// `table` covers the rotated part of the head: all of it, the beginning, or nothing.
     pub fn new(compute: &Compute, table: RotaryTable, geometry: HeadGeometry, norms: HeadNorms) -> Self {
-        Self { table, geometry, norms, growth: None, path: compute.path }
+        Self { table, geometry, norms, growth: None, runs: compute.runs() }
     }
 
     /// The same, with queries that grow with their position.
@@ -154,7 +171,7 @@ impl Rotary {
     ///
     /// # Errors
     /// If shapes do not fit, or a position is beyond the table.
-    pub fn forward(&self, rows: Tensor, batch: &PagedBatch) -> Result<Tensor> {
+    pub fn forward(&self, workspace: &Workspace, rows: Tensor, batch: &PagedBatch) -> Result<Tensor> {
         let (q_width, kv_width) = (self.geometry.q_width(), self.geometry.kv_width());
         let width = rows.dims2()?.1;
         let merged = width != q_width;
@@ -163,7 +180,11 @@ impl Rotary {
         } else {
             self.validate_rows(&rows, q_width, batch)?;
         }
-        if self.path == OpsPath::Native {
+        if let Runs::Cuda(kernels) = &self.runs {
+            self.launch(kernels, workspace, &rows, None)?;
+            return Ok(rows);
+        }
+        if matches!(self.runs, Runs::Cpu) {
             with_slice_mut(&rows, |rows| {
                 super::for_each_row(rows, width, |token, row| self.rotate(row, batch.positions[token]));
                 Ok(())
@@ -188,15 +209,26 @@ impl Rotary {
     ///
     /// # Errors
     /// As for [`Self::forward`], and if the cache does not fit.
-    pub fn forward_to(&self, cache: &KvLayer, rows: Tensor, batch: &PagedBatch) -> Result<Tensor> {
-        if self.path == OpsPath::Portable {
-            let rows = self.forward(rows, batch)?;
+    pub fn forward_to(
+        &self,
+        workspace: &Workspace,
+        cache: &KvLayer,
+        rows: Tensor,
+        batch: &PagedBatch,
+    ) -> Result<Tensor> {
+        if matches!(self.runs, Runs::Candle) {
+            let rows = self.forward(workspace, rows, batch)?;
             cache.write(&rows, batch)?;
             return Ok(rows);
         }
         self.validate(&rows, batch)?;
         if cache.geometry() != self.geometry {
             candle_core::bail!("keys and values of {:?} for a cache of {:?}", self.geometry, cache.geometry())
+        }
+        if let Runs::Cuda(kernels) = &self.runs {
+            cache.validate(self.geometry, batch)?;
+            self.launch(kernels, workspace, &rows, Some((cache, batch.block_size)))?;
+            return Ok(rows);
         }
         cache.with_writer(batch, |writer| {
             with_slice_mut(&rows, |rows| {
@@ -209,6 +241,51 @@ impl Rotary {
             })
         })?;
         Ok(rows)
+    }
+
+    /// The step's rows on a CUDA device; their keys and values go to `cache`, with its block size, if there is one.
+    fn launch(
+        &self,
+        kernels: &Kernels,
+        workspace: &Workspace,
+        rows: &Tensor,
+        cache: Option<(&KvLayer, usize)>,
+    ) -> Result<()> {
+        let ((tokens, width), step) = (rows.dims2()?, workspace.step()?);
+        let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
+        fn weight(norm: &Option<Norm>) -> Result<Option<&Tensor>> {
+            norm.as_ref().map(Norm::device_weight).transpose()
+        }
+        let (kind, eps) = [&self.norms.queries, &self.norms.keys, &self.norms.values]
+            .into_iter()
+            .find_map(|norm| norm.as_ref().map(Norm::kind_and_eps))
+            .unwrap_or((NormKind::RootMeanSquare, 0.0));
+        let growth = self.growth.unwrap_or(QueryGrowth { beta: 0.0, original: 1.0 });
+        let threads = (width / 8).next_multiple_of(32).clamp(32, 512);
+        Launch::new(kernels, "rotary", rows.dtype())
+            .over(tokens, threads)
+            .tensor(rows)
+            .int(width)
+            .tensor(&step.positions)
+            .tensor(&step.slots)
+            .optional(cache.map(|(cache, _)| &cache.keys))
+            .optional(cache.map(|(cache, _)| &cache.values))
+            .optional(self.table.on_device.as_ref())
+            .optional(weight(&self.norms.queries)?)
+            .optional(weight(&self.norms.keys)?)
+            .optional(weight(&self.norms.values)?)
+            .int(num_heads)
+            .int(if width == self.geometry.q_width() { 0 } else { num_kv_heads })
+            .int(head_dim)
+            .int(self.table.num_pairs())
+            .int(cache.map_or(0, |(_, block_size)| block_size))
+            .int(self.norms.span as usize)
+            .int(usize::from(self.norms.after_rotation))
+            .int(usize::from(kind == NormKind::Layer))
+            .float(eps)
+            .float(growth.beta as f32)
+            .float(growth.original as f32)
+            .run()
     }
 
     /// One token's row.

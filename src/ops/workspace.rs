@@ -3,7 +3,10 @@
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor};
 
+use super::paged::PagedBatch;
 use super::product::Inputs;
+use super::staged::{Items, OnDevice, Room, StagedStep};
+use super::{Compute, Runs};
 
 /// A buffer's place on the way through a decoder. Two results that are needed at the same time have different ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,8 @@ pub enum Slot {
     Stream,
     /// Merged queries, keys and values.
     Qkv,
+    /// What attention gives for parts of contexts, on a CUDA device.
+    AttentionParts,
     /// What attention gives.
     Attended,
     /// The attention block's output.
@@ -38,9 +43,15 @@ pub enum Slot {
     Wanted,
     /// Logits.
     Logits,
+    /// What one reading of logits tells, on a CUDA device.
+    Survey,
+    /// Logits that penalties change for a while.
+    Saved,
+    /// Chosen tokens and what goes with them.
+    Found,
 }
 
-const NUM_SLOTS: usize = Slot::Logits as usize + 1;
+const NUM_SLOTS: usize = Slot::Found as usize + 1;
 
 /// Seconds spent in operations since the workspace was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -59,6 +70,10 @@ pub struct Workspace {
     pub(super) inputs: Inputs,
     /// So far.
     pub(super) times: OpTimes,
+    /// How often a buffer was made.
+    num_moves: usize,
+    /// On a CUDA device, the step that is computed.
+    on_device: Option<OnDevice>,
 }
 
 impl Workspace {
@@ -67,15 +82,70 @@ impl Workspace {
         self.times
     }
 
+    /// Begins a step of `batch` on a CUDA device, with room for more as `room` says; elsewhere there is nothing to do. The step before
+    /// must have been waited for.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn begin_step(&mut self, compute: &Compute, token_ids: &[u32], batch: &PagedBatch, room: &Room) -> Result<()> {
+        let Runs::Cuda(kernels) = compute.runs() else { return Ok(()) };
+        let mut on_device = match self.on_device.take() {
+            Some(on_device) => on_device,
+            None => OnDevice::new(&kernels)?,
+        };
+        on_device.staging.clear();
+        on_device.step = Some(StagedStep::new(&mut on_device.staging, token_ids, batch, room)?);
+        self.on_device = Some(on_device);
+        Ok(())
+    }
+
+    /// How often memory was found anew: what was captured before knows addresses that are no longer those of buffers.
+    pub fn num_moves(&self) -> usize {
+        self.num_moves + self.on_device.as_ref().map_or(0, |on_device| on_device.staging.num_moves())
+    }
+
+    /// The step on the device.
+    pub(super) fn step(&self) -> Result<&StagedStep> {
+        match self.on_device.as_ref().and_then(|on_device| on_device.step.as_ref()) {
+            Some(step) => Ok(step),
+            None => candle_core::bail!("no step was begun on the device"),
+        }
+    }
+
+    /// The step's items of attention for sequences with several tokens.
+    pub(super) fn prefill_items(&mut self, group: usize) -> Result<Items> {
+        match self.on_device.as_mut() {
+            Some(OnDevice { staging, step: Some(step) }) => step.prefill(staging, group),
+            _ => candle_core::bail!("no step was begun on the device"),
+        }
+    }
+
+    /// Numbers of the step on the device.
+    pub(super) fn upload(&mut self, numbers: &[u32]) -> Result<Tensor> {
+        match self.on_device.as_mut() {
+            Some(on_device) => on_device.staging.push(numbers, numbers.len()),
+            None => candle_core::bail!("no step was begun on the device"),
+        }
+    }
+
     /// f32 rows [rows, width] in a slot's buffer, which grows when it must. What they hold is left from whoever wrote last.
     ///
     /// # Errors
     /// If the device has no room.
     pub fn rows(&mut self, slot: Slot, device: &Device, rows: usize, width: usize) -> Result<Tensor> {
+        self.rows_of(DType::F32, slot, device, rows, width)
+    }
+
+    /// The same of another format; a slot keeps one format.
+    ///
+    /// # Errors
+    /// As for [`Self::rows`].
+    pub fn rows_of(&mut self, dtype: DType, slot: Slot, device: &Device, rows: usize, width: usize) -> Result<Tensor> {
         let buffer = &mut self.buffers[slot as usize];
-        if buffer.as_ref().is_none_or(|buffer| buffer.elem_count() < rows * width) {
+        if buffer.as_ref().is_none_or(|buffer| buffer.elem_count() < rows * width || buffer.dtype() != dtype) {
             *buffer = None;
-            *buffer = Some(Tensor::zeros(rows * width, DType::F32, device)?);
+            *buffer = Some(Tensor::zeros(rows * width, dtype, device)?);
+            self.num_moves += 1;
         }
         match buffer {
             Some(buffer) => buffer.narrow(0, 0, rows * width)?.reshape((rows, width)),

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
+use pairwright::ops::Workspace;
 use pairwright::ops::attention::Attention;
 use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, KvLayer, PagedBatch};
@@ -14,13 +15,13 @@ use super::{Random, assert_close, matrix, on_threads};
 
 /// The rotated queries [T, H * D] of merged rows, which stay as they are.
 pub fn rotated_queries(rotary: &Rotary, rows: &Tensor, batch: &PagedBatch) -> candle_core::Result<Tensor> {
-    let rotated = rotary.forward(rows.copy()?, batch)?;
+    let rotated = rotary.forward(&Workspace::default(), rows.copy()?, batch)?;
     rotated.narrow(1, 0, rotary.geometry().q_width())?.contiguous()
 }
 
 /// Rotates merged rows, which stay as they are, into the cache.
 pub fn store(cache: &KvLayer, rows: &Tensor, rotary: &Rotary, batch: &PagedBatch) -> candle_core::Result<()> {
-    cache.write(&rotary.forward(rows.copy()?, batch)?, batch)
+    cache.write(&rotary.forward(&Workspace::default(), rows.copy()?, batch)?, batch)
 }
 
 /// One sequence's part of a step.
@@ -98,7 +99,7 @@ impl Ragged {
     pub fn rotary(&self, compute: &Compute) -> Rotary {
         let dim = self.geometry.head_dim;
         let speeds: Vec<f32> = (0..dim / 2).map(|i| 10_000f32.powf(-2.0 * i as f32 / dim as f32)).collect();
-        let norm = || self.head_norm.clone().map(|weight| Norm::rms(compute, weight, 1e-6));
+        let norm = || self.head_norm.clone().map(|weight| Norm::rms(compute, weight, 1e-6).unwrap());
         let norms = HeadNorms { queries: norm(), keys: norm(), ..HeadNorms::none() };
         Rotary::new(compute, RotaryTable::new(&speeds, 1.0, 1024), self.geometry, norms)
     }
@@ -108,7 +109,9 @@ impl Ragged {
         let rotary = self.rotary(compute);
         let scale = (self.geometry.head_dim as f32).sqrt().recip();
         let mut attention = Attention::new(compute, self.geometry, scale, self.window);
-        attention.sinks = self.sinks.clone().map(Into::into);
+        if let Some(sinks) = &self.sinks {
+            attention = attention.with_sinks(compute, sinks.clone()).unwrap();
+        }
         let cache = KvLayer::new(compute, self.geometry, self.num_blocks, self.block_size).unwrap();
         let width = self.geometry.q_width();
         let mut outputs: Vec<Vec<f32>> = self.sequences.iter().map(|_| Vec::new()).collect();

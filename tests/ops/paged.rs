@@ -192,7 +192,7 @@ fn tensors_that_do_not_fit_are_errors() {
         let wide = RotaryTable::new(&[1.0; 9], 1.0, 64);
         let rotary = Rotary::new(&compute, wide, ragged.geometry, HeadNorms::none());
         assert!(rotated_queries(&rotary, &qkv, &batch).is_err(), "nine pairs in a head of sixteen");
-        let norm = Norm::rms(&compute, vec![1.0; 15], 1e-6);
+        let norm = Norm::rms(&compute, vec![1.0; 15], 1e-6).unwrap();
         let table = RotaryTable::new(&[1.0; 8], 1.0, 64);
         let rotary = Rotary::new(&compute, table, ragged.geometry, HeadNorms::per_head(norm.clone(), norm));
         assert!(rotated_queries(&rotary, &qkv, &batch).is_err(), "a norm of fifteen in a head of sixteen");

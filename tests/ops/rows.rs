@@ -22,13 +22,13 @@ fn rms_norm_equals_the_portable_version() {
     for (rows, width) in SHAPES {
         let x = matrix(&random.numbers(rows * width, 3.0), rows, width);
         let weight = random.numbers(width, 2.0);
-        let norm = |compute: &Compute| Norm::rms(compute, weight.clone(), 1e-5);
+        let norm = |compute: &Compute| Norm::rms(compute, weight.clone(), 1e-5).unwrap();
         let got = to_host(&norm(&Compute::cpu()).forward(&x).unwrap()).unwrap();
         let want = to_host(&norm(&Compute::cpu().portable()).forward(&x).unwrap()).unwrap();
         assert_close(&got, &want, 4e-6, &format!("{rows}x{width}"));
     }
     let tiny = matrix(&[0.0, 0.0, 1e-30, 1e-30], 2, 2);
-    let norm = Norm::rms(&Compute::cpu(), vec![1.0, 1.0], 1e-6);
+    let norm = Norm::rms(&Compute::cpu(), vec![1.0, 1.0], 1e-6).unwrap();
     assert_eq!(to_host(&norm.forward(&tiny).unwrap()).unwrap()[..2], [0.0, 0.0], "epsilon keeps a zero row finite");
 }
 
@@ -57,7 +57,7 @@ fn a_row_in_a_batch_has_the_bits_of_the_row_alone_on_any_threads() {
     let compute = Compute::cpu();
     let (rows, width) = (70, 1030);
     let data = random.numbers(rows * width, 3.0);
-    let norm = Norm::rms(&compute, random.numbers(width, 2.0), 1e-6);
+    let norm = Norm::rms(&compute, random.numbers(width, 2.0), 1e-6).unwrap();
     let activation = ActivationRows::gated(&compute, Activation::Silu);
     let all = |x: &Tensor| (bits(&norm.forward(x).unwrap()), bits(&activation.forward(x).unwrap()));
     let whole = on_threads(1, || all(&matrix(&data, rows, width)));
@@ -72,15 +72,15 @@ fn a_row_in_a_batch_has_the_bits_of_the_row_alone_on_any_threads() {
 #[test]
 fn no_rows_give_no_rows_and_wrong_widths_are_errors() {
     for compute in [Compute::cpu(), Compute::cpu().portable()] {
-        let norm = Norm::rms(&compute, vec![1.0; 8], 1e-6);
+        let norm = Norm::rms(&compute, vec![1.0; 8], 1e-6).unwrap();
         let activation = ActivationRows::gated(&compute, Activation::Silu);
         assert_eq!(norm.forward(&zeros(&[0, 8])).unwrap().dims(), [0, 8]);
         assert_eq!(activation.forward(&zeros(&[0, 8])).unwrap().dims(), [0, 4]);
         for shape in [&[3, 7][..], &[3, 1], &[3, 16], &[0, 7], &[3, 0]] {
             assert!(norm.forward(&zeros(shape)).is_err(), "{shape:?} {}", compute.describe());
         }
-        assert!(Norm::rms(&compute, vec![1.0], 1e-6).forward(&zeros(&[3, 8])).is_err());
-        assert!(Norm::rms(&compute, vec![], 1e-6).forward(&zeros(&[3, 0])).is_err());
+        assert!(Norm::rms(&compute, vec![1.0], 1e-6).unwrap().forward(&zeros(&[3, 8])).is_err());
+        assert!(Norm::rms(&compute, vec![], 1e-6).unwrap().forward(&zeros(&[3, 0])).is_err());
         for shape in [&[3, 7][..], &[3, 0], &[0, 0], &[8]] {
             assert!(activation.forward(&zeros(shape)).is_err(), "{shape:?} {}", compute.describe());
         }
@@ -88,6 +88,6 @@ fn no_rows_give_no_rows_and_wrong_widths_are_errors() {
         assert!(norm.forward(&wide).map(|y| y.dims().to_vec() == [3, 8]).unwrap_or(true));
     }
     let whole_numbers = Tensor::zeros((3, 8), DType::I64, &Compute::cpu().device).unwrap();
-    assert!(Norm::rms(&Compute::cpu(), vec![1.0; 8], 1e-6).forward(&whole_numbers).is_err());
+    assert!(Norm::rms(&Compute::cpu(), vec![1.0; 8], 1e-6).unwrap().forward(&whole_numbers).is_err());
     assert!(ActivationRows::gated(&Compute::cpu(), Activation::Silu).forward(&whole_numbers).is_err());
 }

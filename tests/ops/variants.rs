@@ -114,7 +114,7 @@ fn spans_of_query_and_key_norms() {
         let of_values = random.numbers(20, 2.0);
         for after_rotation in [false, true] {
             let run = |compute: &Compute| {
-                let rms = |weight: &[f32]| Some(Norm::rms(compute, weight.to_vec(), 1e-6));
+                let rms = |weight: &[f32]| Some(Norm::rms(compute, weight.to_vec(), 1e-6).unwrap());
                 let norms = HeadNorms {
                     queries: rms(&of_queries),
                     keys: rms(&of_keys),
@@ -139,7 +139,7 @@ fn spans_of_query_and_key_norms() {
             // Row 60 is at position 60: floor(60 / 16) = 3.
             let alone = |growth| {
                 let norms = HeadNorms {
-                    queries: Some(Norm::rms(&Compute::cpu(), of_queries.clone(), 1e-6)),
+                    queries: Some(Norm::rms(&Compute::cpu(), of_queries.clone(), 1e-6).unwrap()),
                     span,
                     after_rotation,
                     ..HeadNorms::none()
@@ -156,7 +156,7 @@ fn spans_of_query_and_key_norms() {
         }
     }
     let wrong = HeadNorms {
-        queries: Some(Norm::rms(&Compute::cpu(), vec![1.0; 20], 1e-6)),
+        queries: Some(Norm::rms(&Compute::cpu(), vec![1.0; 20], 1e-6).unwrap()),
         span: NormSpan::Token,
         ..HeadNorms::none()
     };
@@ -183,7 +183,9 @@ fn soft_caps_and_sinks() {
             let run = |compute: &Compute, steps: &[&[(usize, std::ops::Range<usize>)]]| {
                 let mut attention = Attention::new(compute, heads, 1.0, window);
                 attention.soft_cap = soft_cap;
-                attention.sinks = with_sinks.then(|| sinks.clone().into());
+                if with_sinks {
+                    attention = attention.with_sinks(compute, sinks.clone()).unwrap();
+                }
                 let rotary = ragged.rotary(compute);
                 let cache = KvLayer::new(compute, heads, ragged.num_blocks, 16).unwrap();
                 let mut last = None;
@@ -218,11 +220,11 @@ fn soft_caps_and_sinks() {
         let cache = KvLayer::new(&compute, ragged.geometry, ragged.num_blocks, 16).unwrap();
         store(&cache, &qkv, &rotary, &batch).unwrap();
         let mut attention = Attention::new(&compute, ragged.geometry, 1.0, None);
-        attention.sinks = Some([0.0].into());
+        attention = attention.with_sinks(&compute, vec![0.0]).unwrap();
         let output = attention.forward(&rotated_queries(&rotary, &qkv, &batch).unwrap(), &cache, &batch).unwrap();
         let half: Vec<f32> = ragged.sequences[0][32..].iter().map(|value| value / 2.0).collect();
         assert_close(&to_host(&output).unwrap(), &half, 1e-6, "half");
-        attention.sinks = Some([0.0, 0.0].into());
+        attention = attention.with_sinks(&compute, vec![0.0, 0.0]).unwrap();
         assert!(attention.forward(&rotated_queries(&rotary, &qkv, &batch).unwrap(), &cache, &batch).is_err());
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Loader<'a> {
             weight.iter_mut().for_each(|value| *value += 1.0);
         }
         match spec.kind {
-            NormKind::RootMeanSquare => Ok(Norm::rms(self.compute, weight, spec.eps)),
+            NormKind::RootMeanSquare => Ok(Norm::rms(self.compute, weight, spec.eps)?),
             NormKind::Layer => Ok(Norm::layer(self.compute, weight, bias, spec.eps)?),
         }
     }

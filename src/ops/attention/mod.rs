@@ -2,6 +2,8 @@
 //! key/value heads. Softmax runs over fixed chunks of 256 keys (Milakov & Gimelshein 2018, arXiv 1805.02867), so a row's bits do
 //! not depend on who shares the batch, on chunked prefill or on the block size. Knows rows and blocks; no model.
 
+mod device;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +15,7 @@ use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Isa, Vectorised, dispatch, exp, exp_shifted_sum, max, tanh};
 use super::tile::{Element, MAX_ROWS, Start, Tile};
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
-use super::{Compute, OpsPath, SharedOut};
+use super::{Compute, Runs, SharedOut};
 
 /// Keys per softmax chunk; block sizes divide it.
 pub const CHUNK: usize = 256;
@@ -31,30 +33,44 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Scores are bent into ± this: cap * tanh(score / cap) (Gemma 2).
     pub soft_cap: Option<f32>,
-    /// A score per query head `[H]` that takes its share of the softmax and gives no value (gpt-oss).
-    pub sinks: Option<Arc<[f32]>>,
-    path: OpsPath,
+    /// See [`Self::with_sinks`].
+    sinks: Option<Arc<[f32]>>,
+    /// The same on a CUDA device.
+    device_sinks: Option<Tensor>,
+    runs: Runs,
 }
 
 impl Attention {
     /// The operation for this device, without soft cap and sinks.
     pub fn new(compute: &Compute, geometry: HeadGeometry, scale: f32, window: Option<usize>) -> Self {
-        Self { geometry, scale, window, soft_cap: None, sinks: None, path: compute.path }
+        Self { geometry, scale, window, soft_cap: None, sinks: None, device_sinks: None, runs: compute.runs() }
+    }
+
+    /// The same with a score per query head `[H]` that takes its share of the softmax and gives no value (gpt-oss).
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn with_sinks(self, compute: &Compute, sinks: Vec<f32>) -> Result<Self> {
+        let device_sinks = match self.runs {
+            Runs::Cuda(_) => Some(Tensor::from_slice(&sinks, sinks.len(), &compute.device)?),
+            Runs::Cpu | Runs::Candle => None,
+        };
+        Ok(Self { sinks: Some(sinks.into()), device_sinks, ..self })
+    }
+
+    /// As [`Self::forward_in`], in memory of its own: not on a CUDA device.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward(&self, rows: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
+        self.forward_in(&mut Workspace::default(), rows, layer, batch)
     }
 
     /// Rotated queries, rows [T, H * D] or merged rows [T, (H + 2 Hkv) D] that begin with them, against the cache, which already
-    /// holds this step's keys and values: [T, H * D].
+    /// holds this step's keys and values: [T, H * D], in a buffer of `workspace` but on the portable path.
     ///
     /// # Errors
     /// If shapes do not fit.
-    pub fn forward(&self, rows: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
-        self.run(rows, layer, batch, |shape| Tensor::zeros(shape, DType::F32, rows.device()))
-    }
-
-    /// The same, on the native path into a buffer of `workspace`.
-    ///
-    /// # Errors
-    /// As for [`Self::forward`].
     pub fn forward_in(
         &self,
         workspace: &mut Workspace,
@@ -63,19 +79,12 @@ impl Attention {
         batch: &PagedBatch,
     ) -> Result<Tensor> {
         let started = Instant::now();
-        let output = self
-            .run(rows, layer, batch, |(rows, width)| workspace.rows(Slot::Attended, layer.keys.device(), rows, width));
+        let output = self.run(workspace, rows, layer, batch);
         workspace.times.attention_s += started.elapsed().as_secs_f64();
         output
     }
 
-    fn run(
-        &self,
-        rows: &Tensor,
-        layer: &KvLayer,
-        batch: &PagedBatch,
-        target: impl FnOnce((usize, usize)) -> Result<Tensor>,
-    ) -> Result<Tensor> {
+    fn run(&self, workspace: &mut Workspace, rows: &Tensor, layer: &KvLayer, batch: &PagedBatch) -> Result<Tensor> {
         let HeadGeometry { num_heads, num_kv_heads, .. } = self.geometry;
         let (tokens, width) = rows.dims2()?;
         if tokens != batch.num_tokens() || ![self.geometry.q_width(), self.geometry.qkv_width()].contains(&width) {
@@ -90,12 +99,16 @@ impl Attention {
         {
             candle_core::bail!("attention: {} sinks for {num_heads} query heads", sinks.len())
         }
-        layer.validate(self.path, self.geometry, batch)?;
-        if self.path == OpsPath::Portable {
+        layer.validate(self.geometry, batch)?;
+        if matches!(self.runs, Runs::Candle) {
             let queries = rows.narrow(1, 0, self.geometry.q_width())?;
             return if tokens == 0 { Ok(queries) } else { self.portable(&queries, layer, batch) };
         }
-        let output = target((tokens, self.geometry.q_width()))?;
+        let output = workspace.rows_of(rows.dtype(), Slot::Attended, rows.device(), tokens, self.geometry.q_width())?;
+        if let Runs::Cuda(kernels) = &self.runs {
+            self.launch(kernels, workspace, rows, layer, batch, &output)?;
+            return Ok(output);
+        }
         with_slice(rows, |rows| {
             with_slice_mut(&output, |output| self.native(&Rows { rows, width }, layer, batch, output))
         })?;

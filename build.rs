@@ -1,0 +1,76 @@
+//! With the feature `cuda`: compiles kernels/*.cu to machine code for the cards there are, and to PTX for later ones, and writes the
+//! list of images and kernel names that `ops/cuda` includes. Without it: nothing. Knows nvcc; knows no kernel.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, io};
+
+/// Ampere's servers and desktops, Ada, Hopper with its own features; then PTX that drivers compile for what comes later.
+const TARGETS: [&str; 5] = [
+    "-gencode=arch=compute_80,code=sm_80",
+    "-gencode=arch=compute_86,code=sm_86",
+    "-gencode=arch=compute_89,code=sm_89",
+    "-gencode=arch=compute_90a,code=sm_90a",
+    "-gencode=arch=compute_80,code=compute_80",
+];
+/// Turing, which has no bf16: its kernels for these numbers are slow and are not launched.
+const TURING: &str = "-gencode=arch=compute_75,code=sm_75";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=kernels");
+    println!("cargo::rerun-if-env-changed=NVCC");
+    println!("cargo::rerun-if-env-changed=PAIRWRIGHT_NVCC");
+    if env::var_os("CARGO_FEATURE_CUDA").is_none() {
+        return;
+    }
+    if let Err(error) = images() {
+        println!("cargo::error=kernels: {error}");
+    }
+}
+
+/// Compiles all sources side by side.
+fn images() -> io::Result<()> {
+    let nvcc = env::var("NVCC").unwrap_or_else(|_| "nvcc".to_owned());
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("OUT_DIR is not set"))?);
+    let mut sources: Vec<PathBuf> =
+        fs::read_dir("kernels")?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    sources.retain(|source| source.extension().is_some_and(|extension| extension == "cu"));
+    sources.sort();
+    let started = sources.iter().map(|source| {
+        let image = out.join(source.with_extension("fatbin").file_name().unwrap_or_default());
+        let mut compiler = Command::new(&nvcc);
+        compiler.args(["-std=c++17", "-O3", "-Werror", "all-warnings", "-fatbin", TURING]).args(TARGETS);
+        compiler.arg("-o").arg(&image).arg(source);
+        let started = compiler.spawn().map_err(|error| io::Error::other(format!("{nvcc} does not start: {error}")))?;
+        Ok((source, image, started))
+    });
+    let started: Vec<_> = started.collect::<io::Result<_>>()?;
+    let (mut images, mut names) = (String::new(), BTreeSet::new());
+    for (source, image, mut compiler) in started {
+        if !compiler.wait()?.success() {
+            return Err(io::Error::other(format!("{nvcc} refused {}", source.display())));
+        }
+        names.extend(entries(&nvcc, source)?.into_iter().map(|name| (images.lines().count(), name)));
+        let _ = writeln!(images, "    include_bytes!({:?}),", image.display().to_string());
+    }
+    let mut list = format!("/// Compiled kernels, an image per source.\nstatic IMAGES: &[&[u8]] = &[\n{images}];\n");
+    list += "/// Each kernel's image and name.\nstatic KERNELS: &[(usize, &str)] = &[\n";
+    names.iter().for_each(|(image, name)| _ = writeln!(list, "    ({image}, {name:?}),"));
+    fs::write(out.join("images.rs"), list + "];\n")
+}
+
+/// The names of a source's kernels, which its preprocessed text declares.
+fn entries(nvcc: &str, source: &Path) -> io::Result<Vec<String>> {
+    let text = Command::new(nvcc).args(["-std=c++17", "-E"]).arg(source).stderr(Stdio::inherit()).output()?;
+    let text = String::from_utf8_lossy(&text.stdout);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let declared = text.split("__launch_bounds__(").skip(1).filter_map(|after| {
+        let start = after.find("pairwright_")?;
+        let name = &after[start..];
+        Some(name[..name.find(|c| !is_name(c))?].to_owned())
+    });
+    Ok(declared.collect())
+}

@@ -1,0 +1,96 @@
+//! Attention on a CUDA device: what kernels/attention.cu is launched with. Sequences with one token and those with several are computed
+//! by kernels of their own, over items of work that the step brought along; a row's bits are the same in both.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::super::launch::Launch;
+use super::super::paged::{KvLayer, PagedBatch};
+use super::super::workspace::Workspace;
+use super::super::{Kernels, Slot};
+use super::{Attention, HeadGeometry};
+
+/// Query rows that a warp computes.
+const WARP_ROWS: usize = 16;
+/// Numbers that a part of a row's attention has beside its values: largest score, sum, and what fills 16 bytes.
+const PART_HEAD: usize = 4;
+
+impl Attention {
+    /// Rotated queries at the beginning of `rows` against the cache, to `out` [T, H * D].
+    pub(super) fn launch(
+        &self,
+        kernels: &Kernels,
+        workspace: &mut Workspace,
+        rows: &Tensor,
+        layer: &KvLayer,
+        batch: &PagedBatch,
+        out: &Tensor,
+    ) -> Result<()> {
+        let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
+        let group = num_heads / num_kv_heads.max(1);
+        let prefill = workspace.prefill_items(group)?;
+        let decode = workspace.step()?.decode.clone();
+        let (head, sinks) = (PART_HEAD + head_dim, self.device_sinks.as_ref());
+        if decode.most > 0 {
+            let parts =
+                workspace.rows_of(DType::F32, Slot::AttentionParts, rows.device(), decode.most * num_heads, head)?;
+            let step = workspace.step()?;
+            self.over_cache(kernels, workspace, "decode", rows, layer, batch)?
+                .over_all([decode.most, num_kv_heads, group.div_ceil(WARP_ROWS)], 32)
+                .tensor(&step.cu_seqlens_q)
+                .tensor(&decode.list)
+                .tensor(&decode.count)
+                .tensor(&parts)
+                .run()?;
+            Launch::named(kernels, format!("pairwright_attention_merge_{}_{head_dim}", rows.dtype().as_str()))
+                .over_all([step.context_lens.dim(0)?, num_heads, 1], 128)
+                .tensor(&parts)
+                .tensor(&step.cu_items)
+                .tensor(&step.cu_seqlens_q)
+                .optional(sinks)
+                .tensor(out)
+                .int(num_heads)
+                .run()?;
+        }
+        if prefill.most > 0 {
+            self.over_cache(kernels, workspace, "prefill", rows, layer, batch)?
+                .over_all([prefill.most, num_kv_heads, 1], 128)
+                .tensor(&workspace.step()?.cu_seqlens_q)
+                .tensor(&prefill.list)
+                .tensor(&prefill.count)
+                .optional(sinks)
+                .tensor(out)
+                .run()?;
+        }
+        Ok(())
+    }
+
+    /// A launch with what both kernels begin with.
+    fn over_cache<'a>(
+        &self,
+        kernels: &'a Kernels,
+        workspace: &Workspace,
+        what: &str,
+        rows: &Tensor,
+        layer: &KvLayer,
+        batch: &PagedBatch,
+    ) -> Result<Launch<'a>> {
+        let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
+        let step = workspace.step()?;
+        let cache = if layer.keys.dtype() == DType::F8E4M3 { "_fp8" } else { "" };
+        let name = format!("pairwright_attention_{what}_{}{cache}_{head_dim}", rows.dtype().as_str());
+        Ok(Launch::named(kernels, name)
+            .tensor(rows)
+            .int(rows.dim(1)?)
+            .tensor(&layer.keys)
+            .tensor(&layer.values)
+            .tensor(&step.context_lens)
+            .tensor(&step.cu_blocks)
+            .tensor(&step.block_tables)
+            .int(num_heads)
+            .int(num_kv_heads)
+            .int(batch.block_size)
+            .float(self.scale)
+            .int(self.window.unwrap_or(0))
+            .float(self.soft_cap.unwrap_or(0.0)))
+    }
+}

@@ -1,0 +1,107 @@
+//! Stands in for `mod.rs` in builds without CUDA: the same names, of which there is nothing to be had.
+
+use std::convert::Infallible;
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::DeviceError;
+use super::launch::Launch;
+
+/// Kernels of a CUDA device. There are none.
+#[derive(Debug, Clone)]
+pub struct Kernels(Infallible);
+
+impl Kernels {
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn open(_index: usize) -> std::result::Result<(Device, Self), DeviceError> {
+        Err(DeviceError::NotBuilt { device: "cuda" })
+    }
+
+    pub(super) fn address(&self, _tensor: &Tensor) -> Result<u64> {
+        match self.0 {}
+    }
+
+    pub(super) fn start(&self, _launch: &Launch<'_>) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(super) fn plan(&self, _weight: &Tensor, _bias: Option<&Tensor>, _output: DType) -> Result<Plan> {
+        match self.0 {}
+    }
+
+    /// Nothing to capture.
+    ///
+    /// # Errors
+    /// None.
+    pub fn capture(&self, _work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        match self.0 {}
+    }
+
+    /// Nothing to wait for.
+    ///
+    /// # Errors
+    /// None.
+    pub fn wait(&self) -> Result<()> {
+        match self.0 {}
+    }
+
+    /// No memory.
+    ///
+    /// # Errors
+    /// None.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        match self.0 {}
+    }
+
+    pub(super) fn staging(&self) -> Result<Staging> {
+        match self.0 {}
+    }
+
+    /// Short description of the card.
+    pub fn describe(&self) -> String {
+        match self.0 {}
+    }
+}
+
+/// Work that was captured.
+pub struct Graph(Infallible);
+
+impl Graph {
+    /// Nothing to launch.
+    ///
+    /// # Errors
+    /// None.
+    pub fn launch(&self) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+/// Memory that a step's numbers go through.
+pub struct Staging(Infallible);
+
+impl Staging {
+    pub(super) fn clear(&mut self) {
+        match self.0 {}
+    }
+
+    pub(super) fn num_moves(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(super) fn push(&mut self, _numbers: &[u32], _capacity: usize) -> Result<Tensor> {
+        match self.0 {}
+    }
+}
+
+/// How products with one matrix are computed.
+#[derive(Clone)]
+pub struct Plan(Infallible);
+
+impl Plan {
+    pub(in crate::ops) fn run(&self, _kernels: &Kernels, _x: &Tensor, _y: &Tensor) -> Result<()> {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,65 @@
+//! NVIDIA's libraries: where they may lie, and what is asked of the driver once. Knows file names; knows no operation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
+use candle_core::{Error, Result};
+
+use super::super::DeviceError;
+
+/// The driver's, and those that pip or a toolkit installs.
+const LIBRARIES: [(&str, bool); 4] =
+    [("libcuda.so.1", true), ("libcublasLt.so.13", false), ("libcublas.so.13", false), ("libcurand.so.10", false)];
+
+/// Opens the libraries where the loader does not find them by itself, so that who asks for them by name gets these.
+pub fn find() -> std::result::Result<(), DeviceError> {
+    let mut missing = Vec::new();
+    for (name, from_driver) in LIBRARIES {
+        // SAFETY: libraries of NVIDIA's, which prepare themselves when they are opened; they stay open as long as the program runs.
+        let opened = unsafe { libloading::Library::new(name) }.or_else(|error| {
+            let found = folders().into_iter().map(|folder| folder.join(name)).find(|path| path.exists());
+            // SAFETY: as above.
+            found.map_or(Err(error), |path| unsafe { libloading::Library::new(path) })
+        });
+        match opened {
+            Ok(library) => std::mem::forget(library),
+            Err(_) if from_driver => {
+                let source = Error::Msg("this machine has no NVIDIA driver (libcuda.so.1)".to_owned());
+                return Err(DeviceError::NotOpened { device: "cuda", source });
+            }
+            Err(_) => missing.push(name),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(DeviceError::NoLibrary { missing: missing.join(", ") })
+}
+
+/// Where libraries lie that the loader does not look for: those of pip beside each Python of the path, and of a toolkit.
+fn folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = ["/usr/local/cuda/lib64", "/usr/local/nvidia/lib64"].map(PathBuf::from).into();
+    for python in crate::config::search_path().filter(|folder| folder.join("python3").exists()) {
+        let Ok(libraries) = std::fs::read_dir(python.join("../lib")) else { continue };
+        for library in libraries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("python3")) {
+            for packages in ["site-packages", "dist-packages"] {
+                folders.push(library.path().join(packages).join("nvidia/cu13/lib"));
+            }
+        }
+    }
+    folders
+}
+
+/// Lets the driver keep memory that was freed for who asks next, instead of giving it back at every wait.
+pub fn keep_freed_memory(context: &Arc<CudaContext>) -> Result<()> {
+    let mut all = u64::MAX;
+    context.bind_to_thread().w()?;
+    // SAFETY: the device is the context's; the value is of the type that the attribute has.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device()).w()?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result().w()
+    }
+}

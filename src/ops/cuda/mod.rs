@@ -1,0 +1,266 @@
+//! A CUDA device as operations see it: kernels of kernels/*.cu loaded once and launched by name, products through cuBLAS, and the way of
+//! a step's numbers to the device. Everything is put into one queue, in order; nobody waits here but [`Staging::clear`].
+//! Knows Candle's device and NVIDIA's libraries; knows no operation.
+
+mod blas;
+mod library;
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
+use candle_core::{DType, Device, Result, Storage, Tensor};
+
+use super::DeviceError;
+use super::launch::Launch;
+pub use blas::Plan;
+
+include!(concat!(env!("OUT_DIR"), "/images.rs"));
+
+/// Dynamic shared memory that a kernel may use without being asked to be allowed more.
+const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+
+/// Kernels of a CUDA device, and its queue.
+#[derive(Clone)]
+pub struct Kernels(Arc<Loaded>);
+
+struct Loaded {
+    device: CudaDevice,
+    stream: Arc<CudaStream>,
+    functions: BTreeMap<&'static str, CudaFunction>,
+    blas: blas::Blas,
+    description: String,
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.0.description)
+    }
+}
+
+impl Kernels {
+    /// Opens the device and loads the kernels.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if there is no driver, no such device, or a library is missing.
+    pub fn open(index: usize) -> std::result::Result<(Device, Self), DeviceError> {
+        library::find()?;
+        // cudarc panics where a library lacks a function it wants; that is an error of the machine, to be told as one.
+        let opened = std::panic::catch_unwind(|| Self::load(index));
+        let opened = opened.unwrap_or_else(|_| candle_core::bail!("a CUDA library is missing, or older than 13.0"));
+        opened.map_err(|source| DeviceError::NotOpened { device: "cuda", source })
+    }
+
+    fn load(index: usize) -> Result<(Device, Self)> {
+        let device = CudaDevice::new_with_stream(index)?;
+        // SAFETY: all work goes through the device's one stream, so that nothing is freed, read or written out of its order.
+        unsafe { device.disable_event_tracking() };
+        let stream = device.cuda_stream();
+        let context = stream.context().clone();
+        let (major, minor) = context.compute_capability().w()?;
+        let total = context.total_mem().w()?;
+        let description = format!("{}, sm_{major}{minor}, {} MiB", context.name().w()?, total >> 20);
+        library::keep_freed_memory(&context)?;
+        let modules = IMAGES.iter().map(|image| context.load_module(Ptx::from_binary(image.to_vec())).w());
+        let modules = modules.collect::<Result<Vec<_>>>()?;
+        let mut functions = BTreeMap::new();
+        for &(image, name) in KERNELS {
+            functions.insert(name, modules[image].load_function(name).w()?);
+        }
+        let blas = blas::Blas::new(stream.clone())?;
+        let loaded = Loaded { device: device.clone(), stream, functions, blas, description };
+        Ok((Device::Cuda(device), Self(Arc::new(loaded))))
+    }
+
+    /// Short description of the card.
+    pub fn describe(&self) -> String {
+        self.0.description.clone()
+    }
+
+    /// Where a tensor's first element lies.
+    pub(super) fn address(&self, tensor: &Tensor) -> Result<u64> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else {
+            candle_core::bail!("a kernel takes tensors on its device, got one on {:?}", tensor.device().location())
+        };
+        if !layout.is_contiguous() {
+            candle_core::bail!("a kernel takes contiguous tensors, got {layout:?}")
+        }
+        let stream = &self.0.stream;
+        fn start<T>(slice: &CudaSlice<T>, stream: &CudaStream) -> u64 {
+            slice.device_ptr(stream).0
+        }
+        let start = match &storage.slice {
+            CudaStorageSlice::U8(slice) => start(slice, stream),
+            CudaStorageSlice::U32(slice) => start(slice, stream),
+            CudaStorageSlice::I64(slice) => start(slice, stream),
+            CudaStorageSlice::BF16(slice) => start(slice, stream),
+            CudaStorageSlice::F16(slice) => start(slice, stream),
+            CudaStorageSlice::F32(slice) => start(slice, stream),
+            CudaStorageSlice::F64(slice) => start(slice, stream),
+            CudaStorageSlice::F8E4M3(slice) => start(slice, stream),
+            _ => candle_core::bail!("a kernel does not take {:?}", tensor.dtype()),
+        };
+        Ok(start + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+    }
+
+    /// Puts a launch into the queue.
+    pub(super) fn start(&self, launch: &Launch<'_>) -> Result<()> {
+        let Some(function) = self.0.functions.get(launch.name.as_str()) else {
+            candle_core::bail!("there is no kernel {}", launch.name)
+        };
+        if launch.shared_bytes > SHARED_WITHOUT_ASKING {
+            let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, launch.shared_bytes as i32).w()?;
+        }
+        let mut words = launch.words.clone();
+        let mut addresses: Vec<*mut c_void> = words.iter_mut().map(|word| (&raw mut *word).cast()).collect();
+        let [x, y, z] = launch.grid;
+        self.0.stream.context().bind_to_thread().w()?;
+        // SAFETY: the function is of a module that lives as long as it; each argument is a word as wide as any parameter; the tensors
+        // whose addresses are passed were valid when they were taken, and memory is freed in the order of this queue. That a kernel's
+        // parameters are what its caller passes is what tests/kernels and the pretended device hold.
+        unsafe {
+            launch_kernel(
+                function.cu_function(),
+                (x, y, z),
+                (launch.block, 1, 1),
+                launch.shared_bytes,
+                self.0.stream.cu_stream(),
+                &mut addresses,
+            )
+        }
+        .map_err(|error| candle_core::Error::Msg(format!("kernel {}: {error:?}", launch.name)))
+    }
+
+    /// A plan for products with W [n, k] and the bias [n], if there is one, whose results are of `output`.
+    pub(super) fn plan(&self, weight: &Tensor, bias: Option<&Tensor>, output: DType) -> Result<Plan> {
+        Plan::new(self, weight, bias, output)
+    }
+
+    /// What `work` puts into the queue, kept to be run again and again instead of being run.
+    ///
+    /// # Errors
+    /// What `work` says, or the driver.
+    pub fn capture(&self, work: impl FnOnce() -> Result<()>) -> Result<Graph> {
+        let stream = &self.0.stream;
+        stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
+        let done = work();
+        let flags = sys::CUgraphInstantiate_flags(0);
+        // Capture has to end even if the work failed.
+        let captured = stream.end_capture(flags);
+        done?;
+        match captured.w()? {
+            Some(graph) => Ok(Graph(graph)),
+            None => candle_core::bail!("nothing was captured"),
+        }
+    }
+
+    /// Waits until the queue is empty.
+    ///
+    /// # Errors
+    /// If anything in it failed.
+    pub fn wait(&self) -> Result<()> {
+        self.0.stream.synchronize().w()
+    }
+
+    /// Bytes of device memory that are free, and all of them.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.0.stream.context().mem_get_info().w()
+    }
+
+    /// Memory for a step's numbers.
+    pub(super) fn staging(&self) -> Result<Staging> {
+        Staging::with_capacity(self.clone(), 1 << 16)
+    }
+}
+
+/// Work that was captured.
+pub struct Graph(CudaGraph);
+
+// SAFETY: a graph is launched by the one thread that owns it.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Puts the work into the queue.
+    ///
+    /// # Errors
+    /// If the driver refuses.
+    pub fn launch(&self) -> Result<()> {
+        self.0.launch().w()
+    }
+}
+
+/// Memory that a step's numbers go through: written once on the host, where the device can read without asking, and copied from there
+/// while the host goes on.
+pub struct Staging {
+    kernels: Kernels,
+    host: PinnedHostSlice<u32>,
+    /// [capacity]
+    device: Tensor,
+    used: usize,
+    num_moves: usize,
+}
+
+impl Staging {
+    fn with_capacity(kernels: Kernels, capacity: usize) -> Result<Self> {
+        // SAFETY: what is copied to the device is what was written just before.
+        let host = unsafe { kernels.0.stream.context().alloc_pinned::<u32>(capacity) }.w()?;
+        let device = Tensor::zeros(capacity, DType::U32, &Device::Cuda(kernels.0.device.clone()))?;
+        Ok(Self { kernels, host, device, used: 0, num_moves: 0 })
+    }
+
+    /// Begins anew. The step before must have been waited for.
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// How often the memory was found anew.
+    pub(super) fn num_moves(&self) -> usize {
+        self.num_moves
+    }
+
+    /// Numbers on the device, with room for `capacity` of them: where they lie follows from the capacities asked for since
+    /// [`Self::clear`] alone.
+    pub(super) fn push(&mut self, numbers: &[u32], capacity: usize) -> Result<Tensor> {
+        let capacity = capacity.max(numbers.len()).max(1);
+        let first = self.used;
+        // Whatever follows begins on 16 bytes.
+        let end = (first + capacity).next_multiple_of(4);
+        if end > self.host.len() {
+            // What was staged before stays where it lies, as long as somebody holds it.
+            self.kernels.0.stream.synchronize().w()?;
+            let num_moves = self.num_moves + 1;
+            *self = Self { num_moves, ..Self::with_capacity(self.kernels.clone(), (2 * end).next_power_of_two())? };
+            return self.push(numbers, capacity);
+        }
+        self.used = end;
+        let target = self.device.narrow(0, first, capacity)?;
+        if !numbers.is_empty() {
+            let staged = &mut self.host.as_mut_slice().w()?[first..first + numbers.len()];
+            staged.copy_from_slice(numbers);
+            let address = self.kernels.address(&target)?;
+            // SAFETY: both ranges lie within their buffers; the host's is not written again before the step is waited for.
+            unsafe {
+                sys::cuMemcpyHtoDAsync_v2(
+                    address,
+                    staged.as_ptr().cast(),
+                    size_of_val(staged),
+                    self.kernels.0.stream.cu_stream(),
+                )
+            }
+            .result()
+            .w()?;
+        }
+        Ok(target)
+    }
+}

@@ -1,0 +1,210 @@
+//! Choosing tokens where logits lie, on a CUDA device: kernels/sampling.cu does what `engine/sampler.rs` does on the processor, with the
+//! same bits. What is asked of the rows goes there and what was found comes back in a few small arrays; logits stay.
+//! Knows rows of logits and what is asked of each; knows no sequence.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::launch::Launch;
+use super::workspace::{Slot, Workspace};
+use super::{Compute, Runs};
+
+/// Logits per run of the survey, as in `engine/survey.rs`.
+const RUN: usize = 256;
+/// Words of what is asked of a row, of what was found in it, and of what the survey keeps of a run.
+const ASK_WORDS: usize = 18;
+const ANSWER_WORDS: usize = 6;
+const RUN_WORDS: usize = 4;
+
+/// How a row's token is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// A random number of [0, 1).
+    pub uniform: f64,
+    /// 0 or less: the likeliest token.
+    pub temperature: f32,
+    /// Most tokens kept; `None`: all.
+    pub top_k: Option<usize>,
+    /// Probability that the kept ones reach; 1: all.
+    pub top_p: f32,
+    /// Least share of the likeliest one's probability; 0: none.
+    pub min_p: f32,
+    /// As in the engine's sampling parameters.
+    pub repetition_penalty: f32,
+    /// As there.
+    pub presence_penalty: f32,
+    /// As there.
+    pub frequency_penalty: f32,
+    /// Tokens that penalties change, each once, with how often they stand in the answer; empty if no penalty is asked for.
+    pub seen: Vec<(u32, u32)>,
+}
+
+/// What is asked of a row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ask {
+    /// A token.
+    pub choice: Option<Choice>,
+    /// That many likeliest tokens.
+    pub num_top: usize,
+    /// These tokens' logits.
+    pub targets: Vec<u32>,
+}
+
+/// What was found in a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The chosen token, and its logit before penalties; 0 if none was asked for.
+    pub token: u32,
+    /// See [`Self::token`].
+    pub logit: f32,
+    /// ln Σ exp(logits), before penalties.
+    pub log_sum: f64,
+    /// The likeliest tokens and their logits.
+    pub top: Vec<(u32, f32)>,
+    /// Logits of the targets.
+    pub targets: Vec<f32>,
+}
+
+/// Does what is `asked` of each row of `logits` [rows, V] (f32), and waits for it.
+///
+/// # Errors
+/// If this is not a CUDA device, or the sizes do not fit.
+pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, asked: &[Ask]) -> Result<Vec<Found>> {
+    let Runs::Cuda(kernels) = compute.runs() else {
+        candle_core::bail!("tokens are chosen on the device where that is a CUDA device")
+    };
+    let (rows, vocabulary) = logits.dims2()?;
+    if rows != asked.len() || vocabulary == 0 {
+        candle_core::bail!("{} choices from logits {:?}", asked.len(), logits.shape())
+    }
+    if let Some(token) = asked.iter().flat_map(|ask| &ask.targets).find(|&&token| token as usize >= vocabulary) {
+        candle_core::bail!("a target {token} outside the vocabulary of {vocabulary}")
+    }
+    let layout = Layout::of(asked, vocabulary);
+    let (words, seen, targets) = layout.words(asked);
+    let (words, device) = (workspace.upload(&words)?, &compute.device);
+    let (seen, targets) = (workspace.upload(&seen)?, workspace.upload(&targets)?);
+    let num_runs = vocabulary.div_ceil(RUN);
+    let runs = workspace.rows_of(DType::U32, Slot::Survey, device, rows, num_runs * RUN_WORDS)?;
+    let saved = workspace.rows_of(DType::F32, Slot::Saved, device, 1, layout.num_seen.max(1))?;
+    // One buffer, so that one copy brings it back; the answers come first, since they hold numbers of 64 bits.
+    let found = workspace.rows_of(DType::U32, Slot::Found, device, 1, layout.num_words(rows))?.flatten_all()?;
+    let part = |first: usize, len: usize| found.narrow(0, first, len.max(1));
+    let tops = part(layout.first_top(rows), 2 * layout.num_top)?;
+    let logits_of_targets = part(layout.first_target(rows), layout.num_targets)?;
+    Launch::new(&kernels, "survey", DType::F32)
+        .over_all([num_runs.div_ceil(256 / 16), rows, 1], 256)
+        .tensor(logits)
+        .int(vocabulary)
+        .tensor(&words)
+        .tensor(&runs)
+        .run()?;
+    Launch::new(&kernels, "choose", DType::F32)
+        .over(rows, 512)
+        .tensor(logits)
+        .int(vocabulary)
+        .tensor(&words)
+        .tensor(&runs)
+        .tensor(&seen)
+        .tensor(&saved)
+        .tensor(&targets)
+        .optional(None)
+        .tensor(&found)
+        .tensor(&tops)
+        .tensor(&logits_of_targets)
+        .run()?;
+    Ok(layout.read(asked, &found.to_vec1::<u32>()?))
+}
+
+/// How many of each there are, over all rows.
+struct Layout {
+    vocabulary: usize,
+    num_top: usize,
+    num_targets: usize,
+    num_seen: usize,
+}
+
+impl Layout {
+    fn of(asked: &[Ask], vocabulary: usize) -> Self {
+        Self {
+            vocabulary,
+            num_top: asked.iter().map(|ask| ask.num_top.min(vocabulary)).sum(),
+            num_targets: asked.iter().map(|ask| ask.targets.len()).sum(),
+            num_seen: asked.iter().filter_map(|ask| ask.choice.as_ref()).map(|choice| choice.seen.len()).sum(),
+        }
+    }
+
+    fn first_top(&self, rows: usize) -> usize {
+        rows * ANSWER_WORDS
+    }
+
+    fn first_target(&self, rows: usize) -> usize {
+        self.first_top(rows) + 2 * self.num_top.max(1)
+    }
+
+    fn num_words(&self, rows: usize) -> usize {
+        self.first_target(rows) + self.num_targets.max(1)
+    }
+
+    /// What is asked as the kernels want it: an `Ask` per row, pairs of tokens seen and counts, and targets.
+    fn words(&self, asked: &[Ask]) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
+        let (mut words, mut seen, mut targets) = (Vec::with_capacity(asked.len() * ASK_WORDS), Vec::new(), Vec::new());
+        let mut num_top = 0;
+        for ask in asked {
+            let none = Choice { temperature: 0.0, ..Choice::default() };
+            let choice = ask.choice.as_ref().unwrap_or(&none);
+            let uniform = choice.uniform.to_bits();
+            words.extend([uniform as u32, (uniform >> 32) as u32]);
+            let penalties = [choice.repetition_penalty, choice.presence_penalty, choice.frequency_penalty];
+            words.extend([choice.temperature, choice.top_p, choice.min_p].map(f32::to_bits));
+            words.extend(penalties.map(f32::to_bits));
+            let top_k = choice.top_k.map_or(0, |count| count.clamp(1, self.vocabulary)) as u32;
+            words.extend([1 + u32::from(ask.choice.is_some()), top_k, num_top, ask.num_top as u32]);
+            let pairs = (seen.len() / 2) as u32;
+            seen.extend(choice.seen.iter().flat_map(|&(token, count)| [token, count]));
+            words.extend([pairs, (seen.len() / 2) as u32, targets.len() as u32]);
+            targets.extend(&ask.targets);
+            words.extend([targets.len() as u32, u32::MAX, 0]);
+            num_top += ask.num_top.min(self.vocabulary) as u32;
+        }
+        (words, seen, targets)
+    }
+
+    fn read(&self, asked: &[Ask], words: &[u32]) -> Vec<Found> {
+        let (answers, rest) = words.split_at(self.first_top(asked.len()));
+        let (mut tops, mut targets) = rest.split_at(2 * self.num_top.max(1));
+        let answers = asked.iter().zip(answers.chunks(ANSWER_WORDS));
+        let found = answers.map(|(ask, answer)| {
+            let sum = f64::from_bits(u64::from(answer[0]) | u64::from(answer[1]) << 32);
+            let best = f64::from(f32::from_bits(answer[2]));
+            let (top, other_tops) = tops.split_at(2 * ask.num_top.min(self.vocabulary));
+            let (mine, others) = targets.split_at(ask.targets.len());
+            (tops, targets) = (other_tops, others);
+            let pair = |pair: &[u32]| (pair[0], f32::from_bits(pair[1]));
+            Found {
+                token: if ask.choice.is_some() { answer[4] } else { 0 },
+                logit: f32::from_bits(answer[3]),
+                log_sum: best + sum.ln(),
+                top: top.chunks(2).map(pair).collect(),
+                targets: mine.iter().copied().map(f32::from_bits).collect(),
+            }
+        });
+        found.collect()
+    }
+}
+
+impl Default for Choice {
+    /// The likeliest token, nothing kept away.
+    fn default() -> Self {
+        Self {
+            uniform: 0.0,
+            temperature: 0.0,
+            top_k: None,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            seen: Vec::new(),
+        }
+    }
+}
