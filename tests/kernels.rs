@@ -3,3 +3,8 @@
 
 #[path = "kernels/machine.rs"]
 mod machine;
+#[path = "kernels/numbers.rs"]
+mod numbers;
+
+#[path = "kernels/norm.rs"]
+mod norm;
