@@ -6,5 +6,7 @@ mod machine;
 #[path = "kernels/numbers.rs"]
 mod numbers;
 
+#[path = "kernels/activation.rs"]
+mod activation;
 #[path = "kernels/norm.rs"]
 mod norm;
