@@ -8,5 +8,7 @@ mod numbers;
 
 #[path = "kernels/activation.rs"]
 mod activation;
+#[path = "kernels/embedding.rs"]
+mod embedding;
 #[path = "kernels/norm.rs"]
 mod norm;
