@@ -5,6 +5,8 @@
 mod machine;
 #[path = "kernels/numbers.rs"]
 mod numbers;
+#[path = "kernels/small_float.rs"]
+mod small_float;
 
 #[path = "kernels/activation.rs"]
 mod activation;
@@ -12,3 +14,5 @@ mod activation;
 mod embedding;
 #[path = "kernels/norm.rs"]
 mod norm;
+#[path = "kernels/rotary.rs"]
+mod rotary;
