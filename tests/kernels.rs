@@ -12,6 +12,8 @@ mod small_float;
 mod activation;
 #[path = "kernels/embedding.rs"]
 mod embedding;
+#[path = "kernels/experts.rs"]
+mod experts;
 #[path = "kernels/linear.rs"]
 mod linear;
 #[path = "kernels/norm.rs"]
