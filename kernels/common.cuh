@@ -111,6 +111,47 @@ __device__ __forceinline__ Piece<T> load_piece(const T* address) { return *reint
 template <class T>
 __device__ __forceinline__ void store_piece(T* address, const Piece<T>& piece) { *reinterpret_cast<Piece<T>*>(address) = piece; }
 
+// Are these addresses multiples of 16? No address is.
+template <class... Pointers>
+__device__ __forceinline__ bool are_aligned(const Pointers*... addresses) {
+  return (... && (reinterpret_cast<uintptr_t>(addresses) % 16 == 0));
+}
+
+// LEN neighbours in f32: read and written by whole pieces where LEN is so many (the address then a multiple of 16), else one by one.
+template <int LEN>
+struct Run { float at[LEN]; };
+template <int LEN, class T>
+__device__ __forceinline__ Run<LEN> load_run(const T* address) {
+  Run<LEN> run;
+  if constexpr (LEN % Piece<T>::LEN == 0) {
+#pragma unroll
+    for (int first = 0; first < LEN; first += Piece<T>::LEN) {
+      const Piece<T> piece = load_piece(address + first);
+#pragma unroll
+      for (int i = 0; i < Piece<T>::LEN; i++) run.at[first + i] = to_f32(piece.at[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < LEN; i++) run.at[i] = to_f32(address[i]);
+  }
+  return run;
+}
+template <int LEN, class T>
+__device__ __forceinline__ void store_run(T* address, const Run<LEN>& run) {
+  if constexpr (LEN % Piece<T>::LEN == 0) {
+#pragma unroll
+    for (int first = 0; first < LEN; first += Piece<T>::LEN) {
+      Piece<T> piece;
+#pragma unroll
+      for (int i = 0; i < Piece<T>::LEN; i++) piece.at[i] = from_f32<T>(run.at[first + i]);
+      store_piece(address + first, piece);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < LEN; i++) address[i] = from_f32<T>(run.at[i]);
+  }
+}
+
 // ---- sums and maxima in a fixed order
 
 // Over the warp; every lane gets it.
@@ -133,6 +174,15 @@ __device__ __forceinline__ float block_sum(float x, float* scratch) {
   if (lane == 0) scratch[warp] = x;
   __syncthreads();
   x = warp_sum(lane < warps ? scratch[lane] : 0.0f);
+  __syncthreads();
+  return x;
+}
+__device__ __forceinline__ float block_max(float x, float* scratch) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  x = warp_max(x);
+  if (lane == 0) scratch[warp] = x;
+  __syncthreads();
+  x = warp_max(lane < warps ? scratch[lane] : -INFINITY);
   __syncthreads();
   return x;
 }

@@ -347,6 +347,13 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+inline unsigned __match_any_sync(unsigned mask, unsigned value) {
+  unsigned alive = host::warp().alive, result = 0;
+  host::Shown shown = host::show(mask, value);
+  for (unsigned lane = 0; lane < 32; lane++)
+    if ((mask & alive) >> lane & 1 && shown.of<unsigned>(lane) == value) result |= 1u << lane;
+  return result;
+}
 template <class T>
 inline T __ldg(const T* address) { return *address; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }

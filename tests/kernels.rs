@@ -3,3 +3,20 @@
 
 #[path = "kernels/machine.rs"]
 mod machine;
+#[path = "kernels/numbers.rs"]
+mod numbers;
+#[path = "kernels/small_float.rs"]
+mod small_float;
+
+#[path = "kernels/activation.rs"]
+mod activation;
+#[path = "kernels/embedding.rs"]
+mod embedding;
+#[path = "kernels/experts.rs"]
+mod experts;
+#[path = "kernels/linear.rs"]
+mod linear;
+#[path = "kernels/norm.rs"]
+mod norm;
+#[path = "kernels/rotary.rs"]
+mod rotary;

@@ -50,6 +50,11 @@ impl<'a> Launch<'a> {
         self.word(memory.as_ptr() as u64)
     }
 
+    /// An address to read from, or none.
+    pub fn maybe<T: Number>(self, memory: Option<&'a [T]>) -> Self {
+        self.word(memory.map_or(0, |memory| memory.as_ptr() as u64))
+    }
+
     /// An address to write to.
     pub fn output<T: Number>(self, memory: &'a mut [T]) -> Self {
         self.word(memory.as_mut_ptr() as u64)

@@ -1,0 +1,83 @@
+// What surrounds a dense product y = x Wᵀ + b: rows that begin as the bias, inputs rounded to 8 bits, and sums scaled back.
+// Knows rows; the product itself is the vendor's library's.
+#include "common.cuh"
+
+// The largest number of fp8 (e4m3).
+constexpr float FP8_MAX = 448.0f;
+
+// Calls each(row, first element) for the runs of LEN elements that are this thread's, in a grid of (parts of a row, rows): any, each of
+// its blocks takes as many as there are.
+template <int LEN, class Each>
+__device__ __forceinline__ void for_each_run(int rows, int width, Each each) {
+  for (int row = blockIdx.y; row < rows; row += gridDim.y) {
+    for (int first = int(blockIdx.x * blockDim.x + threadIdx.x) * LEN; first < width; first += int(gridDim.x * blockDim.x) * LEN) {
+      each(row, first);
+    }
+  }
+}
+
+template <int LEN, class T>
+__device__ __forceinline__ void fill_rows(T* y, const float* bias, int rows, int width) {
+  for_each_run<LEN>(rows, width, [&](int row, int first) { store_run(y + size_t(row) * width + first, load_run<LEN>(bias + first)); });
+}
+
+template <int LEN, class T>
+__device__ __forceinline__ void scale_rows(const float* x, T* y, const float* row_scales, const float* column_scales, const float* bias,
+                                           int rows, int width) {
+  for_each_run<LEN>(rows, width, [&](int row, int first) {
+    Run<LEN> run = load_run<LEN>(x + size_t(row) * width + first);
+    const Run<LEN> scales = load_run<LEN>(column_scales + first);
+    Run<LEN> more{};
+    if (bias) more = load_run<LEN>(bias + first);
+#pragma unroll
+    for (int i = 0; i < LEN; i++) run.at[i] = run.at[i] * row_scales[row] * scales.at[i] + more.at[i];
+    store_run(y + size_t(row) * width + first, run);
+  });
+}
+
+// One row by the block: its scale is what brings its largest number to the largest that fp8 has.
+template <int LEN, class T>
+__device__ __forceinline__ void round_row(const T* x, fp8* y, float* row_scale, int width) {
+  __shared__ float scratch[32];
+  float largest = 0.0f;
+  for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
+    for (float value : load_run<LEN>(x + first).at) largest = fmaxf(largest, fabsf(value));
+  }
+  float scale = block_max(largest, scratch) / FP8_MAX;
+  if (scale == 0.0f) scale = 1.0f;
+  if (threadIdx.x == 0) *row_scale = scale;
+  for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
+    Run<LEN> run = load_run<LEN>(x + first);
+#pragma unroll
+    for (int i = 0; i < LEN; i++) run.at[i] /= scale;
+    store_run(y + first, run);
+  }
+}
+
+#define LINEAR(NAME, T)                                                                                                               \
+  ENTRY(256, pairwright_fill_rows_##NAME, T* y, const float* bias, int rows, int width) {                                             \
+    if (width % Piece<T>::LEN == 0 && are_aligned(y, bias)) {                                                                         \
+      fill_rows<Piece<T>::LEN>(y, bias, rows, width);                                                                                 \
+    } else {                                                                                                                          \
+      fill_rows<1>(y, bias, rows, width);                                                                                             \
+    }                                                                                                                                 \
+  }                                                                                                                                   \
+  ENTRY(256, pairwright_scale_rows_##NAME, const float* x, T* y, const float* row_scales, const float* column_scales,                 \
+        const float* bias, int rows, int width) {                                                                                     \
+    if (width % Piece<T>::LEN == 0 && are_aligned(x, y, column_scales, bias)) {                                                       \
+      scale_rows<Piece<T>::LEN>(x, y, row_scales, column_scales, bias, rows, width);                                                  \
+    } else {                                                                                                                          \
+      scale_rows<1>(x, y, row_scales, column_scales, bias, rows, width);                                                              \
+    }                                                                                                                                 \
+  }                                                                                                                                   \
+  ENTRY(1024, pairwright_round_rows_fp8_##NAME, const T* x, fp8* y, float* scales, int width) {                                       \
+    x += size_t(blockIdx.x) * width, y += size_t(blockIdx.x) * width;                                                                 \
+    if (width % Piece<fp8>::LEN == 0 && are_aligned(x, y)) {                                                                          \
+      round_row<Piece<fp8>::LEN>(x, y, scales + blockIdx.x, width);                                                                   \
+    } else {                                                                                                                          \
+      round_row<1>(x, y, scales + blockIdx.x, width);                                                                                 \
+    }                                                                                                                                 \
+  }
+LINEAR(f32, float)
+LINEAR(f16, f16)
+LINEAR(bf16, bf16)
