@@ -9,13 +9,16 @@
 #endif
 
 // ENTRY(threads, name, parameters...) { body }: a kernel for blocks of at most `threads` threads. On the host it is registered by its name.
+// RESIDENT_ENTRY(threads, blocks, ...): the same with registers few enough that so many blocks fit a multiprocessor.
 #ifdef PAIRWRIGHT_HOST
 #define ENTRY(threads, name, ...)                              \
   static void name(__VA_ARGS__);                               \
   static host::Registered name##_registered(#name, &name);     \
   static void name(__VA_ARGS__)
+#define RESIDENT_ENTRY(threads, blocks, name, ...) ENTRY(threads, name, __VA_ARGS__)
 #else
 #define ENTRY(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+#define RESIDENT_ENTRY(threads, blocks, name, ...) extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
 #endif
 
 // DYNAMIC_SHARED(type, name): the launch's dynamic shared memory, 16-byte aligned.
@@ -97,6 +100,35 @@ template <> __device__ __forceinline__ bf16 from_f32<bf16>(float x) { return __f
 template <> __device__ __forceinline__ f16 from_f32<f16>(float x) { return __float2half_rn(x); }
 template <> __device__ __forceinline__ fp8 from_f32<fp8>(float x) { return fp8(x); }
 #endif
+
+// Two at once, for which there is one instruction.
+template <class T>
+__device__ __forceinline__ void round_pair(T (&pair)[2], float first, float second) {
+  pair[0] = from_f32<T>(first), pair[1] = from_f32<T>(second);
+}
+#ifndef PAIRWRIGHT_HOST
+template <>
+__device__ __forceinline__ void round_pair<bf16>(bf16 (&pair)[2], float first, float second) {
+  const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
+  pair[0] = both.x, pair[1] = both.y;
+}
+template <>
+__device__ __forceinline__ void round_pair<f16>(f16 (&pair)[2], float first, float second) {
+  const __half2 both = __floats2half2_rn(first, second);
+  pair[0] = both.x, pair[1] = both.y;
+}
+#endif
+
+// 2^x, to 2 units in the last place; exactly 1 for 0 and 0 for -inf; results below 2^-126 may be 0.
+__device__ __forceinline__ float power_of_two(float x) {
+#ifdef PAIRWRIGHT_HOST
+  return exp2f(x);
+#else
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
 
 // ---- pieces of 16 bytes
 

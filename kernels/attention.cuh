@@ -1,0 +1,322 @@
+// Attention over the paged cache, what decoding and prefill share: a tile of 32 keys on its way through shared memory, its scores, the
+// running softmax (Milakov & Gimelshein 2018, arXiv 1805.02867) within a split of 512 keys, and how splits are merged. A row meets the
+// same operations in the same order in both, so its bits do not depend on which of them computes it. Tiles and splits are counted from
+// position 0 of the sequence. Knows warps and 16 rows of one key head; knows no launch.
+#pragma once
+#include "mma.cuh"
+
+constexpr int TILE = 32, SPLIT = 512;
+constexpr int WARP_ROWS = 16;
+constexpr float LOG2_E = 1.44269504f;
+
+// What a launch is told, the same for all its blocks. Keys are [blocks, Hkv, S, D], values [blocks, Hkv, D, S].
+template <class T, class KV>
+struct Step {
+  const T* rows;
+  int row_width;
+  const KV* keys;
+  const KV* values;
+  const unsigned* context_lens;
+  const unsigned* cu_blocks;
+  const unsigned* block_tables;
+  int heads, kv_heads, block_size;
+  float scale;
+  int window;
+  float soft_cap;
+};
+
+// Eight neighbours: what a lane takes at a time of a query or key (along D) and of a value (along keys).
+template <class T>
+struct __align__(sizeof(T) == 1 ? 8 : 16) Eight { T at[8]; };
+
+template <class T, class From>
+__device__ __forceinline__ Eight<T> load_eight(const From* address) {
+  const Eight<From> read = *reinterpret_cast<const Eight<From>*>(address);
+  if constexpr (sizeof(From) == sizeof(T)) {
+    return read;
+  } else {
+    Eight<T> wide;
+#pragma unroll
+    for (int i = 0; i < 8; i++) wide.at[i] = from_f32<T>(to_f32(read.at[i]));
+    return wide;
+  }
+}
+template <class T>
+__device__ __forceinline__ Eight<T> eight_zeros() {
+  Eight<T> zeros;
+#pragma unroll
+  for (int i = 0; i < 8; i++) zeros.at[i] = from_f32<T>(0.0f);
+  return zeros;
+}
+// A half of each as fragments: which of the 32 numbers that a quad holds are which k of the two products is free as long as both sides
+// agree, so each lane takes its own eight: the first four for the first product, the others for the second.
+template <class T>
+__device__ __forceinline__ typename Fragments<T>::A left_half(const Eight<T>& low, const Eight<T>& high, int half) {
+  const int i = 4 * half;
+  return {{{low.at[i], low.at[i + 1]}, {high.at[i], high.at[i + 1]}, {low.at[i + 2], low.at[i + 3]}, {high.at[i + 2], high.at[i + 3]}}};
+}
+template <class T>
+__device__ __forceinline__ typename Fragments<T>::B right_half(const Eight<T>& eight, int half) {
+  const int i = 4 * half;
+  return {{{eight.at[i], eight.at[i + 1]}, {eight.at[i + 2], eight.at[i + 3]}}};
+}
+
+// ---- a tile in shared memory: keys [32, ROW bytes], then values [D, 32]
+
+template <class KV, int D>
+struct Stage {
+  // Lanes of two neighbouring keys read 64 bytes each at a time, which must not meet in the same banks: where rows are whole 128 bytes,
+  // odd rows have the halves of each 128 bytes swapped.
+  static constexpr unsigned ROW = (D * sizeof(KV) + 63) / 64 * 64;
+  static constexpr unsigned SWAP = ROW % 128 == 0 ? 64 : 0;
+  static constexpr unsigned KEY_BYTES = TILE * ROW;
+  static constexpr unsigned BYTES = KEY_BYTES + D * TILE * sizeof(KV);
+};
+
+// One sequence's keys and values of one key head.
+template <class KV, int D>
+struct Source {
+  const KV* keys;
+  const KV* values;
+  const unsigned* block_tables;
+  unsigned first_block;
+  unsigned kv_head, kv_heads, block_size, block_shift;
+
+  template <class T>
+  __device__ __forceinline__ Source(const Step<T, KV>& step, unsigned sequence, unsigned kv_head)
+      : keys(step.keys), values(step.values), block_tables(step.block_tables), first_block(step.cu_blocks[sequence]), kv_head(kv_head),
+        kv_heads(step.kv_heads), block_size(step.block_size), block_shift(unsigned(__ffs(step.block_size)) - 1) {}
+
+  // Sends tile `tile` to `stage`; by all THREADS threads of the block.
+  template <unsigned THREADS>
+  __device__ __forceinline__ void copy(unsigned tile, unsigned char* stage) const {
+    const unsigned first = tile * TILE, offset = first & (block_size - 1), thread = threadIdx.x;
+    const size_t panel = size_t(__ldg(block_tables + first_block + (first >> block_shift))) * kv_heads + kv_head;
+    const unsigned char* from = reinterpret_cast<const unsigned char*>(keys + (panel * block_size + offset) * D) + thread * 16;
+    constexpr unsigned KEY_PIECES = D * sizeof(KV) / 16, VALUE_PIECES = TILE * sizeof(KV) / 16;
+#pragma unroll 8
+    for (unsigned start = 0; start < TILE * KEY_PIECES; start += THREADS) {
+      const unsigned piece = start + thread;
+      if (TILE * KEY_PIECES % THREADS != 0 && piece >= TILE * KEY_PIECES) break;
+      // The first form says the same in numbers that are known when it is compiled.
+      const unsigned key = THREADS % KEY_PIECES == 0 ? start / KEY_PIECES + thread / KEY_PIECES : piece / KEY_PIECES;
+      const unsigned byte = (THREADS % KEY_PIECES == 0 ? thread : piece) % KEY_PIECES * 16;
+      copy_async(stage + key * Stage<KV, D>::ROW + (byte ^ key % 2 * Stage<KV, D>::SWAP), from + start * 16, true);
+    }
+    stage += Stage<KV, D>::KEY_BYTES + thread * 16;
+    const unsigned stride = block_size * sizeof(KV);
+    from = reinterpret_cast<const unsigned char*>(values + panel * D * block_size + offset);
+    from += thread / VALUE_PIECES * stride + thread % VALUE_PIECES * 16;
+#pragma unroll 8
+    for (unsigned start = 0; start < D * VALUE_PIECES; start += THREADS) {
+      if (D * VALUE_PIECES % THREADS != 0 && start + thread >= D * VALUE_PIECES) break;
+      copy_async(stage + start * 16, from, true);
+      from += THREADS / VALUE_PIECES * stride;
+    }
+  }
+};
+
+// Values of keys that do not exist: whatever the cache holds there must not meet a weight of 0, which would not silence a NaN.
+template <class KV, int D, int THREADS>
+__device__ __forceinline__ void clear_values(unsigned char* stage, int num_keys) {
+  const int key = threadIdx.x % TILE;
+  if (key < num_keys) return;
+  KV* values = reinterpret_cast<KV*>(stage + Stage<KV, D>::KEY_BYTES) + key;
+#pragma unroll 1
+  for (int d = threadIdx.x / TILE; d < D; d += THREADS / TILE) values[d * TILE] = from_f32<KV>(0.0f);
+}
+
+// ---- 16 rows of a warp; a lane has two of them, lane / 4 and lane / 4 + 8
+
+// Queries: 16-bit ones stay in registers, f32 ones (which would not fit) are read anew.
+template <class T, int D>
+struct Queries {
+  static constexpr int STEPS = (D + 31) / 32;
+  static constexpr bool HELD = sizeof(T) == 2;
+  const T* rows[2];
+  Eight<T> held[HELD ? STEPS : 1][2];
+
+  // A row that is null is zeros, and so is what is beyond D.
+  __device__ __forceinline__ Queries(const T* low, const T* high) : rows{low, high} {
+    if constexpr (HELD) {
+#pragma unroll
+      for (int step = 0; step < STEPS; step++) held[step][0] = read(step, 0), held[step][1] = read(step, 1);
+    }
+  }
+  __device__ __forceinline__ Eight<T> read(int step, int row) const {
+    const int d = step * 32 + threadIdx.x % 4 * 8;
+    return rows[row] != nullptr && d < D ? load_eight<T>(rows[row] + d) : eight_zeros<T>();
+  }
+  __device__ __forceinline__ Eight<T> at(int step, int row) const {
+    if constexpr (HELD) return held[step][row];
+    else return read(step, row);
+  }
+};
+
+// How scores q k become exponents of 2: cap (tanh) if there is one, then times `unit`. The scale is positive.
+struct ScoreRule {
+  float cap, before_cap, unit;
+  __device__ __forceinline__ ScoreRule(float scale, float soft_cap)
+      : cap(soft_cap), before_cap(soft_cap > 0.0f ? scale / soft_cap : 1.0f),
+        unit(soft_cap > 0.0f ? LOG2_E : __fmul_rn(scale, LOG2_E)) {}
+};
+
+// Which keys are seen: all up to a row's own position, or the last `window` of them. Rows that are not there are at -1.
+struct Sight {
+  int position[2];      // of the lane's two rows
+  int lowest, highest;  // of the warp's first and last row
+  int window;
+
+  __device__ __forceinline__ bool sees(int row, int key) const {
+    return key <= position[row] && (window == 0 || key > position[row] - window);
+  }
+  __device__ __forceinline__ bool any(int first_key) const {
+    return first_key <= highest && (window == 0 || first_key + TILE - 1 > lowest - window);
+  }
+  __device__ __forceinline__ bool all(int first_key) const {
+    return first_key + TILE - 1 <= lowest && (window == 0 || first_key > highest - window);
+  }
+};
+
+// One row's softmax so far: its largest exponent of 2, and the sum of the weights relative to it. Weights are rounded to T for the
+// product with the values, and summed as they were in f32.
+template <class T, int D>
+struct Running {
+  typename Fragments<T>::D outputs[D / 8];
+  float largest[2], sum[2];  // sum: of the lane's own keys
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) outputs[n] = {{0.0f, 0.0f, 0.0f, 0.0f}};
+#pragma unroll
+    for (int row = 0; row < 2; row++) largest[row] = -INFINITY, sum[row] = 0.0f;
+  }
+};
+
+// What exponents are taken relative to: nothing seen gives weights of 0, not NaN.
+__device__ __forceinline__ float relative_to(float largest) { return largest == -INFINITY ? 0.0f : largest; }
+
+// The scores of a tile, [rows, keys t * 8 + 2 n + 0 and 1] in scores[n]: the order in which they are a left side for the values.
+template <class T, class KV, int D>
+__device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[4], const Queries<T, D>& queries, const unsigned char* stage) {
+  using Here = Stage<KV, D>;
+  const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, swap = g % 2 * Here::SWAP;
+  const unsigned char* row = stage + (g / 2 * 8 + g % 2) * Here::ROW;
+#pragma unroll
+  for (int n = 0; n < 4; n++) scores[n] = {{0.0f, 0.0f, 0.0f, 0.0f}};
+#pragma unroll
+  for (int step = 0; step < Queries<T, D>::STEPS; step++) {
+    const unsigned byte = step * 32 * sizeof(KV);
+    const unsigned char* keys = row + byte / 128 * 128 + ((byte % 128 + t * 8 * unsigned(sizeof(KV))) ^ swap);
+    Eight<T> key[4];
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+      const KV* address = reinterpret_cast<const KV*>(keys + 2 * n * Here::ROW);
+      key[n] = (step + 1) * 32 <= D || step * 32 + int(t) * 8 < D ? load_eight<T>(address) : eight_zeros<T>();
+    }
+    const Eight<T> low = queries.at(step, 0), high = queries.at(step, 1);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+#pragma unroll
+      for (int n = 0; n < 4; n++) mma<T>(scores[n], left_half(low, high, half), right_half(key[n], half));
+    }
+  }
+}
+
+// Takes a tile into the running softmax. A row that sees none of its keys is left as it was, to the bit.
+template <class T, class KV, int D>
+__device__ __forceinline__ void add_tile(Running<T, D>& running, const Queries<T, D>& queries, const unsigned char* stage,
+                                         const ScoreRule& rule, const Sight& sight, int first_key) {
+  const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  typename Fragments<T>::D scores[4];
+  score<T, KV, D>(scores, queries, stage);
+  if (rule.cap > 0.0f) {
+#pragma unroll
+    for (int i = 0; i < 16; i++) scores[i / 4].at[i % 4] = __fmul_rn(rule.cap, tanhf(__fmul_rn(scores[i / 4].at[i % 4], rule.before_cap)));
+  }
+  if (!sight.all(first_key)) {
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+      if (!sight.sees(i % 4 / 2, first_key + int(t) * 8 + i / 4 * 2 + i % 2)) scores[i / 4].at[i % 4] = -INFINITY;
+    }
+  }
+  float factor[2];
+#pragma unroll
+  for (int row = 0; row < 2; row++) {
+    float best = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < 4; n++) best = fmaxf(best, fmaxf(scores[n].at[2 * row], scores[n].at[2 * row + 1]));
+    best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 1));
+    best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 2));
+    const float before = running.largest[row];
+    // The product is rounded before it is subtracted: no growth is then a factor of exactly 1.
+    running.largest[row] = fmaxf(before, __fmul_rn(best, rule.unit));
+    const float origin = relative_to(running.largest[row]);
+    factor[row] = power_of_two(before - origin);
+    float sum = 0.0f;
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+#pragma unroll
+      for (int i = 2 * row; i < 2 * row + 2; i++) {
+        scores[n].at[i] = power_of_two(fmaf(scores[n].at[i], rule.unit, -origin));
+        sum += scores[n].at[i];
+      }
+    }
+    running.sum[row] = fmaf(running.sum[row], factor[row], sum);
+  }
+  // Times 1 is left out, which changes nothing; plus 0 makes no difference but to a zero's sign, which would else tell of tiles
+  // that were masked.
+  if (__any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f)) {
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+#pragma unroll
+      for (int i = 0; i < 4; i++) running.outputs[n].at[i] = __fadd_rn(__fmul_rn(running.outputs[n].at[i], factor[i / 2]), 0.0f);
+    }
+  }
+  typename Fragments<T>::A weights[2];
+#pragma unroll
+  for (int n = 0; n < 4; n++) {
+    round_pair(weights[n / 2].at[n % 2 * 2], scores[n].at[0], scores[n].at[1]);
+    round_pair(weights[n / 2].at[n % 2 * 2 + 1], scores[n].at[2], scores[n].at[3]);
+  }
+  const KV* values = reinterpret_cast<const KV*>(stage + Stage<KV, D>::KEY_BYTES) + g * TILE + t * 8;
+  constexpr int AT_ONCE = D / 8 % 4 == 0 ? 4 : 2;
+#pragma unroll
+  for (int start = 0; start < D / 8; start += AT_ONCE) {
+    Eight<T> value[AT_ONCE];
+#pragma unroll
+    for (int n = 0; n < AT_ONCE; n++) value[n] = load_eight<T>(values + (start + n) * 8 * TILE);
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+#pragma unroll
+      for (int n = 0; n < AT_ONCE; n++) mma<T>(running.outputs[start + n], weights[half], right_half(value[n], half));
+    }
+  }
+}
+
+// ---- splits: merged in their order into a total that begins with largest = -inf, sum = 0, outputs = 0
+
+struct MergeWeights {
+  float total, part;
+  __device__ __forceinline__ MergeWeights(float total_largest, float part_largest) {
+    const float origin = relative_to(fmaxf(total_largest, part_largest));
+    total = power_of_two(total_largest - origin);
+    part = power_of_two(part_largest - origin);
+  }
+  // A sum, or an output. A split in which nothing was seen changes nothing, as no total is a negative zero.
+  __device__ __forceinline__ float merged(float of_total, float of_part) const {
+    return __fadd_rn(fmaf(of_part, part, __fmul_rn(of_total, total)), 0.0f);
+  }
+};
+
+// The sum over the four lanes of a row.
+__device__ __forceinline__ float row_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// What outputs are multiplied by at the end. A sink is a score that takes its share of the sum and has no value.
+__device__ __forceinline__ float final_factor(float largest, float sum, const float* sinks, int head) {
+  if (sum == 0.0f) return 0.0f;
+  if (sinks != nullptr) sum = __fadd_rn(sum, power_of_two(__fmul_rn(sinks[head], LOG2_E) - largest));
+  return 1.0f / sum;
+}
