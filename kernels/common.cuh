@@ -27,6 +27,13 @@
   type* name = reinterpret_cast<type*>(name##_bytes)
 #endif
 
+// NOT_INLINED: a function of its own, for what is called from many places and would make a kernel long.
+#ifdef PAIRWRIGHT_HOST
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED __noinline__
+#endif
+
 #ifdef PAIRWRIGHT_HOST
 struct bf16 { uint16_t bits; };
 struct f16 { uint16_t bits; };

@@ -3,3 +3,5 @@
 
 #[path = "kernels/machine.rs"]
 mod machine;
+#[path = "kernels/sampling.rs"]
+mod sampling;
