@@ -30,9 +30,9 @@ __device__ __forceinline__ Shared& shared() {
 template <class T>
 __device__ T from_first(T value) {
   static_assert(sizeof(T) <= sizeof(Key), "a value larger than the slot");
-  if (threadIdx.x == 0) *reinterpret_cast<T*>(&shared().slot) = value;
+  if (threadIdx.x == 0) memcpy(&shared().slot, &value, sizeof(T));
   __syncthreads();
-  value = *reinterpret_cast<T*>(&shared().slot);
+  memcpy(&value, &shared().slot, sizeof(T));
   __syncthreads();
   return value;
 }
