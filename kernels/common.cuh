@@ -9,12 +9,16 @@
 #endif
 
 // ENTRY(threads, name, parameters...) { body }: a kernel for blocks of at most `threads` threads. On the host it is registered by its name.
+// ROOMY_ENTRY: one whose threads may have as many registers as a block that is alone leaves them, where the compiler by itself would rather
+// spill some.
 #ifdef PAIRWRIGHT_HOST
 #define ENTRY(threads, name, ...)                              \
   static void name(__VA_ARGS__);                               \
   static host::Registered name##_registered(#name, &name);     \
   static void name(__VA_ARGS__)
+#define ROOMY_ENTRY ENTRY
 #else
+#define ROOMY_ENTRY(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
 #define ENTRY(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
 #endif
 

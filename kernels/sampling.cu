@@ -39,21 +39,9 @@ static_assert(sizeof(Answer) == 24, "as the host lays it out");
 
 // What Survey of survey.rs says of a row.
 struct Survey {
-  const Row& row;
+  Row row;
   const Run* runs;
   float temperature, best;
-
-  __device__ Survey(const Row& row, const Run* runs, float temperature)
-      : row(row), runs(runs), temperature(temperature) {
-    float largest = -INFINITY;
-    for (int run = int(threadIdx.x); run < row.runs(); run += THREADS) largest = fmaxf(largest, runs[run].max);
-    largest = warp_max(largest);
-    if (threadIdx.x % 32 == 0) shared().stage[threadIdx.x / 32] = double(largest);
-    __syncthreads();
-    best = float(shared().stage[0]);
-    for (int warp = 1; warp < THREADS / 32; warp++) best = fmaxf(best, float(shared().stage[warp]));
-    __syncthreads();
-  }
 
   // Of exp(logit - best) over the row.
   __device__ double sum() const {
@@ -113,51 +101,62 @@ struct Survey {
       ranking.next();
     }
   }
-
-  // Draws from what the filters leave.
-  __device__ int draw_filtered(const Ask& ask) const {
-    Ranking ranking{row, runs};
-    const int most = ask.top_k == 0 ? row.count : min(ask.top_k, row.count);
-    double sum = 0.0;
-    if (most < row.count) {
-      walk_ranked(ranking, most, [&](Key, double weight) {
-        sum = __dadd_rn(sum, weight);
-        return false;
-      });
-    }
-    const double reach = __dmul_rn(most < row.count ? from_first(sum) : total(), double(ask.top_p));
-    // How many tokens are kept, and the sum of their weights: those that together reach top_p, of these the ones before the first whose
-    // weight is below min_p, but one at least.
-    int kept = 0;
-    sum = 0.0;
-    walk_ranked(ranking, most, [&](Key, double weight) {
-      const bool light = weight < double(ask.min_p);
-      if (light && kept > 0) return true;
-      sum = __dadd_rn(sum, weight);
-      kept++;
-      return light || (ask.top_p < 1.0f && sum >= reach);
-    });
-    double left = __dmul_rn(ask.uniform, sum);
-    bool first = true;
-    int token = 0;
-    walk_ranked(ranking, from_first(kept), [&](Key key, double weight) {
-      left = __dadd_rn(left, -weight);
-      if (first || weight > 0.0) token = token_of(key);
-      first = false;
-      return left < 0.0;
-    });
-    return from_first(token);
-  }
-
-  __device__ int choose(const Ask& ask) const {
-    if (ask.temperature <= 0.0f) return argmax();
-    if (ask.top_k == 0 && ask.top_p >= 1.0f && ask.min_p <= 0.0f) return draw(ask.uniform);
-    return draw_filtered(ask);
-  }
 };
 
+__device__ inline Survey survey_of(const Row& row, const Run* runs, float temperature) {
+  float best = -INFINITY;
+  for (int run = int(threadIdx.x); run < row.runs(); run += THREADS) best = fmaxf(best, runs[run].max);
+  best = warp_max(best);
+  if (threadIdx.x % 32 == 0) shared().stage[threadIdx.x / 32] = double(best);
+  __syncthreads();
+  for (int warp = 0; warp < THREADS / 32; warp++) best = fmaxf(best, float(shared().stage[warp]));
+  __syncthreads();
+  return Survey{row, runs, temperature, best};
+}
+
+// Draws from what the filters leave.
+__device__ NOT_INLINED inline int draw_filtered(Survey survey, const Ask& ask) {
+  const int count = survey.row.count, most = ask.top_k == 0 ? count : min(ask.top_k, count);
+  Ranking ranking{survey.row, survey.runs};
+  double sum = 0.0;
+  if (most < count) {
+    survey.walk_ranked(ranking, most, [&](Key, double weight) {
+      sum = __dadd_rn(sum, weight);
+      return false;
+    });
+  }
+  const double reach = __dmul_rn(most < count ? from_first(sum) : survey.total(), double(ask.top_p));
+  // How many tokens are kept, and the sum of their weights: those that together reach top_p, of these the ones before the first whose
+  // weight is below min_p, but one at least.
+  int kept = 0;
+  sum = 0.0;
+  survey.walk_ranked(ranking, most, [&](Key, double weight) {
+    const bool light = weight < double(ask.min_p);
+    if (light && kept > 0) return true;
+    sum = __dadd_rn(sum, weight);
+    kept++;
+    return light || (ask.top_p < 1.0f && sum >= reach);
+  });
+  double left = __dmul_rn(ask.uniform, sum);
+  bool first = true;
+  int token = 0;
+  survey.walk_ranked(ranking, from_first(kept), [&](Key key, double weight) {
+    left = __dadd_rn(left, -weight);
+    if (first || weight > 0.0) token = token_of(key);
+    first = false;
+    return left < 0.0;
+  });
+  return from_first(token);
+}
+
+__device__ inline int choose(const Survey& survey, const Ask& ask) {
+  if (ask.temperature <= 0.0f) return survey.argmax();
+  if (ask.top_k == 0 && ask.top_p >= 1.0f && ask.min_p <= 0.0f) return survey.draw(ask.uniform);
+  return draw_filtered(survey, ask);
+}
+
 // The likeliest `count` tokens of a row with their logits.
-__device__ inline void report_top(const Row& row, const Run* runs, int count, Top* top) {
+__device__ NOT_INLINED inline void report_top(Row row, const Run* runs, int count, Top* top) {
   Ranking ranking{row, runs};
   for (ranking.begin(count);; ranking.next()) {
     const int left = count - ranking.first;
@@ -193,8 +192,8 @@ ENTRY(256, pairwright_survey_f32, const float* logits, int vocabulary, const voi
 
 // Does what is asked of each row. Grid: rows. Leaves the logits as they were; meanwhile a row that penalties change is changed in place, its
 // own logits in `saved`, one for each of `seen`. Masks of allowed tokens have vocabulary / 32 words each, rounded up.
-ENTRY(512, pairwright_choose_f32, float* logits, int vocabulary, const void* asks, void* all_runs, const void* all_seen, float* saved,
-      const unsigned* targets, const unsigned* masks, void* answers, void* tops, float* target_logits) {
+ROOMY_ENTRY(256, pairwright_choose_f32, float* logits, int vocabulary, const void* asks, void* all_runs, const void* all_seen, float* saved,
+            const unsigned* targets, const unsigned* masks, void* answers, void* tops, float* target_logits) {
   using namespace sampling;
   const Ask& ask = static_cast<const Ask*>(asks)[blockIdx.x];
   if (ask.purpose == 0) return;
@@ -204,7 +203,7 @@ ENTRY(512, pairwright_choose_f32, float* logits, int vocabulary, const void* ask
   const Seen* const seen = static_cast<const Seen*>(all_seen);
   const float temperature = temperature_of(ask);
 
-  const Survey raw(row, runs, temperature);
+  const Survey raw = survey_of(row, runs, temperature);
   const double sum = raw.sum();
   Answer& answer = static_cast<Answer*>(answers)[blockIdx.x];
   if (threadIdx.x == 0) answer = {sum, raw.best, 0.0f, -1, 0};
@@ -233,7 +232,7 @@ ENTRY(512, pairwright_choose_f32, float* logits, int vocabulary, const void* ask
     }
     __syncthreads();
   }
-  const int token = Survey(row, runs, temperature).choose(ask);
+  const int token = choose(survey_of(row, runs, temperature), ask);
   for (int place = ask.seen_start + int(threadIdx.x); place < seen_end; place += THREADS)
     if (seen[place].token < unsigned(vocabulary)) own[seen[place].token] = saved[place];
   __syncthreads();

@@ -8,8 +8,8 @@ namespace sampling {
 
 using Key = unsigned long long;
 
-constexpr int THREADS = 512;
-constexpr int STAGE = 1024;     // numbers walked between two barriers
+constexpr int THREADS = 256;
+constexpr int STAGE = 512;      // numbers walked between two barriers
 constexpr int CAPACITY = 2048;  // keys of a chunk, a power of two
 constexpr int DIGIT_BITS = 11;  // at most, of a key
 
@@ -106,14 +106,20 @@ __device__ __forceinline__ float logit_of(Key key) {
 // visit(key) for each key of the row that is at least `floor`, by whichever thread comes upon it. Runs that lie below are not read.
 template <class Visit>
 __device__ void each_key(const Row& row, const Run* runs, Key floor, Visit visit) {
-  const int lane = int(threadIdx.x) % 32;
-  for (int run = int(threadIdx.x) / 32; run < row.runs(); run += THREADS / 32) {
-    if (ordered(runs[run].max) < unsigned(floor >> 32)) continue;
+  constexpr int WARPS = THREADS / 32;
+  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+  for (int first = warp; first < row.runs(); first += THREADS) {
+    // A warp looks at 32 runs at once, and has as many of the ones to be read as any other.
+    const int seen = first + lane * WARPS;
+    unsigned high = __ballot_sync(0xffffffffu, seen < row.runs() && ordered(runs[seen].max) >= unsigned(floor >> 32));
+    for (; high != 0; high &= high - 1) {
+      const int start = (first + (__ffs(int(high)) - 1) * WARPS) * RUN + lane;
 #pragma unroll
-    for (int step = 0; step < RUN / 32; step++) {
-      const int token = run * RUN + step * 32 + lane;
-      const Key key = token < row.count ? key_of(row.at(token), token) : 0;
-      if (key >= floor && key > 0) visit(key);
+      for (int step = 0; step < RUN / 32; step++) {
+        const int token = start + step * 32;
+        const Key key = token < row.count ? key_of(row.at(token), token) : 0;
+        if (key >= floor && key > 0) visit(key);
+      }
     }
   }
 }

@@ -23,9 +23,12 @@ struct Row {
   __device__ __forceinline__ int runs() const { return (count + RUN - 1) / RUN; }
 };
 
-// simd.rs's exp for x <= 0 and for NaN. Down to -87 its results are normal numbers, so the power of two multiplies in one step.
+// simd.rs's exp for x <= 0 and for NaN. Down to -87 its results are normal numbers, so the power of two multiplies in one step. Below, it is
+// that power which is 0: a choice between results would make a branch.
 __device__ __forceinline__ float exponential(float x) {
   const float ROUND = 12582912.0f;
+  const bool vanishes = x < -87.0f;
+  if (vanishes) x = -87.0f;
   const float shifted = __fmaf_rn(x, 1.44269504088896340736f, ROUND);
   const float n = __fadd_rn(shifted, -ROUND);
   const float r = __fmaf_rn(n, 2.1219444e-4f, __fmaf_rn(n, -0.6933594f, x));
@@ -35,8 +38,8 @@ __device__ __forceinline__ float exponential(float x) {
   p = __fmaf_rn(p, r, 1.6666665e-1f);
   p = __fmaf_rn(p, r, 0.5f);
   const float y = __fadd_rn(__fmaf_rn(__fmul_rn(r, r), p, r), 1.0f);
-  const float power = __uint_as_float((__float_as_uint(shifted) << 23) + 0x3f800000u);
-  return x < -87.0f ? 0.0f : __fmul_rn(y, power);
+  const unsigned power = (__float_as_uint(shifted) << 23) + 0x3f800000u;
+  return __fmul_rn(y, __uint_as_float(vanishes ? 0 : power));
 }
 
 // survey.rs's weight of a logit no larger than `best`.

@@ -178,7 +178,7 @@ fn found(jobs: &[Job], padding: usize) -> Vec<Found> {
     let tiles = num_runs.div_ceil(16) as u32;
     let survey = Launch::new("pairwright_survey_f32", [tiles, rows as u32, 1], 256).input(&logits);
     survey.int(vocabulary).input(&step.asks).output(&mut runs).run();
-    let choose = Launch::new("pairwright_choose_f32", [rows as u32, 1, 1], 512).output(&mut logits).int(vocabulary);
+    let choose = Launch::new("pairwright_choose_f32", [rows as u32, 1, 1], 256).output(&mut logits).int(vocabulary);
     let choose = choose.input(&step.asks).output(&mut runs).input(&step.seen).output(&mut saved);
     let choose = choose.input(&step.targets).input(&step.masks).output(&mut answers).output(&mut tops);
     choose.output(&mut target_logits).run();
