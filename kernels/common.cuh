@@ -9,7 +9,8 @@
 #endif
 
 // ENTRY(threads, name, parameters...) { body }: a kernel for blocks of at most `threads` threads. On the host it is registered by its name.
-// RESIDENT_ENTRY(threads, blocks, ...): the same with registers few enough that so many blocks fit a multiprocessor.
+// RESIDENT_ENTRY(threads, blocks, ...): the same with registers few enough that so many blocks fit a multiprocessor; one block's threads may
+// have as many as there are, where the compiler by itself would rather spill some.
 #ifdef PAIRWRIGHT_HOST
 #define ENTRY(threads, name, ...)                              \
   static void name(__VA_ARGS__);                               \
@@ -28,6 +29,13 @@
 #define DYNAMIC_SHARED(type, name)                                  \
   extern __shared__ __align__(16) unsigned char name##_bytes[];     \
   type* name = reinterpret_cast<type*>(name##_bytes)
+#endif
+
+// NOT_INLINED: a function of its own, for what is called from many places and would make a kernel long.
+#ifdef PAIRWRIGHT_HOST
+#define NOT_INLINED __attribute__((noinline))
+#else
+#define NOT_INLINED __noinline__
 #endif
 
 #ifdef PAIRWRIGHT_HOST

@@ -22,3 +22,5 @@ mod linear;
 mod norm;
 #[path = "kernels/rotary.rs"]
 mod rotary;
+#[path = "kernels/sampling.rs"]
+mod sampling;
