@@ -10,9 +10,9 @@
 
 // ENTRY(threads, name, parameters...) { body }: a kernel for blocks of at most `threads` threads. On the host it is registered by its name.
 #ifdef PAIRWRIGHT_HOST
-#define ENTRY(threads, name, ...)                              \
-  static void name(__VA_ARGS__);                               \
-  static host::Registered name##_registered(#name, &name);     \
+#define ENTRY(threads, name, ...)                                     \
+  static void name(__VA_ARGS__);                                      \
+  static host::Registered name##_registered(#name, &name, threads);   \
   static void name(__VA_ARGS__)
 #else
 #define ENTRY(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)

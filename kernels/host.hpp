@@ -266,9 +266,9 @@ inline void* dynamic_shared() {
   return reinterpret_cast<void*>((start + 127) & ~uintptr_t(127));
 }
 
-// Kernels by name, each as a function of the addresses of its arguments.
+// Kernels by name, each as a function of the addresses of its arguments, with the bytes of each and the most threads of a block.
 using Call = void (*)(void* function, void** arguments);
-struct Kernel { void* function; Call call; };
+struct Kernel { void* function; Call call; std::vector<size_t> sizes; unsigned threads; };
 inline std::map<std::string, Kernel>& kernels() {
   static std::map<std::string, Kernel> all;
   return all;
@@ -279,11 +279,12 @@ inline void apply(void (*function)(A...), void** arguments, std::index_sequence<
 }
 template <class... A>
 struct Registered {
-  Registered(const char* name, void (*function)(A...)) {
+  Registered(const char* name, void (*function)(A...), unsigned threads = 1024) {
     Call call = [](void* function, void** arguments) {
       apply(reinterpret_cast<void (*)(A...)>(function), arguments, std::index_sequence_for<A...>{});
     };
-    if (!kernels().emplace(name, Kernel{reinterpret_cast<void*>(function), call}).second) fail(name);
+    const Kernel kernel{reinterpret_cast<void*>(function), call, {sizeof(A)...}, threads};
+    if (!kernels().emplace(name, kernel).second) fail(name);
   }
 };
 
@@ -291,7 +292,7 @@ struct Registered {
 inline bool launch(const char* name, Index grid, Index block, size_t dynamic_bytes, void** arguments, unsigned workers) {
   auto found = kernels().find(name);
   if (found == kernels().end()) return false;
-  Kernel kernel = found->second;
+  const Kernel& kernel = found->second;
   run(grid, block, dynamic_bytes, [&] { kernel.call(kernel.function, arguments); }, workers);
   return true;
 }
@@ -369,13 +370,15 @@ inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 template <class T>
-inline T atomicAdd(T* address, T value) {
-  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(address, &before, before + value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+inline T atomicAdd(T* address, std::common_type_t<T> value) {
+  T before, after;
+  __atomic_load(address, &before, __ATOMIC_RELAXED);
+  do after = before + value;
+  while (!__atomic_compare_exchange(address, &before, &after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
   return before;
 }
 template <class T>
-inline T atomicMax(T* address, T value) {
+inline T atomicMax(T* address, std::common_type_t<T> value) {
   T before = __atomic_load_n(address, __ATOMIC_RELAXED);
   while (before < value && !__atomic_compare_exchange_n(address, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
   return before;
@@ -384,7 +387,9 @@ template <class A, class B>
 inline auto min(A a, B b) -> std::common_type_t<A, B> { return b < a ? b : a; }
 template <class A, class B>
 inline auto max(A a, B b) -> std::common_type_t<A, B> { return a < b ? b : a; }
+#ifndef PAIRWRIGHT_NVIDIA_TYPES  // defined where NVIDIA's own headers come first
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) float2 { float x, y; };
+#endif
