@@ -213,9 +213,9 @@ PRETEND_API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* product, void
   return status;
 }
 
-PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const void* alpha, const void* a, void* a_layout, const void* b, void* b_layout,
-                               const void* beta, const void* c, void* c_layout, void* d, void* d_layout, const Algorithm* algorithm,
-                               void* workspace, size_t workspace_bytes, CUstream stream) {
+PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const void* alpha, const void* a, void* a_layout, const void* b,
+                               void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,
+                               const Algorithm* algorithm, void* workspace, size_t workspace_bytes, CUstream stream) {
   auto guard = enter();
   if (!libraries().find(handle)) return NOT_INITIALIZED;
   const Description description = describe(product_description, a_layout, b_layout, c_layout, d_layout);
@@ -231,7 +231,8 @@ PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const vo
   } else {
     product.alpha_at = alpha, product.beta_at = beta;
   }
-  if (trace()) fprintf(stderr, "pretend cuda: cublasLt %lld x %lld x %lld, %lld batches\n", product.rows, product.columns, product.inner, product.batches);
+  if (trace())
+    fprintf(stderr, "pretend cuda: cublasLt %lld x %lld x %lld, %lld batches\n", product.rows, product.columns, product.inner, product.batches);
   const CUresult result = submit(stream, "cublasLt", [product] {
     multiply(product);
     return CUDA_SUCCESS;

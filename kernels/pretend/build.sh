@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the pretend CUDA driver: libcuda, libcublas, libcublasLt and libcurand in one library that runs on the CPU, with our kernels and Candle's
 # compiled for it. Usage: build.sh CUDA_DIR OUT_DIR [--test]. CUDA_DIR holds NVIDIA's headers in include/; OUT_DIR goes into LD_LIBRARY_PATH.
+# CXX names another compiler, CXXFLAGS further flags.
 # What is compiled already, of the same sources with the same flags, is kept in OUT_DIR/objects. Knows files; knows no kernel.
 set -euo pipefail
 
@@ -20,7 +21,7 @@ flock 9
 
 # Of Candle's modules those that models use; its GGUF and mixture kernels are not among them.
 modules="affine binary cast conv fill indexing reduce sort ternary unary"
-flags="-std=c++17 -O2 -fPIC -pthread -ffp-contract=off -fvisibility=hidden -I$cuda/include -I$cuda/include/cccl"
+flags="-std=c++17 -O2 -fPIC -pthread -ffp-contract=off -fvisibility=hidden -I$cuda/include -I$cuda/include/cccl ${CXXFLAGS:-}"
 strict="-Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function"
 
 # A copy of Candle's sources whose kernels have no linkage and whose dynamic shared memory is asked for; then, for each module, a unit that enters
@@ -81,15 +82,16 @@ test_object=$out/objects/test-$(hash_of "$flags" "$test_source" "$here/pretend.h
 compiled=$(wc -l <"$wanted")
 xargs -a "$wanted" -d '\n' -r -P "$(nproc)" -n 1 bash -c
 if [ "$compiled" -gt 0 ] || [ ! -f "$out/libcuda.so.1" ] || [ "$(cat "$out/linked" 2>/dev/null)" != "${objects[*]}" ]; then
-  "$compiler" -shared -pthread -Wl,-soname,libcuda.so.1 "${objects[@]}" -o "$out/libpretend.so.part"
+  "$compiler" -shared -pthread ${CXXFLAGS:-} -Wl,-soname,libcuda.so.1 "${objects[@]}" -o "$out/libpretend.so.part"
   mv "$out/libpretend.so.part" "$out/libcuda.so.1"
   for library in libcublas.so.13 libcublasLt.so.13 libcurand.so.10; do ln -sf libcuda.so.1 "$out/$library"; done
   echo "${objects[*]}" >"$out/linked"
+  for old in "$out"/objects/*.o; do [[ " ${objects[*]} $test_object " == *" $old "* ]] || rm "$old"; done
 fi
 echo "pretend cuda: $out, ${#objects[@]} objects, $compiled compiled"
 
 if [ "${3:-}" = --test ]; then
   [ -f "$test_object" ] || "$compiler" $flags $strict -c "$test_source" -o "$test_object"
-  "$compiler" -pthread "$test_object" "$out/libcuda.so.1" -o "$out/test"
+  "$compiler" -pthread ${CXXFLAGS:-} "$test_object" "$out/libcuda.so.1" -o "$out/test"
   LD_LIBRARY_PATH=$out "$out/test"
 fi

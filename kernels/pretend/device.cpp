@@ -15,11 +15,18 @@ void fail(const std::string& what) {
   abort();
 }
 
-static thread_local std::vector<Context*> stack;
-Context* current() { return stack.empty() || !driver().contexts.find(stack.back()) ? nullptr : stack.back(); }
+// The thread's contexts, the current one last. Plain memory: a thread may still call while its other thread-local objects go.
+constexpr int MOST_CONTEXTS = 64;
+static thread_local Context* stack[MOST_CONTEXTS];
+static thread_local int depth = 0;
+static void push(Context* context) {
+  if (depth == MOST_CONTEXTS) fail("too many contexts are pushed");
+  stack[depth++] = context;
+}
+Context* current() { return depth && driver().contexts.find(stack[depth - 1]) ? stack[depth - 1] : nullptr; }
 void set_current(Context* context) {
-  if (!stack.empty()) stack.pop_back();
-  if (context) stack.push_back(context);
+  if (depth) depth--;
+  if (context) push(context);
 }
 }  // namespace pretend
 
@@ -167,7 +174,7 @@ PRETEND_API CUresult cuCtxCreate_v4(CUcontext* context, CUctxCreateParams*, unsi
   PRETEND_TRY(need_device(device));
   Context* object = driver().contexts.add(new Context{device});
   object->flags = flags;
-  stack.push_back(object);
+  push(object);
   *context = reinterpret_cast<CUcontext>(object);
   return CUDA_SUCCESS;
 }
@@ -192,14 +199,14 @@ PRETEND_API CUresult cuCtxSetCurrent(CUcontext context) {
 PRETEND_API CUresult cuCtxPushCurrent_v2(CUcontext context) {
   auto guard = enter();
   if (!driver().contexts.find(context)) return CUDA_ERROR_INVALID_CONTEXT;
-  stack.push_back(reinterpret_cast<Context*>(context));
+  push(reinterpret_cast<Context*>(context));
   return CUDA_SUCCESS;
 }
 PRETEND_API CUresult cuCtxPopCurrent_v2(CUcontext* context) {
   auto guard = enter();
-  if (stack.empty()) return CUDA_ERROR_INVALID_CONTEXT;
-  if (context) *context = reinterpret_cast<CUcontext>(stack.back());
-  stack.pop_back();
+  if (!depth) return CUDA_ERROR_INVALID_CONTEXT;
+  depth--;
+  if (context) *context = reinterpret_cast<CUcontext>(stack[depth]);
   return CUDA_SUCCESS;
 }
 PRETEND_API CUresult cuCtxGetDevice(CUdevice* device) {

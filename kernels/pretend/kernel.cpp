@@ -142,7 +142,8 @@ PRETEND_API CUresult cuFuncSetAttribute(CUfunction handle, CUfunction_attribute 
 PRETEND_API CUresult cuFuncSetCacheConfig(CUfunction, CUfunc_cache) { return CUDA_SUCCESS; }
 
 // As many blocks as threads and shared memory leave room for; registers are not known.
-PRETEND_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction handle, int threads, size_t shared_bytes, unsigned) {
+PRETEND_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction handle, int threads, size_t shared_bytes,
+                                                                          unsigned) {
   auto guard = enter();
   PRETEND_TRY(need_context());
   if (!find_function(handle)) return CUDA_ERROR_INVALID_HANDLE;

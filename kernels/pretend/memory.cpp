@@ -213,12 +213,22 @@ static CUresult copy(CUstream stream, void* to, const void* from, size_t bytes, 
     return CUDA_SUCCESS;
   });
 }
+// A graph that copies from or to memory of the host does so at every launch, long after the caller may have given it up: here it must be pinned.
+static CUresult need_lasting(const void* address, size_t bytes, CUstream handle) {
+  Stream* stream;
+  PRETEND_TRY(find_stream(handle, &stream));
+  if (!stream->capture || is_known(reinterpret_cast<CUdeviceptr>(address), bytes)) return CUDA_SUCCESS;
+  fprintf(stderr, "pretend cuda: a captured copy of %zu bytes names memory of the host that is not pinned\n", bytes);
+  return refuse_capture(stream);
+}
 PRETEND_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
   auto guard = enter();
+  PRETEND_TRY(need_lasting(from, bytes, stream));
   return is_known(to, bytes) ? copy(stream, host(to), from, bytes, "copy in") : CUDA_ERROR_INVALID_VALUE;
 }
 PRETEND_API CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
   auto guard = enter();
+  PRETEND_TRY(need_lasting(to, bytes, stream));
   return is_known(from, bytes) ? copy(stream, to, host(from), bytes, "copy out") : CUDA_ERROR_INVALID_VALUE;
 }
 PRETEND_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {

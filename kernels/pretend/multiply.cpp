@@ -37,13 +37,19 @@ inline float read(const fp8* numbers, long long index) {
   return table.at[numbers[index].bits];
 }
 
-// Panel: for each k the `width` numbers of rows first, first + 1, ...; zeros where there is no row.
+// Panel: for each k the `width` numbers of rows first, first + 1, ...; zeros where there is no row. In stretches of k that the first cache holds.
 template <class T>
-void pack_rows(float* panel, const T* numbers, long long first, long long rows, long long width, long long inner, long long row_step, long long k_step) {
-  for (long long row = 0; row < width; row++) {
-    const bool there = first + row < rows;
-    const T* start = numbers + (there ? (first + row) * row_step : 0);
-    for (long long k = 0; k < inner; k++) panel[k * width + row] = there ? read(start, k * k_step) : 0.0f;
+void pack_rows(float* panel, const T* numbers, long long first, long long rows, long long width, long long inner, long long row_step,
+               long long k_step) {
+  constexpr long long STRETCH = 128;
+  for (long long start = 0; start < inner; start += STRETCH) {
+    const long long end = std::min(start + STRETCH, inner);
+    for (long long row = 0; row < width; row++) {
+      const bool there = first + row < rows;
+      const T* from = numbers + (there ? (first + row) * row_step : 0);
+      float* to = panel + row;
+      for (long long k = start; k < end; k++) to[k * width] = there ? read(from, k * k_step) : 0.0f;
+    }
   }
 }
 void pack(float* panel, const Matrix& matrix, long long batch, long long first, long long rows, long long width, long long inner, long long row_step,

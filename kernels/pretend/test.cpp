@@ -74,7 +74,8 @@ static CUresult launch(CUfunction kernel, unsigned grid, unsigned block, CUstrea
 static CUresult affine(CUstream stream, CUdeviceptr in, CUdeviceptr out, size_t count, float factor, float offset, unsigned block = 64) {
   size_t dimensions = 1;
   CUdeviceptr info = 0;
-  return launch(function("affine_f32"), unsigned(count + block - 1) / block, block, stream, {&count, &dimensions, &info, &in, &out, &factor, &offset});
+  const unsigned blocks = unsigned(count + block - 1) / block;
+  return launch(function("affine_f32"), blocks, block, stream, {&count, &dimensions, &info, &in, &out, &factor, &offset});
 }
 
 static void test_start() {
@@ -277,6 +278,7 @@ static void test_what_capture_forbids() {
   const std::vector<std::function<CUresult()>> calls = {
     [&] { return cuStreamSynchronize(stream); }, [&] { return cuCtxSynchronize(); }, [&] { return cuMemAlloc(&address, 4); },
     [&] { return cuMemcpyHtoD(memory, &number, 4); }, [&] { return cuMemcpyDtoH(&number, memory, 4); }, [&] { return cuMemFree(memory); },
+    [&] { return cuMemcpyHtoDAsync(memory, &number, 4, stream); },
   };
   for (const auto& call : calls) {
     OK(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_GLOBAL));
