@@ -34,12 +34,6 @@ inline T atomicCAS(T* address, std::common_type_t<T> expected, std::common_type_
   __atomic_compare_exchange_n(address, &expected, value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
   return expected;
 }
-template <class T>
-inline T atomicMin(T* address, std::common_type_t<T> value) {
-  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (value < before && !__atomic_compare_exchange_n(address, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
-  return before;
-}
 
 inline float normcdff(float x) { return 0.5f * erfcf(-x * 0.70710678118654752f); }
 inline double normcdf(double x) { return 0.5 * erfc(-x * 0.70710678118654752); }
