@@ -12,9 +12,9 @@
 // RESIDENT_ENTRY(threads, blocks, ...): the same with registers few enough that so many blocks fit a multiprocessor; one block's threads may
 // have as many as there are, where the compiler by itself would rather spill some.
 #ifdef PAIRWRIGHT_HOST
-#define ENTRY(threads, name, ...)                              \
-  static void name(__VA_ARGS__);                               \
-  static host::Registered name##_registered(#name, &name);     \
+#define ENTRY(threads, name, ...)                                     \
+  static void name(__VA_ARGS__);                                      \
+  static host::Registered name##_registered(#name, &name, threads);   \
   static void name(__VA_ARGS__)
 #define RESIDENT_ENTRY(threads, blocks, name, ...) ENTRY(threads, name, __VA_ARGS__)
 #else

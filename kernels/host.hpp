@@ -9,6 +9,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -109,6 +110,7 @@ inline void prepare(Context& context, char* stack, size_t size, void (*entry)())
 #endif
 
 constexpr size_t STACK_BYTES = 128 * 1024;
+constexpr unsigned MOST_THREADS = 1024;
 constexpr size_t SLOT_BYTES = 48;
 constexpr unsigned long PATIENCE = 1000000;
 
@@ -119,7 +121,39 @@ struct Warp {
   alignas(16) unsigned char slot[2][32][SLOT_BYTES];
 };
 
-struct Fiber { Context context; Index thread; unsigned number; bool done; };
+struct Fiber { Context context; Index thread; unsigned number, stack; bool started, done; };
+
+// Stacks for a block, kept from one run to the next: memory that is new must be cleared page by page.
+struct Stacks {
+  char* memory;
+  unsigned num_used = 0;
+  std::vector<unsigned> unused;
+  Stacks() {
+    std::lock_guard<std::mutex> guard(lock());
+    if (!kept().empty()) {
+      memory = kept().back();
+      kept().pop_back();
+      return;
+    }
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void* fresh = mmap(nullptr, MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (fresh == MAP_FAILED) fail("no memory for stacks");
+    memory = static_cast<char*>(fresh);
+  }
+  Stacks(const Stacks&) = delete;
+  ~Stacks() {
+    std::lock_guard<std::mutex> guard(lock());
+    kept().push_back(memory);
+  }
+  unsigned take() {
+    if (unused.empty()) return num_used++;
+    unsigned stack = unused.back();
+    unused.pop_back();
+    return stack;
+  }
+  static std::mutex& lock() { static auto* only = new std::mutex; return *only; }
+  static std::vector<char*>& kept() { static auto* all = new std::vector<char*>; return *all; }
+};
 
 struct Block {
   Context home;
@@ -128,6 +162,7 @@ struct Block {
   unsigned current = 0, alive = 0, arrived = 0, barrier = 0;
   Index block_size, grid_size, block;
   std::vector<unsigned char> dynamic;
+  Stacks stacks;
   const std::function<void()>* body = nullptr;
 };
 
@@ -144,9 +179,20 @@ inline unsigned next_alive() {
   return next;
 }
 
+void entry();
+
+// A fiber gets a stack when it is first entered.
+inline void start(unsigned number) {
+  Fiber& fiber = running->fibers[number];
+  fiber.started = true;
+  fiber.stack = running->stacks.take();
+  prepare(fiber.context, running->stacks.memory + size_t(fiber.stack) * STACK_BYTES, STACK_BYTES, entry);
+}
+
 inline void give_way() {
   unsigned left = running->current, next = next_alive();
   if (next == left) return;
+  if (!running->fibers[next].started) start(next);
   running->current = next;
   go(running->fibers[left].context, running->fibers[next].context, false);
 }
@@ -210,18 +256,28 @@ inline void entry() {
   // The first fiber of a run is entered from home, whose stack is learnt here.
   if (!running->home.stack) running->home.stack = static_cast<char*>(const_cast<void*>(bottom)), running->home.size = size;
 #endif
-  (*running->body)();
-  Fiber& me = self();
-  me.done = true;
-  running->alive--;
-  Warp& mine = warp();
-  mine.alive &= ~(1u << lane());
-  release(mine);
-  if (running->alive == 0) go(me.context, running->home, true);
-  open_barrier_if_full();
-  running->current = next_alive();
-  go(me.context, running->fibers[running->current].context, true);
-  fail("a thread that ended was entered again");
+  while (true) {
+    (*running->body)();
+    Fiber& me = self();
+    me.done = true;
+    running->alive--;
+    Warp& mine = warp();
+    mine.alive &= ~(1u << lane());
+    release(mine);
+    if (running->alive == 0) go(me.context, running->home, true);
+    open_barrier_if_full();
+    Fiber& next = running->fibers[running->current = next_alive()];
+    if (next.started) {
+      running->stacks.unused.push_back(me.stack);
+      go(me.context, next.context, true);
+    }
+    // One that has not begun takes over this stack: a kernel without barriers needs no other.
+    next.started = true;
+    next.stack = me.stack;
+#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__)
+    next.context.stack = me.context.stack, next.context.size = me.context.size;
+#endif
+  }
 }
 
 // Runs `body` once per thread of a grid, blocks dealt out to `workers` threads of the operating system.
@@ -230,11 +286,9 @@ inline void run(Index grid, Index block, size_t dynamic_bytes, const std::functi
     Block state;
     state.block_size = block, state.grid_size = grid, state.body = &body;
     unsigned threads = block.x * block.y * block.z;
+    if (threads > MOST_THREADS) fail("a block of too many threads");
     state.fibers.resize(threads);
     state.warps.resize((threads + 31) / 32);
-    size_t stack_bytes = size_t(threads) * STACK_BYTES;
-    void* stacks = mmap(nullptr, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (stacks == MAP_FAILED) fail("no memory for stacks");
     running = &state;
     unsigned long blocks = (unsigned long)grid.x * grid.y * grid.z;
     for (unsigned long number = first; number < blocks; number += stride) {
@@ -245,14 +299,14 @@ inline void run(Index grid, Index block, size_t dynamic_bytes, const std::functi
       for (Warp& warp : state.warps) warp.alive = warp.waiting = 0, memset(warp.turn, 0, sizeof warp.turn);
       for (unsigned thread = 0; thread < threads; thread++) {
         Fiber& fiber = state.fibers[thread];
-        fiber.number = thread, fiber.done = false;
+        fiber.number = thread, fiber.started = fiber.done = false;
         fiber.thread = {thread % block.x, thread / block.x % block.y, thread / block.x / block.y};
         state.warps[thread / 32].alive |= 1u << thread % 32;
-        prepare(fiber.context, static_cast<char*>(stacks) + size_t(thread) * STACK_BYTES, STACK_BYTES, entry);
       }
+      state.stacks.num_used = 0, state.stacks.unused.clear();
+      start(0);
       go(state.home, state.fibers[0].context, false);
     }
-    munmap(stacks, stack_bytes);
     running = nullptr;
   };
   if (workers <= 1) return work(0, 1);
@@ -266,9 +320,9 @@ inline void* dynamic_shared() {
   return reinterpret_cast<void*>((start + 127) & ~uintptr_t(127));
 }
 
-// Kernels by name, each as a function of the addresses of its arguments.
+// Kernels by name, each as a function of the addresses of its arguments, with the bytes of each and the most threads of a block.
 using Call = void (*)(void* function, void** arguments);
-struct Kernel { void* function; Call call; };
+struct Kernel { void* function; Call call; std::vector<size_t> sizes; unsigned threads; };
 inline std::map<std::string, Kernel>& kernels() {
   static std::map<std::string, Kernel> all;
   return all;
@@ -279,11 +333,12 @@ inline void apply(void (*function)(A...), void** arguments, std::index_sequence<
 }
 template <class... A>
 struct Registered {
-  Registered(const char* name, void (*function)(A...)) {
+  Registered(const char* name, void (*function)(A...), unsigned threads = 1024) {
     Call call = [](void* function, void** arguments) {
       apply(reinterpret_cast<void (*)(A...)>(function), arguments, std::index_sequence_for<A...>{});
     };
-    if (!kernels().emplace(name, Kernel{reinterpret_cast<void*>(function), call}).second) fail(name);
+    const Kernel kernel{reinterpret_cast<void*>(function), call, {sizeof(A)...}, threads};
+    if (!kernels().emplace(name, kernel).second) fail(name);
   }
 };
 
@@ -291,7 +346,7 @@ struct Registered {
 inline bool launch(const char* name, Index grid, Index block, size_t dynamic_bytes, void** arguments, unsigned workers) {
   auto found = kernels().find(name);
   if (found == kernels().end()) return false;
-  Kernel kernel = found->second;
+  const Kernel& kernel = found->second;
   run(grid, block, dynamic_bytes, [&] { kernel.call(kernel.function, arguments); }, workers);
   return true;
 }
@@ -376,19 +431,21 @@ inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 template <class T>
-inline T atomicAdd(T* address, T value) {
-  T before = __atomic_load_n(address, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(address, &before, before + value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
+inline T atomicAdd(T* address, std::common_type_t<T> value) {
+  T before, after;
+  __atomic_load(address, &before, __ATOMIC_RELAXED);
+  do after = before + value;
+  while (!__atomic_compare_exchange(address, &before, &after, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
   return before;
 }
 template <class T>
-inline T atomicMax(T* address, T value) {
+inline T atomicMax(T* address, std::common_type_t<T> value) {
   T before = __atomic_load_n(address, __ATOMIC_RELAXED);
   while (before < value && !__atomic_compare_exchange_n(address, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
   return before;
 }
 template <class T>
-inline T atomicMin(T* address, T value) {
+inline T atomicMin(T* address, std::common_type_t<T> value) {
   T before = __atomic_load_n(address, __ATOMIC_RELAXED);
   while (value < before && !__atomic_compare_exchange_n(address, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
   return before;
@@ -397,7 +454,9 @@ template <class A, class B>
 inline auto min(A a, B b) -> std::common_type_t<A, B> { return b < a ? b : a; }
 template <class A, class B>
 inline auto max(A a, B b) -> std::common_type_t<A, B> { return a < b ? b : a; }
+#ifndef PAIRWRIGHT_NVIDIA_TYPES  // defined where NVIDIA's own headers come first
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(8) float2 { float x, y; };
+#endif

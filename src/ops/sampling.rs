@@ -99,7 +99,7 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
         .tensor(&runs)
         .run()?;
     Launch::new(&kernels, "choose", DType::F32)
-        .over(rows, 512)
+        .over(rows, 256)
         .tensor(logits)
         .int(vocabulary)
         .tensor(&words)
