@@ -6,6 +6,12 @@
 constexpr int TILE = 64;  // rows, and columns, of a block's tile of y
 constexpr int PRODUCT_THREADS = 128;
 constexpr int STEP_PIECES = 8;  // pieces of each row and each column in one step along k
+// Steps in shared memory: the one that is multiplied, and those on their way. Where copies do not run by themselves more would not help.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int STEPS_HELD = 2;
+#else
+constexpr int STEPS_HELD = 3;
+#endif
 
 // One step's part of a tile's rows or columns, [TILE][STEP_PIECES]; the pieces of row r lie at their number XOR r % 8, so that lanes which
 // read one column of eight rows meet eight different groups of banks.
@@ -23,7 +29,7 @@ struct Slab {
 };
 
 template <class T>
-struct Slabs { Slab<T> x[2], weights[2]; };
+struct Slabs { Slab<T> x[STEPS_HELD], weights[STEPS_HELD]; };
 
 // The tile of y in f32, padded so that rows begin in different banks.
 struct Sums { float at[TILE][TILE + 8]; };
@@ -87,7 +93,6 @@ __device__ __forceinline__ void multiply(typename Fragments<T>::D (&sums)[2][4],
 #pragma unroll(sizeof(T) == 4 ? 1 : 4)
   for (int k = 0; k < STEP_PIECES * Piece<T>::LEN; k += 16) {
     typename Fragments<T>::A a[2];
-    typename Fragments<T>::B b[4];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
 #pragma unroll
@@ -95,13 +100,11 @@ __device__ __forceinline__ void multiply(typename Fragments<T>::D (&sums)[2][4],
     }
 #pragma unroll
     for (int j = 0; j < 4; j++) {
+      typename Fragments<T>::B b;
 #pragma unroll
-      for (int part = 0; part < 2; part++) weights.pair(b[j].at[part], first_column + j * 8 + g, k + part * 8 + 2 * t);
-    }
+      for (int part = 0; part < 2; part++) weights.pair(b.at[part], first_column + j * 8 + g, k + part * 8 + 2 * t);
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-#pragma unroll
-      for (int j = 0; j < 4; j++) mma<T>(sums[i][j], a[i], b[j]);
+      for (int i = 0; i < 2; i++) mma<T>(sums[i][j], a[i], b);
     }
   }
 }
@@ -123,12 +126,12 @@ __device__ __forceinline__ void store_tile(const Sums& sums, T* y, const float* 
   }
 }
 
-// y [bounds[groups], out] from weights [groups, out, in]. Row i of y is that of x[rows[i]], or without `rows` of x[i]. A grid of (row tiles,
-// column tiles): at least as many row tiles as all groups can have; those beyond leave at once. `in` is a multiple of 8 and addresses
-// of 16. A row's sums run along k alone and in its order.
+// y [bounds[groups], out] from weights [groups, out, in]. Row i of y is that of x[rows[i]], or without `rows` of x[i]. A grid of (row
+// tiles, column tiles): at least as many row tiles as all groups can have, bounds[groups] / 64 + groups; those beyond leave at once.
+// `in` is a multiple of 8, the addresses of x and the weights are of 16. A row's sums run along k alone and in its order.
 template <class T>
-__device__ __forceinline__ void grouped_product(const T* x, const unsigned* rows, const unsigned* bounds, const T* weights, const float* bias,
-                                                T* y, int groups, int in, int out) {
+__device__ __forceinline__ void grouped_product(const T* x, const unsigned* rows, const unsigned* bounds, const T* weights,
+                                                const float* bias, T* y, int groups, int in, int out) {
   union Memory { Slabs<T> slabs; Sums sums; };
   __align__(16) __shared__ unsigned char bytes[sizeof(Memory)];
   Slabs<T>& slabs = *reinterpret_cast<Slabs<T>*>(bytes);
@@ -152,15 +155,17 @@ __device__ __forceinline__ void grouped_product(const T* x, const unsigned* rows
   constexpr int STEP = STEP_PIECES * Piece<T>::LEN;
   const int warp = threadIdx.x / 32, warp_row = warp / 2 * 32, warp_column = warp % 2 * 32;
   typename Fragments<T>::D sums[2][4] = {};
-  sources.copy(slabs.x[0], slabs.weights[0], 0);
-  int now = 0;
-  for (int k = 0; k < in; k += STEP, now ^= 1) {
-    // Past the last step this copies nothing but zeros, which nobody reads.
-    sources.copy(slabs.x[now ^ 1], slabs.weights[now ^ 1], k + STEP);
-    wait_for_copies<1>();
+  // Past the last step copies are of zeros, which nobody reads.
+#pragma unroll
+  for (int step = 0; step < STEPS_HELD - 1; step++) sources.copy(slabs.x[step], slabs.weights[step], step * STEP);
+  int now = 0, spare = STEPS_HELD - 1;
+  for (int k = 0; k < in; k += STEP) {
+    wait_for_copies<STEPS_HELD - 2>();
     __syncthreads();
+    sources.copy(slabs.x[spare], slabs.weights[spare], k + (STEPS_HELD - 1) * STEP);
     if (warp_row < tile.rows) multiply<T>(sums, slabs.x[now], slabs.weights[now], warp_row, warp_column);
-    __syncthreads();
+    spare = now;
+    now = now + 1 == STEPS_HELD ? 0 : now + 1;
   }
   wait_for_copies<0>();
   __syncthreads();

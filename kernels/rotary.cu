@@ -168,7 +168,7 @@ __device__ __forceinline__ void rotate_token(T* row, const float* cos_sin, float
     }
     if (part == KEYS && cache.keys) cache.store_key(number, head, rules);
     if (part == VALUES && cache.keys) cache.store_value(number, head, rules);
-    store_head(row + size_t(place) * dim, head, dim, in_pieces);
+    if (part != VALUES || rules.value_norm) store_head(row + size_t(place) * dim, head, dim, in_pieces);
     __syncwarp();
   }
 }
