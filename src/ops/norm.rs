@@ -57,6 +57,9 @@ impl Norm {
     fn new(compute: &Compute, kind: NormKind, weight: Vec<f32>, bias: Option<Vec<f32>>, eps: f64) -> Result<Self> {
         let runs = compute.runs();
         let on_device = match runs {
+            Runs::Cuda(_) if weight.len() > Self::MOST_ON_DEVICE => {
+                candle_core::bail!("a norm of width {}, want {} at most", weight.len(), Self::MOST_ON_DEVICE)
+            }
             Runs::Cuda(_) => {
                 let upload = |values: &Vec<f32>| Tensor::from_slice(values, values.len(), &compute.device);
                 Some((upload(&weight)?, bias.as_ref().map(upload).transpose()?))
@@ -111,6 +114,9 @@ impl Norm {
             Runs::Candle => self.portable(x),
         }
     }
+
+    /// The widest row that a block's threads hold.
+    const MOST_ON_DEVICE: usize = 1 << 14;
 
     /// The rows of x, normalised to y, which may be x.
     fn launch(&self, kernels: &Kernels, x: &Tensor, y: &Tensor) -> Result<()> {

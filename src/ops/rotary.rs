@@ -261,9 +261,9 @@ impl Rotary {
             .find_map(|norm| norm.as_ref().map(Norm::kind_and_eps))
             .unwrap_or((NormKind::RootMeanSquare, 0.0));
         let growth = self.growth.unwrap_or(QueryGrowth { beta: 0.0, original: 1.0 });
-        let threads = (width / 8).next_multiple_of(32).clamp(32, 512);
         Launch::new(kernels, "rotary", rows.dtype())
-            .over(tokens, threads)
+            // As many for every width, since they set the order of sums.
+            .over(tokens, 512)
             .tensor(rows)
             .int(width)
             .tensor(&step.positions)
