@@ -21,7 +21,8 @@ flock 9
 
 # Of Candle's modules those that models use; its GGUF and mixture kernels are not among them.
 modules="affine binary cast conv fill indexing reduce sort ternary unary"
-flags="-std=c++17 -O2 -fPIC -pthread -ffp-contract=off -fvisibility=hidden -I$cuda/include -I$cuda/include/cccl ${CXXFLAGS:-}"
+# Candle's kernels look at the same bytes as numbers of several types, which nvcc allows and C++ does not: hence -fno-strict-aliasing.
+flags="-std=c++17 -O2 -fPIC -pthread -ffp-contract=off -fno-strict-aliasing -fvisibility=hidden -I$cuda/include -I$cuda/include/cccl ${CXXFLAGS:-}"
 strict="-Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function"
 
 # A copy of Candle's sources whose kernels have no linkage and whose dynamic shared memory is asked for; then, for each module, a unit that enters
