@@ -131,19 +131,16 @@ __device__ NOT_INLINED inline int draw_filtered(Survey survey, const Ask& ask) {
   int kept = 0;
   sum = 0.0;
   survey.walk_ranked(ranking, most, [&](Key, double weight) {
-    const bool light = weight < double(ask.min_p);
-    if (light && kept > 0) return true;
+    if (weight < double(ask.min_p) && kept > 0) return true;
     sum = __dadd_rn(sum, weight);
     kept++;
-    return light || (ask.top_p < 1.0f && sum >= reach);
+    return ask.top_p < 1.0f && sum >= reach;
   });
   double left = __dmul_rn(ask.uniform, sum);
-  bool first = true;
   int token = 0;
   survey.walk_ranked(ranking, from_first(kept), [&](Key key, double weight) {
     left = __dadd_rn(left, -weight);
-    if (first || weight > 0.0) token = token_of(key);
-    first = false;
+    if (weight > 0.0) token = token_of(key);
     return left < 0.0;
   });
   return from_first(token);
