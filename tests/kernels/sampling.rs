@@ -283,7 +283,7 @@ fn job(kind: usize, vocabulary: usize, random: &mut Random) -> Job {
     let penalties = [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.3, 0.0, 0.0), (1.0, 0.5, 0.25), (0.7, -0.3, 1.1)];
     let (repetition_penalty, presence_penalty, frequency_penalty) = random.one_of(&penalties);
     let params = SamplingParams {
-        temperature: random.one_of(&[0.0, 0.7, 1.0, 1.0, 0.6, 1.9, 0.013, 1e-30, 1e30, f32::INFINITY, -1.0]),
+        temperature: random.one_of(&[0.0, 0.7, 1.0, 1.0, 0.6, 1.9, 0.013, 1e-30, 1e30, f32::INFINITY, f32::NAN, -1.0]),
         top_k: random.one_of(&[None, None, Some(0), Some(1), Some(20), Some(129), Some(2500), Some(vocabulary + 1)]),
         top_p: random.one_of(&[1.0, 1.0, 0.95, 0.5, 0.99999, 0.0]),
         min_p: random.one_of(&[0.0, 0.0, 0.05, 0.9, 1.5]),
