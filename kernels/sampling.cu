@@ -128,13 +128,15 @@ __device__ NOT_INLINED inline int draw_filtered(Survey survey, const Ask& ask) {
   const double reach = __dmul_rn(most < count ? from_first(sum) : survey.total(), double(ask.top_p));
   // How many tokens are kept, and the sum of their weights: those that together reach top_p, of these the ones before the first whose
   // weight is below min_p, but one at least.
+  const double lightest = ask.min_p;
+  const bool reaches = ask.top_p < 1.0f;
   int kept = 0;
   sum = 0.0;
   survey.walk_ranked(ranking, most, [&](Key, double weight) {
-    if (weight < double(ask.min_p) && kept > 0) return true;
+    if (weight < lightest && kept > 0) return true;
     sum = __dadd_rn(sum, weight);
     kept++;
-    return ask.top_p < 1.0f && sum >= reach;
+    return reaches && sum >= reach;
   });
   double left = __dmul_rn(ask.uniform, sum);
   int token = 0;
