@@ -1,6 +1,6 @@
 // From rows of logits to tokens: the device's twin of src/engine/sampler.rs, bit by bit. Two launches: a survey of all rows, then a block per
-// row that does what is asked of it. What is asked and what was found are small arrays; logarithms, and whatever is the same for every row,
-// are the host's. Knows rows; knows no sequence.
+// row that does what is asked of it. What is asked and what was found are small arrays; logarithms and random numbers are the host's. Knows
+// rows; knows no sequence.
 #include "sampling_block.cuh"
 
 namespace sampling {
@@ -11,12 +11,12 @@ struct Ask {
   float temperature;   // 0 or less: the likeliest token
   float top_p, min_p;  // as in SamplingParams, like the penalties
   float repetition, presence, frequency;
-  int purpose;                     // 0: nothing, the row is padding; 1: its sum and its targets; 2: a token as well
-  int top_k;                       // 0: all; no top_k is below 1
-  int top_start, top_count;        // the likeliest tokens reported, at most as many as there are
-  int seen_start, seen_end;        // of the tokens that penalties change, no token twice
-  int target_start, target_end;    // of the tokens whose logits are reported
-  int allowed;                     // which mask of allowed tokens; -1: none
+  int purpose;                   // 0: nothing, the row is padding; 1: its sum and its targets; 2: a token as well
+  int top_k;                     // 0: all; no top_k is below 1
+  int top_start, top_count;      // the likeliest tokens reported, at most as many as there are
+  int seen_start, seen_end;      // of the tokens that penalties change, no token twice
+  int target_start, target_end;  // of the tokens whose logits are reported
+  int allowed;                   // which mask of allowed tokens; -1: none
   int unused;
 };
 static_assert(sizeof(Ask) == 72, "as the host lays it out");
@@ -128,22 +128,21 @@ __device__ NOT_INLINED inline int draw_filtered(Survey survey, const Ask& ask) {
   const double reach = __dmul_rn(most < count ? from_first(sum) : survey.total(), double(ask.top_p));
   // How many tokens are kept, and the sum of their weights: those that together reach top_p, of these the ones before the first whose
   // weight is below min_p, but one at least.
+  const double lightest = ask.min_p;
+  const bool reaches = ask.top_p < 1.0f;
   int kept = 0;
   sum = 0.0;
   survey.walk_ranked(ranking, most, [&](Key, double weight) {
-    const bool light = weight < double(ask.min_p);
-    if (light && kept > 0) return true;
+    if (weight < lightest && kept > 0) return true;
     sum = __dadd_rn(sum, weight);
     kept++;
-    return light || (ask.top_p < 1.0f && sum >= reach);
+    return reaches && sum >= reach;
   });
   double left = __dmul_rn(ask.uniform, sum);
-  bool first = true;
   int token = 0;
   survey.walk_ranked(ranking, from_first(kept), [&](Key key, double weight) {
     left = __dadd_rn(left, -weight);
-    if (first || weight > 0.0) token = token_of(key);
-    first = false;
+    if (weight > 0.0) token = token_of(key);
     return left < 0.0;
   });
   return from_first(token);

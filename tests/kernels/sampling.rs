@@ -63,6 +63,8 @@ struct Job {
     /// `None`: targets alone.
     params: Option<SamplingParams>,
     key: u64,
+    /// Instead of the random number of sampler.rs.
+    uniform: Option<f64>,
     tokens: Vec<u32>,
     prompt_len: usize,
     targets: Vec<u32>,
@@ -135,7 +137,8 @@ impl Step {
         ask.targets[1] = self.targets.len() as i32;
         if let Some(params) = &job.params {
             ask.purpose = 2;
-            ask.uniform = uniform(params.seed, job.key, (job.tokens.len() - job.prompt_len) as u64);
+            let position = (job.tokens.len() - job.prompt_len) as u64;
+            ask.uniform = job.uniform.unwrap_or_else(|| uniform(params.seed, job.key, position));
             (ask.temperature, ask.top_p, ask.min_p) = (params.temperature, params.top_p, params.min_p);
             ask.penalties = [params.repetition_penalty, params.presence_penalty, params.frequency_penalty];
             ask.top_k = params.top_k.map_or(0, |count| count.max(1) as i32);
@@ -157,8 +160,17 @@ impl Step {
     }
 }
 
-/// By the kernels, `padding` rows between all others; logarithms by the host.
-fn found(jobs: &[Job], padding: usize) -> Vec<Found> {
+/// What the kernels leave in memory.
+struct Left {
+    asks: Vec<Ask>,
+    runs: Vec<Run>,
+    answers: Vec<Answer>,
+    tops: Vec<Top>,
+    target_logits: Vec<f32>,
+}
+
+/// Runs the kernels with `padding` rows behind each job's. The runs are those of the rows as they are, before penalties.
+fn launch(jobs: &[Job], padding: usize) -> Left {
     let vocabulary = jobs[0].logits.len();
     let mut step = Step::default();
     let mut logits = Vec::new();
@@ -178,26 +190,32 @@ fn found(jobs: &[Job], padding: usize) -> Vec<Found> {
     let tiles = num_runs.div_ceil(16) as u32;
     let survey = Launch::new("pairwright_survey_f32", [tiles, rows as u32, 1], 256).input(&logits);
     survey.int(vocabulary).input(&step.asks).output(&mut runs).run();
+    let raw_runs = runs.clone();
     let choose = Launch::new("pairwright_choose_f32", [rows as u32, 1, 1], 256).output(&mut logits).int(vocabulary);
     let choose = choose.input(&step.asks).output(&mut runs).input(&step.seen).output(&mut saved);
     let choose = choose.input(&step.targets).input(&step.masks).output(&mut answers).output(&mut tops);
     choose.output(&mut target_logits).run();
     assert!(logits.iter().map(|logit| logit.to_bits()).eq(before), "the logits have changed");
+    let mut rows = step.asks.iter().zip(&answers);
+    assert!(rows.all(|(ask, answer)| (ask.purpose == 0) == (answer.token == -2)), "padding was written");
+    Left { asks: step.asks, runs: raw_runs, answers, tops, target_logits }
+}
 
-    let rows = step.asks.iter().zip(&answers);
-    assert!(rows.clone().all(|(ask, answer)| (ask.purpose == 0) == (answer.token == -2)), "padding was written");
+/// By the kernels; logarithms by the host.
+fn found(jobs: &[Job], padding: usize) -> Vec<Found> {
+    let left = launch(jobs, padding);
     let finish = |(ask, answer): (&Ask, &Answer)| {
         let log_sum = f64::from(answer.best) + answer.sum.ln();
         let logprob = |logit: f32| pattern((f64::from(logit) - log_sum) as f32);
-        let top = &tops[ask.top_start as usize..][..(ask.top_count as usize).min(vocabulary)];
-        let targets = &target_logits[ask.targets[0] as usize..ask.targets[1] as usize];
+        let top = &left.tops[ask.top_start as usize..][..(ask.top_count as usize).min(jobs[0].logits.len())];
+        let targets = &left.target_logits[ask.targets[0] as usize..ask.targets[1] as usize];
         Found {
             token: (ask.purpose == 2).then(|| (answer.token as u32, logprob(answer.logit))),
             top: top.iter().map(|top| (top.token as u32, logprob(top.logit))).collect(),
             targets: targets.iter().copied().map(logprob).collect(),
         }
     };
-    rows.filter(|(ask, _)| ask.purpose > 0).map(finish).collect()
+    left.asks.iter().zip(&left.answers).filter(|(ask, _)| ask.purpose > 0).map(finish).collect()
 }
 
 /// SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators").
@@ -252,7 +270,8 @@ fn logits(kind: usize, vocabulary: usize, random: &mut Random) -> Vec<f32> {
             (11, _) => plain * 1e-39,
             (12, 0..50) => f32::NAN,
             (12, 50..) => f32::NEG_INFINITY,
-            (13, _) => 1.5,
+            (13, 0..50) => 0.0,
+            (13, 50..) => -0.0,
             _ => plain,
         }
     };
@@ -264,7 +283,7 @@ fn job(kind: usize, vocabulary: usize, random: &mut Random) -> Job {
     let penalties = [(1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.3, 0.0, 0.0), (1.0, 0.5, 0.25), (0.7, -0.3, 1.1)];
     let (repetition_penalty, presence_penalty, frequency_penalty) = random.one_of(&penalties);
     let params = SamplingParams {
-        temperature: random.one_of(&[0.0, 0.7, 1.0, 1.0, 0.6, 1.9, 0.013, 1e-30, 1e30, f32::INFINITY, -1.0]),
+        temperature: random.one_of(&[0.0, 0.7, 1.0, 1.0, 0.6, 1.9, 0.013, 1e-30, 1e30, f32::INFINITY, f32::NAN, -1.0]),
         top_k: random.one_of(&[None, None, Some(0), Some(1), Some(20), Some(129), Some(2500), Some(vocabulary + 1)]),
         top_p: random.one_of(&[1.0, 1.0, 0.95, 0.5, 0.99999, 0.0]),
         min_p: random.one_of(&[0.0, 0.0, 0.05, 0.9, 1.5]),
@@ -283,6 +302,7 @@ fn job(kind: usize, vocabulary: usize, random: &mut Random) -> Job {
         logits,
         params: (random.below(8) > 0).then_some(params),
         key: random.next(),
+        uniform: None,
         prompt_len: random.below(num_tokens + 1),
         tokens,
         targets: (0..random.below(4)).map(|_| random.below(vocabulary) as u32).collect(),
@@ -307,7 +327,7 @@ fn hold(jobs: &[Job]) {
 
 #[test]
 fn small_vocabularies() {
-    for (vocabulary, each) in [(1, 2), (5, 6), (31, 2), (255, 2), (256, 3), (257, 3), (1024, 2)] {
+    for (vocabulary, each) in [(1, 2), (5, 12), (31, 8), (255, 6), (256, 6), (257, 8), (1024, 3)] {
         hold(&jobs(vocabulary, each, vocabulary as u64));
     }
 }
@@ -342,6 +362,80 @@ fn a_nucleus_of_nearly_all_tokens() {
     for (top_k, top_p) in [(None, 0.99), (Some(20000), 0.9)] {
         wide.params = Some(SamplingParams { temperature: 1.3, top_k, top_p, seed: 9, ..SamplingParams::default() });
         hold(std::slice::from_ref(&wide));
+    }
+}
+
+/// exp of src/ops/simd.rs, up to 0.
+fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    if x < -87.0 {
+        return 0.0;
+    }
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    let p = p.into_iter().fold(1.987_569_1e-4_f32, |p, next| p.mul_add(r, next));
+    ((r * r).mul_add(p, r) + 1.0) * n.exp2()
+}
+
+/// Largest logit, sum of exp and sum of weights of a run, as src/engine/survey.rs has them.
+fn plain_run(run: &[f32], temperature: f32) -> [f32; 3] {
+    let best = run.iter().fold(f32::NEG_INFINITY, |best, &logit| best.max(logit));
+    let beside = if best == f32::NEG_INFINITY { 0.0 } else { best };
+    let weight = |logit: f32| if logit == best { 1.0 } else { exp((logit - best) / temperature).max(0.0) };
+    let sum_of = |term: &dyn Fn(f32) -> f32| {
+        let mut lanes = [0f32; 16];
+        run.iter().enumerate().for_each(|(index, &logit)| lanes[index % 16] += term(logit));
+        for width in [8, 4, 2, 1] {
+            (0..width).for_each(|lane| lanes[lane] += lanes[lane + width]);
+        }
+        lanes[0]
+    };
+    let total = if temperature > 0.0 { sum_of(&weight) } else { 0.0 };
+    [best, sum_of(&|logit| exp(logit - beside)), total]
+}
+
+#[test]
+fn every_number_of_the_survey() {
+    let mut random = Random(10);
+    for vocabulary in [5, 255, 256, 1027] {
+        let mut jobs = jobs(vocabulary, 8, 11);
+        for job in &mut jobs {
+            let any = (random.unit() * 30.0).exp2();
+            let temperature = random.one_of(&[0.0, 1.0, 1e-30, 1e30, f32::INFINITY, any, any, any]);
+            job.params = Some(SamplingParams { temperature, ..SamplingParams::default() });
+        }
+        let left = launch(&jobs, 0);
+        let runs_of_rows = left.runs.chunks(vocabulary.div_ceil(256));
+        for ((job, runs), answer) in jobs.iter().zip(runs_of_rows).zip(&left.answers) {
+            let temperature = job.params.as_ref().map_or(0.0, |params| params.temperature);
+            let plain: Vec<[f32; 3]> = job.logits.chunks(256).map(|run| plain_run(run, temperature)).collect();
+            for (run, plain) in runs.iter().zip(&plain) {
+                // A zero may have either sign.
+                let [best, sum, total, _] = run.0;
+                assert_eq!([best + 0.0, sum, total].map(pattern), [plain[0] + 0.0, plain[1], plain[2]].map(pattern));
+            }
+            let best = plain.iter().fold(f32::NEG_INFINITY, |best, run| best.max(run[0]));
+            let sum: f64 = plain.iter().map(|run| f64::from(run[1]) * f64::from(exp(run[0] - best))).sum();
+            assert_eq!(pattern(answer.best + 0.0), pattern(best + 0.0));
+            assert!(answer.sum.to_bits() == sum.to_bits() || answer.sum.is_nan() && sum.is_nan());
+        }
+    }
+}
+
+/// A number that leads past the end of the row, as one near 1 may by rounding: survey.rs then takes the first token of the last run with a
+/// weight, and the last token with a weight if there are filters.
+#[test]
+fn past_the_end() {
+    let mut one = job(0, 2000, &mut Random(12));
+    one.logits.fill(0.5);
+    one.logits[1200..].fill(f32::NEG_INFINITY);
+    one.logits[1100..1164].fill(f32::NAN);
+    (one.uniform, one.allowed) = (Some(1.0), None);
+    for (top_k, token) in [(None, 1024), (Some(2000), 1199), (Some(1990), 1199), (Some(1000), 999)] {
+        one.params = Some(SamplingParams { temperature: 2.0, top_k, ..SamplingParams::default() });
+        assert_eq!(found(std::slice::from_ref(&one), 0)[0].token.map(|token| token.0), Some(token));
     }
 }
 
