@@ -18,11 +18,13 @@ __device__ __forceinline__ void walk(Running<T, D>& running, const Step<T, KV>& 
                                      int stages, unsigned char* shared, AtSplitEnd at_split_end) {
   const ScoreRule rule(step.scale, step.soft_cap);
   const int ahead = stages - 1;
+#pragma unroll 1
   for (int tile = begin; tile < begin + ahead; tile++) {
     if (tile < end) source.template copy<THREADS>(tile, shared + (tile - begin) * Stage<KV, D>::BYTES);
     commit_copies();
   }
   int here = 0;  // the stage of this tile; the one asked for meanwhile takes that of the tile before
+#pragma unroll 1
   for (int tile = begin; tile < end; tile++) {
     if (ahead > 0) wait_for_tile(ahead);
     __syncthreads();  // the tile is everyone's, and everyone is done with the stage that is filled now
@@ -59,10 +61,8 @@ struct Rows {
   __device__ __forceinline__ Sight sight(int first, int window) const {
     Sight sight;
     sight.window = window;
-    sight.lowest = first < num_rows ? position(first) : -1;
-    sight.highest = first < num_rows ? position(first + WARP_ROWS - 1) : -1;
 #pragma unroll
-    for (int half = 0; half < 2; half++) sight.position[half] = position(first + threadIdx.x % 32 / 4 + 8 * half);
+    for (int half = 0; half < 2; half++) sight.position[half] = first < num_rows ? position(first + threadIdx.x % 32 / 4 + 8 * half) : -1;
     return sight;
   }
   template <class T, int D>
@@ -82,24 +82,26 @@ __device__ __forceinline__ void decode(const Step<T, KV>& step, const unsigned* 
                                        const unsigned* num_items, float* partials, int stages) {
   DYNAMIC_SHARED(unsigned char, shared);
   if (blockIdx.x >= *num_items) return;
-  const unsigned sequence = items[2 * blockIdx.x];
   const int kv_head = blockIdx.y, first_row = blockIdx.z * WARP_ROWS, g = threadIdx.x / 4, t = threadIdx.x % 4;
-  const int context = step.context_lens[sequence], begin = items[2 * blockIdx.x + 1] * SPLIT;
-  const Rows rows(step.heads / step.kv_heads, first_rows[sequence], 1, context);
-  const Queries<T, D> queries(rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g),
-                              rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g + 8));
-  const Sight sight = rows.sight(first_row, step.window);
-  const int seen = step.window == 0 || context < step.window ? 0 : context - step.window;
   Running<T, D> running;
   running.clear();
-  walk<T, KV, D, 32>(running, step, Source<KV, D>(step, sequence, kv_head), queries, sight, context, max(begin, seen) / TILE,
-                     (min(begin + SPLIT, context) + TILE - 1) / TILE, stages, shared, [](bool) {});
+  {
+    const unsigned sequence = items[2 * blockIdx.x];
+    const int context = step.context_lens[sequence], begin = items[2 * blockIdx.x + 1] * SPLIT;
+    const Rows rows(step.heads / step.kv_heads, first_rows[sequence], 1, context);
+    const Queries<T, D> queries(rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g),
+                                rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g + 8));
+    const int seen = step.window == 0 || context < step.window ? 0 : context - step.window;
+    walk<T, KV, D, 32>(running, step, Source<KV, D>(step, sequence, kv_head), queries, rows.sight(first_row, step.window), context,
+                       max(begin, seen) / TILE, (min(begin + SPLIT, context) + TILE - 1) / TILE, stages, shared, [](bool) {});
+  }
+  const int group = step.heads / step.kv_heads;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     const int row = first_row + g + 8 * half;
     const float sum = row_sum(running.sum[half]);
-    if (row >= rows.num_rows) continue;
-    float* record = partials + (size_t(blockIdx.x) * step.heads + kv_head * rows.group + row) * RECORD<D>;
+    if (row >= group) continue;
+    float* record = partials + (size_t(blockIdx.x) * step.heads + kv_head * group + row) * RECORD<D>;
     if (t == 0) record[0] = running.largest[half], record[1] = sum;
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
@@ -143,43 +145,53 @@ constexpr int PREFILL_THREADS = D > 192 ? 64 : 128;
 template <int D>
 constexpr int PREFILL_BLOCKS = D > 192 ? 4 : D > 128 ? 2 : 3;
 
-// The total over the splits so far. Its outputs wait in the warp's part of shared memory, [D / 8][4][32], while a split is summed.
+// The total over the splits so far. While a split is summed it waits in the warp's part of shared memory, a column to a lane:
+// outputs [D / 8][4][32], then of the lane's two rows largest [2][32] and sum [2][32].
 template <class T, int D>
 struct Total {
-  float largest[2], sum[2];
+  static constexpr int FLOATS = (D / 2 + 4) * 32;
   float* kept;
 
-  __device__ __forceinline__ explicit Total(float* kept) : largest{-INFINITY, -INFINITY}, sum{0.0f, 0.0f}, kept(kept) {}
+  __device__ __forceinline__ explicit Total(float* warp_part) : kept(warp_part + threadIdx.x % 32) {
+#pragma unroll
+    for (int row = 0; row < 2; row++) largest(row) = -INFINITY, sum(row) = 0.0f;
+  }
+  __device__ __forceinline__ float& output(int n, int i) const { return kept[(n * 4 + i) * 32]; }
+  __device__ __forceinline__ float& largest(int row) const { return kept[(D / 2 + row) * 32]; }
+  __device__ __forceinline__ float& sum(int row) const { return kept[(D / 2 + 2 + row) * 32]; }
 
   // Merges a split; after the last one the total is left in `part`.
-  __device__ __forceinline__ void merge(Running<T, D>& part, bool last) {
-    const bool empty[2] = {largest[0] == -INFINITY, largest[1] == -INFINITY};
-    const MergeWeights weights[2] = {{largest[0], part.largest[0]}, {largest[1], part.largest[1]}};
+  __device__ __forceinline__ void merge(Running<T, D>& part, bool last) const {
 #pragma unroll
     for (int row = 0; row < 2; row++) {
-      largest[row] = fmaxf(largest[row], part.largest[row]);
-      sum[row] = weights[row].merged(sum[row], row_sum(part.sum[row]));
+      const bool empty = largest(row) == -INFINITY;
+      const MergeWeights weights(largest(row), part.largest[row]);
+      part.largest[row] = fmaxf(largest(row), part.largest[row]);
+      part.sum[row] = weights.merged(sum(row), row_sum(part.sum[row]));
+#pragma unroll
+      for (int n = 0; n < D / 8; n++) {
+#pragma unroll
+        for (int i = 2 * row; i < 2 * row + 2; i++)
+          part.outputs[n].at[i] = weights.merged(empty ? 0.0f : output(n, i), part.outputs[n].at[i]);
+      }
     }
+    if (last) return;
+#pragma unroll
+    for (int row = 0; row < 2; row++) largest(row) = part.largest[row], sum(row) = part.sum[row];
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        float* place = kept + (n * 4 + i) * 32 + threadIdx.x % 32;
-        const float merged = weights[i / 2].merged(empty[i / 2] ? 0.0f : *place, part.outputs[n].at[i]);
-        if (last) part.outputs[n].at[i] = merged;
-        else *place = merged;
-      }
+      for (int i = 0; i < 4; i++) output(n, i) = part.outputs[n].at[i];
     }
-    if (!last) part.clear();
+    part.clear();
   }
 };
 
 // Writes a warp's rows by way of its part of shared memory, so that what goes out are whole pieces.
 template <class T, int D>
-__device__ __forceinline__ void store_rows(const Running<T, D>& outputs, const Total<T, D>& total, const Rows& rows, int first_row,
-                                           int kv_head, const float* sinks, int heads, T* out) {
+__device__ __forceinline__ void store_rows(const Running<T, D>& total, T* staged, const Rows& rows, int first_row, int kv_head,
+                                           const float* sinks, int heads, T* out) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  T* staged = reinterpret_cast<T*>(total.kept);
   __syncwarp();
 #pragma unroll
   for (int half = 0; half < 2; half++) {
@@ -188,7 +200,7 @@ __device__ __forceinline__ void store_rows(const Running<T, D>& outputs, const T
 #pragma unroll
     for (int n = 0; n < D / 8; n++) {
 #pragma unroll
-      for (int i = 0; i < 2; i++) staged[row * D + n * 8 + 2 * t + i] = from_f32<T>(__fmul_rn(outputs.outputs[n].at[2 * half + i], factor));
+      for (int i = 0; i < 2; i++) staged[row * D + n * 8 + 2 * t + i] = from_f32<T>(__fmul_rn(total.outputs[n].at[2 * half + i], factor));
     }
   }
   __syncwarp();
@@ -214,7 +226,8 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
   const int kv_head = blockIdx.y, warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
   Running<T, D> running;
   running.clear();
-  Total<T, D> total(reinterpret_cast<float*>(shared + stages * Stage<KV, D>::BYTES) + warp * WARP_ROWS * D);
+  float* warp_part = reinterpret_cast<float*>(shared + stages * Stage<KV, D>::BYTES) + warp * Total<T, D>::FLOATS;
+  const Total<T, D> total(warp_part);
   {
     const unsigned sequence = items[2 * blockIdx.x];
     const int block_row = items[2 * blockIdx.x + 1], first_row = block_row + warp * WARP_ROWS;
@@ -229,7 +242,8 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
   }
   // Read anew, so as not to hold it in registers all the while.
   const Rows rows = prefill_rows(step, cu_seqlens_q, items[2 * blockIdx.x]);
-  store_rows<T, D>(running, total, rows, items[2 * blockIdx.x + 1] + warp * WARP_ROWS, kv_head, sinks, step.heads, out);
+  const int first_row = items[2 * blockIdx.x + 1] + warp * WARP_ROWS;
+  store_rows<T, D>(running, reinterpret_cast<T*>(warp_part), rows, first_row, kv_head, sinks, step.heads, out);
 }
 
 // ---- entries. `items` are pairs (sequence, split) or (sequence, first packed row); `num_items` is one number
@@ -244,12 +258,13 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
 
 // The grid is [items or more, Hkv, 16-row parts of a group] and [items or more, Hkv].
 #define ATTENTION(NAME, T, KV, D)                                                                                                    \
-  ENTRY(32, pairwright_attention_decode_##NAME##_##D, STEP_PARAMETERS(T, KV), const unsigned* first_rows, const unsigned* items,     \
-        const unsigned* num_items, float* partials, int stages) {                                                                    \
+  RESIDENT_ENTRY(32, 8, pairwright_attention_decode_##NAME##_##D, STEP_PARAMETERS(T, KV), const unsigned* first_rows,                \
+                 const unsigned* items, const unsigned* num_items, float* partials, int stages) {                                    \
     decode<T, KV, D>(STEP(T, KV), first_rows, items, num_items, partials, stages);                                                   \
   }                                                                                                                                  \
-  RESIDENT_ENTRY(PREFILL_THREADS<D>, PREFILL_BLOCKS<D>, pairwright_attention_prefill_##NAME##_##D, STEP_PARAMETERS(T, KV), const unsigned* cu_seqlens_q,         \
-        const unsigned* items, const unsigned* num_items, const float* sinks, T* out, int stages) {                                  \
+  RESIDENT_ENTRY(PREFILL_THREADS<D>, PREFILL_BLOCKS<D>, pairwright_attention_prefill_##NAME##_##D, STEP_PARAMETERS(T, KV),           \
+                 const unsigned* cu_seqlens_q, const unsigned* items, const unsigned* num_items, const float* sinks, T* out,         \
+                 int stages) {                                                                                                       \
     prefill<T, KV, D>(STEP(T, KV), cu_seqlens_q, items, num_items, sinks, out, stages);                                              \
   }
 #define MERGE(T, D)                                                                                                                  \

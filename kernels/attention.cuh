@@ -128,11 +128,12 @@ __device__ __forceinline__ void clear_values(unsigned char* stage, int num_keys)
 
 // ---- 16 rows of a warp; a lane has two of them, lane / 4 and lane / 4 + 8
 
-// Queries: 16-bit ones stay in registers, f32 ones (which would not fit) are read anew.
+// Queries: they stay in registers if there is room for them, or else are read anew.
 template <class T, int D>
 struct Queries {
   static constexpr int STEPS = (D + 31) / 32;
-  static constexpr bool HELD = sizeof(T) == 2;
+  static constexpr bool HELD = sizeof(T) == 2 && D <= 128;
+  static constexpr int UNROLLED = HELD ? STEPS : 4 / int(sizeof(T));  // few, so that not all are read at once
   const T* rows[2];
   Eight<T> held[HELD ? STEPS : 1][2];
 
@@ -163,18 +164,18 @@ struct ScoreRule {
 
 // Which keys are seen: all up to a row's own position, or the last `window` of them. Rows that are not there are at -1.
 struct Sight {
-  int position[2];      // of the lane's two rows
-  int lowest, highest;  // of the warp's first and last row
+  int position[2];  // of the lane's two rows, in their order
   int window;
 
   __device__ __forceinline__ bool sees(int row, int key) const {
     return key <= position[row] && (window == 0 || key > position[row] - window);
   }
+  // Over the warp: false only if no row sees a key of the tile, and true only if all see all.
   __device__ __forceinline__ bool any(int first_key) const {
-    return first_key <= highest && (window == 0 || first_key + TILE - 1 > lowest - window);
+    return __any_sync(0xffffffffu, first_key <= position[1] && (window == 0 || first_key + TILE - 1 > position[0] - window));
   }
   __device__ __forceinline__ bool all(int first_key) const {
-    return first_key + TILE - 1 <= lowest && (window == 0 || first_key > highest - window);
+    return __all_sync(0xffffffffu, first_key + TILE - 1 <= position[0] && (window == 0 || first_key > position[1] - window));
   }
 };
 
@@ -203,7 +204,7 @@ __device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[4], con
   const unsigned char* row = stage + (g / 2 * 8 + g % 2) * Here::ROW;
 #pragma unroll
   for (int n = 0; n < 4; n++) scores[n] = {{0.0f, 0.0f, 0.0f, 0.0f}};
-#pragma unroll
+#pragma unroll Queries<T, D>::UNROLLED
   for (int step = 0; step < Queries<T, D>::STEPS; step++) {
     const unsigned byte = step * 32 * sizeof(KV);
     const unsigned char* keys = row + byte / 128 * 128 + ((byte % 128 + t * 8 * unsigned(sizeof(KV))) ^ swap);

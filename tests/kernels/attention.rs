@@ -250,7 +250,7 @@ impl<T: Format> Scene<T> {
         let grid = [num_items + 3, self.geometry.num_kv_heads as u32, 1];
         let launch = self.launch(&name, grid, 32 * warps as u32, &rows, cache, &lists);
         launch
-            .shared(stages * self.stage_bytes::<K>() + warps * 16 * head_dim * size_of::<f32>())
+            .shared(stages * self.stage_bytes::<K>() + warps * (16 * head_dim + 128) * size_of::<f32>())
             .input(&cu_seqlens_q)
             .input(&items)
             .input(&[num_items])
