@@ -39,15 +39,15 @@ __device__ __forceinline__ void activate_runs(const T* x, T* y, int rows, int in
   for (int row = blockIdx.y; row < rows; row += gridDim.y) {
     const T* gate = x + size_t(row) * inner * (is_gated ? 2 : 1);
     for (int first = int(blockIdx.x * blockDim.x + threadIdx.x) * LEN; first < inner; first += int(gridDim.x * blockDim.x) * LEN) {
-      Run<LEN> run = load_run<LEN>(gate + first);
+      Span<LEN> run = load_span<LEN>(gate + first);
 #pragma unroll
       for (int i = 0; i < LEN; i++) run.at[i] = function.of(run.at[i]);
       if (is_gated) {
-        const Run<LEN> up = load_run<LEN>(gate + inner + first);
+        const Span<LEN> up = load_span<LEN>(gate + inner + first);
 #pragma unroll
         for (int i = 0; i < LEN; i++) run.at[i] *= function.factor(up.at[i]);
       }
-      store_run(y + size_t(row) * inner + first, run);
+      store_span(y + size_t(row) * inner + first, run);
     }
   }
 }

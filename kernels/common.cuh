@@ -159,10 +159,10 @@ __device__ __forceinline__ bool are_aligned(const Pointers*... addresses) {
 
 // LEN neighbours in f32: read and written by whole pieces where LEN is so many (the address then a multiple of 16), else one by one.
 template <int LEN>
-struct Run { float at[LEN]; };
+struct Span { float at[LEN]; };
 template <int LEN, class T>
-__device__ __forceinline__ Run<LEN> load_run(const T* address) {
-  Run<LEN> run;
+__device__ __forceinline__ Span<LEN> load_span(const T* address) {
+  Span<LEN> run;
   if constexpr (LEN % Piece<T>::LEN == 0) {
 #pragma unroll
     for (int first = 0; first < LEN; first += Piece<T>::LEN) {
@@ -177,7 +177,7 @@ __device__ __forceinline__ Run<LEN> load_run(const T* address) {
   return run;
 }
 template <int LEN, class T>
-__device__ __forceinline__ void store_run(T* address, const Run<LEN>& run) {
+__device__ __forceinline__ void store_span(T* address, const Span<LEN>& run) {
   if constexpr (LEN % Piece<T>::LEN == 0) {
 #pragma unroll
     for (int first = 0; first < LEN; first += Piece<T>::LEN) {

@@ -7,11 +7,11 @@ constexpr unsigned NO_ROW = 0xffffffffu;
 template <int LEN, class T>
 __device__ __forceinline__ void gather_row(const T* source, T* target, int width, float factor) {
   for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
-    Run<LEN> run{};
-    if (source) run = load_run<LEN>(source + first);
+    Span<LEN> run{};
+    if (source) run = load_span<LEN>(source + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) run.at[i] *= factor;
-    store_run(target + first, run);
+    store_span(target + first, run);
   }
 }
 

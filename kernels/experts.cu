@@ -136,14 +136,14 @@ ENTRY(32 * SORT_WARPS, pairwright_group_rows, const unsigned* chosen, unsigned* 
 template <int LEN, class T>
 __device__ __forceinline__ void combine_token(const T* y, const unsigned* places, const float* weights, T* out, int width, int k) {
   for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
-    Run<LEN> sum{};
+    Span<LEN> sum{};
     for (int j = 0; j < k; j++) {
-      const Run<LEN> run = load_run<LEN>(y + size_t(places[j]) * width + first);
+      const Span<LEN> run = load_span<LEN>(y + size_t(places[j]) * width + first);
       const float weight = weights[j];
 #pragma unroll
       for (int i = 0; i < LEN; i++) sum.at[i] += run.at[i] * weight;
     }
-    store_run(out + first, sum);
+    store_span(out + first, sum);
   }
 }
 

@@ -116,13 +116,13 @@ __device__ __forceinline__ void store_tile(const Sums& sums, T* y, const float* 
   for (int run = threadIdx.x; run < rows * RUNS; run += PRODUCT_THREADS) {
     const int row = run / RUNS, column = run % RUNS * LEN;
     if (column >= columns) continue;
-    Run<LEN> values = load_run<LEN>(&sums.at[row][column]);
+    Span<LEN> values = load_span<LEN>(&sums.at[row][column]);
     if (bias) {
-      const Run<LEN> more = load_run<LEN>(bias + column);
+      const Span<LEN> more = load_span<LEN>(bias + column);
 #pragma unroll
       for (int i = 0; i < LEN; i++) values.at[i] += more.at[i];
     }
-    store_run(y + size_t(row) * out + column, values);
+    store_span(y + size_t(row) * out + column, values);
   }
 }
 

@@ -18,20 +18,20 @@ __device__ __forceinline__ void for_each_run(int rows, int width, Each each) {
 
 template <int LEN, class T>
 __device__ __forceinline__ void fill_rows(T* y, const float* bias, int rows, int width) {
-  for_each_run<LEN>(rows, width, [&](int row, int first) { store_run(y + size_t(row) * width + first, load_run<LEN>(bias + first)); });
+  for_each_run<LEN>(rows, width, [&](int row, int first) { store_span(y + size_t(row) * width + first, load_span<LEN>(bias + first)); });
 }
 
 template <int LEN, class T>
 __device__ __forceinline__ void scale_rows(const float* x, T* y, const float* row_scales, const float* column_scales, const float* bias,
                                            int rows, int width) {
   for_each_run<LEN>(rows, width, [&](int row, int first) {
-    Run<LEN> run = load_run<LEN>(x + size_t(row) * width + first);
-    const Run<LEN> scales = load_run<LEN>(column_scales + first);
-    Run<LEN> more{};
-    if (bias) more = load_run<LEN>(bias + first);
+    Span<LEN> run = load_span<LEN>(x + size_t(row) * width + first);
+    const Span<LEN> scales = load_span<LEN>(column_scales + first);
+    Span<LEN> more{};
+    if (bias) more = load_span<LEN>(bias + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) run.at[i] = run.at[i] * row_scales[row] * scales.at[i] + more.at[i];
-    store_run(y + size_t(row) * width + first, run);
+    store_span(y + size_t(row) * width + first, run);
   });
 }
 
@@ -41,16 +41,16 @@ __device__ __forceinline__ void round_row(const T* x, fp8* y, float* row_scale, 
   __shared__ float scratch[32];
   float largest = 0.0f;
   for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
-    for (float value : load_run<LEN>(x + first).at) largest = fmaxf(largest, fabsf(value));
+    for (float value : load_span<LEN>(x + first).at) largest = fmaxf(largest, fabsf(value));
   }
   float scale = block_max(largest, scratch) / FP8_MAX;
   if (scale == 0.0f) scale = 1.0f;
   if (threadIdx.x == 0) *row_scale = scale;
   for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
-    Run<LEN> run = load_run<LEN>(x + first);
+    Span<LEN> run = load_span<LEN>(x + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) run.at[i] /= scale;
-    store_run(y + first, run);
+    store_span(y + first, run);
   }
 }
 

@@ -31,15 +31,15 @@ __device__ __forceinline__ void store_normed(float (&row)[KEPT], T* y, const flo
   const float mean = is_layer ? row_sum([](float x) { return x; }) / float(width) : 0.0f;
   const float scale = 1.0f / sqrtf(row_sum([&](float x) { return (x - mean) * (x - mean); }) / float(width) + eps);
   for_each_run<LEN>(width, [&](int kept, int first) {
-    Run<LEN> run = load_run<LEN>(weight + first);
+    Span<LEN> run = load_span<LEN>(weight + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) run.at[i] *= (row[kept + i] - mean) * scale;
     if (bias) {
-      const Run<LEN> more = load_run<LEN>(bias + first);
+      const Span<LEN> more = load_span<LEN>(bias + first);
 #pragma unroll
       for (int i = 0; i < LEN; i++) run.at[i] += more.at[i];
     }
-    store_run(y + first, run);
+    store_span(y + first, run);
   });
 }
 
@@ -47,7 +47,7 @@ template <int LEN, class T>
 __device__ __forceinline__ void norm_row(const T* x, T* y, const float* weight, const float* bias, int width, float eps, bool is_layer) {
   float row[KEPT];
   for_each_run<LEN>(width, [&](int kept, int first) {
-    const Run<LEN> run = load_run<LEN>(x + first);
+    const Span<LEN> run = load_span<LEN>(x + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) row[kept + i] = run.at[i];
   });
@@ -60,11 +60,11 @@ __device__ __forceinline__ void add_norm_row(T* residual, const T* delta, T* y, 
                                              float eps, bool is_layer) {
   float row[KEPT];
   for_each_run<LEN>(width, [&](int kept, int first) {
-    Run<LEN> run = load_run<LEN>(residual + first);
-    const Run<LEN> more = load_run<LEN>(delta + first);
+    Span<LEN> run = load_span<LEN>(residual + first);
+    const Span<LEN> more = load_span<LEN>(delta + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) run.at[i] = row[kept + i] = to_f32(from_f32<T>(run.at[i] + more.at[i]));
-    store_run(residual + first, run);
+    store_span(residual + first, run);
   });
   store_normed<LEN>(row, y, weight, bias, width, eps, is_layer);
 }
@@ -77,10 +77,10 @@ __device__ __forceinline__ void each_element(T* x, unsigned long long count, boo
   const unsigned long long threads = (unsigned long long)gridDim.x * blockDim.x;
   const unsigned long long pieces = in_pieces ? count / LEN : 0;
   for (unsigned long long piece = thread; piece < pieces; piece += threads) {
-    store_run(x + piece * LEN, of(load_run<LEN>(x + piece * LEN), piece * LEN));
+    store_span(x + piece * LEN, of(load_span<LEN>(x + piece * LEN), piece * LEN));
   }
   for (unsigned long long index = pieces * LEN + thread; index < count; index += threads) {
-    store_run(x + index, of(load_run<1>(x + index), index));
+    store_span(x + index, of(load_span<1>(x + index), index));
   }
 }
 
@@ -88,7 +88,7 @@ template <class T>
 __device__ __forceinline__ void add_elements(T* x, const T* delta, unsigned long long count) {
   each_element(x, count, are_aligned(x, delta), [&](auto run, unsigned long long first) {
     constexpr int LEN = sizeof run / sizeof(float);
-    const Run<LEN> more = load_run<LEN>(delta + first);
+    const Span<LEN> more = load_span<LEN>(delta + first);
 #pragma unroll
     for (int i = 0; i < LEN; i++) run.at[i] += more.at[i];
     return run;

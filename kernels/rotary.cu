@@ -32,7 +32,7 @@ __device__ __forceinline__ void load_head(float* head, const T* row, int dim, bo
   const int lane = threadIdx.x % 32;
   if (in_pieces) {
 #pragma unroll 1
-    for (int first = lane * LEN; first < dim; first += 32 * LEN) store_run(head + first, load_run<LEN>(row + first));
+    for (int first = lane * LEN; first < dim; first += 32 * LEN) store_span(head + first, load_span<LEN>(row + first));
   } else {
     for (int index = lane; index < dim; index += 32) head[index] = to_f32(row[index]);
   }
@@ -44,7 +44,7 @@ __device__ __forceinline__ void store_head(T* row, const float* head, int dim, b
   const int lane = threadIdx.x % 32;
   if (in_pieces) {
 #pragma unroll 1
-    for (int first = lane * LEN; first < dim; first += 32 * LEN) store_run(row + first, load_run<LEN>(head + first));
+    for (int first = lane * LEN; first < dim; first += 32 * LEN) store_span(row + first, load_span<LEN>(head + first));
   } else {
     for (int index = lane; index < dim; index += 32) row[index] = from_f32<T>(head[index]);
   }
