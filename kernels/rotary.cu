@@ -6,7 +6,7 @@ constexpr int WARPS = 16;
 constexpr int MAX_HEAD_DIM = 512;
 
 // Which elements a norm of queries or keys takes together (NormSpan of src/ops/rotary.rs).
-enum Span { HEAD, OWN_HEAD, TOKEN };
+enum NormSpan { HEAD, OWN_HEAD, TOKEN };
 
 // The parts of a merged row.
 enum Part { QUERIES, KEYS, VALUES };
