@@ -8,8 +8,6 @@ use super::paged::PagedBatch;
 
 /// Keys that one item of decode attention reads; what the parts give is merged in their order.
 pub const SPLIT: usize = 512;
-/// Packed query rows (tokens x heads of a group) that one item of prefill attention computes.
-pub const TILE_ROWS: usize = 64;
 
 /// Items of work: pairs of numbers, how many there are, and how many the launch must have room for.
 #[derive(Clone)]
@@ -42,8 +40,8 @@ pub struct StagedStep {
     pub decode: Items,
     /// [B + 1] first item of each sequence in `decode`; none for those with several tokens.
     pub cu_items: Tensor,
-    /// Sequences with several tokens, by the size of a group of heads: (sequence, first packed row).
-    prefill: Vec<(usize, Items)>,
+    /// Sequences with several tokens, by query heads to a key head and rows to an item: (sequence, first packed row).
+    prefill: Vec<([usize; 2], Items)>,
     several: Vec<(u32, usize)>,
 }
 
@@ -90,17 +88,17 @@ impl StagedStep {
         })
     }
 
-    /// Items of sequences with several tokens, for `group` query heads to a key head.
-    pub fn prefill(&mut self, staging: &mut Staging, group: usize) -> Result<Items> {
-        if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == group) {
+    /// Items of sequences with several tokens: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
+    pub fn prefill(&mut self, staging: &mut Staging, group: usize, at_once: usize) -> Result<Items> {
+        if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == [group, at_once]) {
             return Ok(items.clone());
         }
         let rows = |&(sequence, tokens): &(u32, usize)| {
-            (0..tokens * group).step_by(TILE_ROWS).flat_map(move |row| [sequence, row as u32])
+            (0..tokens * group).step_by(at_once).flat_map(move |row| [sequence, row as u32])
         };
         let list: Vec<u32> = self.several.iter().flat_map(rows).collect();
         let items = Items::new(staging, &list, 0)?;
-        self.prefill.push((group, items.clone()));
+        self.prefill.push(([group, at_once], items.clone()));
         Ok(items)
     }
 }

@@ -11,6 +11,8 @@ use super::{Attention, HeadGeometry};
 
 /// Query rows that a warp computes.
 const WARP_ROWS: usize = 16;
+/// Keys that are on their way through shared memory together.
+const TILE: usize = 32;
 /// Numbers that a part of a row's attention has beside its values: largest score, sum, and what fills 16 bytes.
 const PART_HEAD: usize = 4;
 
@@ -27,22 +29,29 @@ impl Attention {
     ) -> Result<()> {
         let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
         let group = num_heads / num_kv_heads.max(1);
-        let prefill = workspace.prefill_items(group)?;
+        let warps = if head_dim > 192 { 2 } else { 4 };
+        let prefill = workspace.prefill_items(group, warps * WARP_ROWS)?;
+        let row_bytes = head_dim * layer.keys.dtype().size_in_bytes();
+        let tile_bytes = TILE * (row_bytes.next_multiple_of(64) + row_bytes);
         let decode = workspace.step()?.decode.clone();
         let (head, sinks) = (PART_HEAD + head_dim, self.device_sinks.as_ref());
         if decode.most > 0 {
             let parts =
                 workspace.rows_of(DType::F32, Slot::AttentionParts, rows.device(), decode.most * num_heads, head)?;
             let step = workspace.step()?;
+            // As many tiles on their way as shared memory holds that a block gets without asking.
+            let tiles = ((48 << 10) / tile_bytes).clamp(1, 4);
             self.over_cache(kernels, workspace, "decode", rows, layer, batch)?
                 .over_all([decode.most, num_kv_heads, group.div_ceil(WARP_ROWS)], 32)
+                .shared(tiles * tile_bytes)
                 .tensor(&step.cu_seqlens_q)
                 .tensor(&decode.list)
                 .tensor(&decode.count)
                 .tensor(&parts)
+                .int(tiles)
                 .run()?;
             Launch::named(kernels, format!("pairwright_attention_merge_{}_{head_dim}", rows.dtype().as_str()))
-                .over_all([step.context_lens.dim(0)?, num_heads, 1], 128)
+                .over_all([step.context_lens.dim(0)?, (num_heads * head_dim / 8).div_ceil(128), 1], 128)
                 .tensor(&parts)
                 .tensor(&step.cu_items)
                 .tensor(&step.cu_seqlens_q)
@@ -52,13 +61,17 @@ impl Attention {
                 .run()?;
         }
         if prefill.most > 0 {
+            let tiles = if 2 * tile_bytes > 64 << 10 { 1 } else { 2 };
+            let totals = warps * (WARP_ROWS * head_dim + 128) * size_of::<f32>();
             self.over_cache(kernels, workspace, "prefill", rows, layer, batch)?
-                .over_all([prefill.most, num_kv_heads, 1], 128)
+                .over_all([prefill.most, num_kv_heads, 1], 32 * warps)
+                .shared(tiles * tile_bytes + totals)
                 .tensor(&workspace.step()?.cu_seqlens_q)
                 .tensor(&prefill.list)
                 .tensor(&prefill.count)
                 .optional(sinks)
                 .tensor(out)
+                .int(tiles)
                 .run()?;
         }
         Ok(())

@@ -235,7 +235,7 @@ impl Layouts {
 
 impl Drop for Layouts {
     fn drop(&mut self) {
-        [self.weight, self.x, self.y].map(destroy);
+        [self.weight, self.x, self.y].into_iter().for_each(destroy);
     }
 }
 
