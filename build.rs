@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, io};
@@ -46,17 +47,24 @@ fn images() -> io::Result<()> {
     let targets = if lite { vec![LITE] } else { [&TARGETS[..], &[TURING]].concat() };
     let started = sources.iter().map(|source| {
         let image = out.join(source.with_extension("fatbin").file_name().unwrap_or_default());
+        let key = key(source, &nvcc, &targets)?;
+        if image.exists() && fs::read_to_string(image.with_extension("key")).is_ok_and(|made_of| made_of == key) {
+            return Ok((source, image, key, None));
+        }
         let mut compiler = Command::new(&nvcc);
         compiler.args(["-std=c++17", "-O3", "-Werror", "all-warnings", "-fatbin"]).args(&targets);
         compiler.arg("-o").arg(&image).arg(source);
         let started = compiler.spawn().map_err(|error| io::Error::other(format!("{nvcc} does not start: {error}")))?;
-        Ok((source, image, started))
+        Ok((source, image, key, Some(started)))
     });
     let started: Vec<_> = started.collect::<io::Result<_>>()?;
     let (mut images, mut names) = (String::new(), BTreeSet::new());
-    for (source, image, mut compiler) in started {
-        if !compiler.wait()?.success() {
-            return Err(io::Error::other(format!("{nvcc} refused {}", source.display())));
+    for (source, image, key, compiler) in started {
+        if let Some(mut compiler) = compiler {
+            if !compiler.wait()?.success() {
+                return Err(io::Error::other(format!("{nvcc} refused {}", source.display())));
+            }
+            fs::write(image.with_extension("key"), key)?;
         }
         names.extend(entries(&nvcc, source)?.into_iter().map(|name| (images.lines().count(), name)));
         let _ = writeln!(images, "    include_bytes!({:?}),", image.display().to_string());
@@ -67,12 +75,23 @@ fn images() -> io::Result<()> {
     fs::write(out.join("images.rs"), list + "];\n")
 }
 
+/// A hash of all that an image is made of.
+fn key(source: &Path, nvcc: &str, targets: &[&str]) -> io::Result<String> {
+    let mut hasher = DefaultHasher::new();
+    (nvcc, targets, fs::read(source)?).hash(&mut hasher);
+    let mut headers: Vec<PathBuf> = fs::read_dir("kernels")?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    headers.retain(|header| header.extension().is_some_and(|extension| extension == "cuh"));
+    headers.sort();
+    headers.iter().try_for_each(|header| fs::read(header).map(|text| text.hash(&mut hasher)))?;
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
 /// The names of a source's kernels, which its preprocessed text declares.
 fn entries(nvcc: &str, source: &Path) -> io::Result<Vec<String>> {
     let text = Command::new(nvcc).args(["-std=c++17", "-E"]).arg(source).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&text.stdout);
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let declared = text.split("__launch_bounds__(").skip(1).filter_map(|after| {
+    let declared = text.split("launch_bounds").skip(1).filter_map(|after| {
         let start = after.find("pairwright_")?;
         let name = &after[start..];
         Some(name[..name.find(|c| !is_name(c))?].to_owned())
