@@ -142,8 +142,8 @@ __device__ __forceinline__ void merge(const float* partials, const unsigned* cu_
 
 template <int D>
 constexpr int PREFILL_THREADS = D > 192 ? 64 : 128;
-template <int D>
-constexpr int PREFILL_BLOCKS = D > 192 ? 4 : D > 128 ? 2 : 3;
+template <class T, int D>
+constexpr int PREFILL_BLOCKS = D > 192 ? 4 : D > 128 || sizeof(T) == 4 ? 2 : 3;
 
 // The total over the splits so far. While a split is summed it waits in the warp's part of shared memory, a column to a lane:
 // outputs [D / 8][4][32], then of the lane's two rows largest [2][32] and sum [2][32].
@@ -256,13 +256,15 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
     rows, row_width, keys, values, context_lens, cu_blocks, block_tables, heads, kv_heads, block_size, scale, window, soft_cap       \
   }
 
-// The grid is [items or more, Hkv, 16-row parts of a group] and [items or more, Hkv].
+// Grid and dynamic shared memory: decoding [items or more, Hkv, 16-row parts of a group], `stages` (1 to 4) times Stage::BYTES; prefill
+// [items or more, Hkv], as much and a Total::FLOATS per warp besides. Block sizes are powers of two from 32 on; rows are multiples of 16
+// bytes apart.
 #define ATTENTION(NAME, T, KV, D)                                                                                                    \
   RESIDENT_ENTRY(32, 8, pairwright_attention_decode_##NAME##_##D, STEP_PARAMETERS(T, KV), const unsigned* first_rows,                \
                  const unsigned* items, const unsigned* num_items, float* partials, int stages) {                                    \
     decode<T, KV, D>(STEP(T, KV), first_rows, items, num_items, partials, stages);                                                   \
   }                                                                                                                                  \
-  RESIDENT_ENTRY(PREFILL_THREADS<D>, PREFILL_BLOCKS<D>, pairwright_attention_prefill_##NAME##_##D, STEP_PARAMETERS(T, KV),           \
+  RESIDENT_ENTRY(PREFILL_THREADS<D>, (PREFILL_BLOCKS<T, D>), pairwright_attention_prefill_##NAME##_##D, STEP_PARAMETERS(T, KV),      \
                  const unsigned* cu_seqlens_q, const unsigned* items, const unsigned* num_items, const float* sinks, T* out,         \
                  int stages) {                                                                                                       \
     prefill<T, KV, D>(STEP(T, KV), cu_seqlens_q, items, num_items, sinks, out, stages);                                              \

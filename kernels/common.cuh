@@ -101,7 +101,15 @@ template <> inline fp8 from_f32<fp8>(float x) {
 #else
 __device__ __forceinline__ float to_f32(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float to_f32(f16 x) { return __half2float(x); }
-__device__ __forceinline__ float to_f32(fp8 x) { return float(x); }
+__device__ __forceinline__ float to_f32(fp8 x) {
+#if __CUDA_ARCH__ >= 890
+  return float(x);
+#else
+  // The bits in their places of an f32, which moves the exponent's zero by 120; the header's own way takes ten times the instructions.
+  const float size = (x.__x & 0x7f) == 0x7f ? __uint_as_float(0x7fffffff) : __uint_as_float((x.__x & 0x7fu) << 20) * 0x1p120f;
+  return x.__x & 0x80 ? -size : size;
+#endif
+}
 template <class T> __device__ __forceinline__ T from_f32(float x);
 template <> __device__ __forceinline__ float from_f32<float>(float x) { return x; }
 template <> __device__ __forceinline__ bf16 from_f32<bf16>(float x) { return __float2bfloat16_rn(x); }
