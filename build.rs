@@ -79,7 +79,8 @@ fn images() -> io::Result<()> {
 fn key(source: &Path, nvcc: &str, targets: &[&str]) -> io::Result<String> {
     let mut hasher = DefaultHasher::new();
     (nvcc, targets, fs::read(source)?).hash(&mut hasher);
-    let mut headers: Vec<PathBuf> = fs::read_dir("kernels")?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    let mut headers: Vec<PathBuf> =
+        fs::read_dir("kernels")?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     headers.retain(|header| header.extension().is_some_and(|extension| extension == "cuh"));
     headers.sort();
     headers.iter().try_for_each(|header| fs::read(header).map(|text| text.hash(&mut hasher)))?;

@@ -12,7 +12,7 @@ use pairwright::engine::{
 };
 use pairwright::model::{self, LoadOptions, WeightsKind};
 use pairwright::ops::paged::KvFormat;
-use pairwright::ops::{BlockInputs, Compute, DenseProducts};
+use pairwright::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -74,6 +74,14 @@ fn decoder(dir: &Path, compute: &Compute) -> model::Decoder {
     model::load(dir, &options).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }
 
+/// What the tests compute with, in f32: the processor, or with `PAIRWRIGHT_TEST_DEVICE=cuda` the first CUDA device.
+fn compute() -> Compute {
+    match std::env::var("PAIRWRIGHT_TEST_DEVICE").as_deref() {
+        Ok("cuda") => Compute::new(DeviceChoice::Cuda(0), Some(DType::F32)).unwrap_or_else(|error| panic!("{error}")),
+        _ => Compute::cpu(),
+    }
+}
+
 fn greedy(prompt: &[u32], max_tokens: usize) -> Request {
     let params = SamplingParams { temperature: 0.0, max_tokens, prompt_logprobs: false, ..SamplingParams::default() };
     Request { prompt: prompt.to_vec(), task: Task::Generate(params), key: 0 }
@@ -106,7 +114,9 @@ fn assert_tokens(got: &[u32], want: &[u32], margins: &[f32], what: &str) {
 }
 
 fn options() -> EngineOptions {
-    EngineOptions { block_size: 16, kv_budget: KvBudget::Tokens(4096), ..EngineOptions::default() }
+    // Kernels want whole tiles of keys in a block.
+    let block_size = if compute().device.is_cpu() { 16 } else { 32 };
+    EngineOptions { block_size, kv_budget: KvBudget::Tokens(4096), ..EngineOptions::default() }
 }
 
 /// The ways in which a batch may be run; none may change a token.
@@ -126,7 +136,7 @@ fn greedy_tokens_equal_transformers_in_every_mode() {
         let expected = expected(dir);
         let mut first: Option<Vec<SequenceOutput>> = None;
         for (mode, options) in modes() {
-            let mut engine = Engine::new(decoder(dir, &Compute::cpu()), &options).unwrap();
+            let mut engine = Engine::new(decoder(dir, &compute()), &options).unwrap();
             let requests = expected.prompts.iter().map(|prompt| greedy(prompt, expected.greedy[0].len())).collect();
             let outputs = run(&mut engine, requests);
             for (index, output) in outputs.iter().enumerate() {
@@ -151,7 +161,7 @@ fn greedy_tokens_equal_transformers_in_every_mode() {
 fn a_prefix_cache_hit_gives_the_same_bits() {
     each_family(|dir| {
         let expected = expected(dir);
-        let mut engine = Engine::new(decoder(dir, &Compute::cpu()), &options()).unwrap();
+        let mut engine = Engine::new(decoder(dir, &compute()), &options()).unwrap();
         let requests = || expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect::<Vec<_>>();
         let fresh = run(&mut engine, requests());
         assert_eq!(engine.stats().num_reused_tokens, 0);
@@ -195,7 +205,7 @@ fn rounding_formats_give_the_same_bits_in_every_mode() {
 fn samples_of_one_prompt_share_its_blocks_while_they_run() {
     let dir = &families()[0];
     let expected = expected(dir);
-    let mut engine = Engine::new(decoder(dir, &Compute::cpu()), &options()).unwrap();
+    let mut engine = Engine::new(decoder(dir, &compute()), &options()).unwrap();
     let prompt = &expected.prompts[1];
     let outputs = run(&mut engine, vec![greedy(prompt, 24); 6]);
     assert!(outputs.iter().all(|output| tokens(output) == tokens(&outputs[0])));
@@ -209,7 +219,7 @@ fn samples_of_one_prompt_share_its_blocks_while_they_run() {
 fn logits_and_likelihoods_equal_transformers() {
     each_family(|dir| {
         let expected = expected(dir);
-        for compute in [Compute::cpu(), Compute::cpu().portable()] {
+        for compute in [compute(), compute().portable()] {
             let mut engine = Engine::new(decoder(dir, &compute), &options()).unwrap();
             let vocab = expected.last_logits[0].len() as u32;
             let score = |prompt: &Vec<u32>| Request {
@@ -248,7 +258,7 @@ fn logits_and_likelihoods_equal_transformers() {
 fn the_portable_operations_choose_the_same_tokens() {
     each_family(|dir| {
         let expected = expected(dir);
-        let mut engine = Engine::new(decoder(dir, &Compute::cpu().portable()), &options()).unwrap();
+        let mut engine = Engine::new(decoder(dir, &compute().portable()), &options()).unwrap();
         let outputs = run(&mut engine, expected.prompts.iter().map(|prompt| greedy(prompt, 24)).collect());
         for (index, output) in outputs.iter().enumerate() {
             let what = format!("{} portable, prompt {index}", dir.display());
@@ -269,9 +279,9 @@ fn prompt_logprobs_survive_preemption() {
         request
     };
     let requests = || expected.prompts.iter().map(likelihood).collect::<Vec<_>>();
-    let mut roomy = Engine::new(decoder(dir, &Compute::cpu()), &options()).unwrap();
+    let mut roomy = Engine::new(decoder(dir, &compute()), &options()).unwrap();
     let small = EngineOptions { kv_budget: KvBudget::Tokens(224), max_step_tokens: 40, max_batch: 8, ..options() };
-    let mut tight = Engine::new(decoder(dir, &Compute::cpu()), &small).unwrap();
+    let mut tight = Engine::new(decoder(dir, &compute()), &small).unwrap();
     assert_eq!(run(&mut roomy, requests()), run(&mut tight, requests()));
     assert!(tight.stats().num_preemptions > 0);
 }
@@ -293,12 +303,12 @@ fn reward_models_give_the_scores_of_transformers() {
         };
         let mut first: Option<Vec<SequenceOutput>> = None;
         for (mode, options) in modes() {
-            let mut engine = Engine::new(decoder(&dir, &Compute::cpu()), &options).unwrap();
+            let mut engine = Engine::new(decoder(&dir, &compute()), &options).unwrap();
             let outputs = run(&mut engine, requests());
             assert_eq!(*first.get_or_insert_with(|| outputs.clone()), outputs, "{} {mode}", dir.display());
             assert_eq!(run(&mut engine, requests()), outputs, "{} {mode}: prefix hits", dir.display());
         }
-        let mut engine = Engine::new(decoder(&dir, &Compute::cpu().portable()), &options()).unwrap();
+        let mut engine = Engine::new(decoder(&dir, &compute().portable()), &options()).unwrap();
         for outputs in [first.unwrap(), run(&mut engine, requests())] {
             for (output, want) in outputs.iter().zip(&expected.scores) {
                 assert_eq!(output.head_scores.len(), want.len());
@@ -309,7 +319,7 @@ fn reward_models_give_the_scores_of_transformers() {
         }
         assert!(engine.add(greedy(&[7, 8], 3)).unwrap_err().to_string().contains("pairwright score"));
     }
-    let mut engine = Engine::new(decoder(&families()[0], &Compute::cpu()), &options()).unwrap();
+    let mut engine = Engine::new(decoder(&families()[0], &compute()), &options()).unwrap();
     let classify = Request { prompt: vec![7], task: Task::Classify, key: 0 };
     assert!(engine.add(classify).unwrap_err().to_string().contains("has no score head"));
 }

@@ -9,6 +9,7 @@ use super::spec::{DecoderSpec, Head};
 use super::tensors;
 use super::weights::{Loader, WeightSource};
 use crate::ops::Compute;
+use crate::ops::attention;
 use crate::ops::embedding::{Embedding, select_rows};
 use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm};
@@ -40,6 +41,10 @@ impl Decoder {
         source: &WeightSource,
     ) -> std::result::Result<Self, ModelError> {
         source.check(&spec)?;
+        let has_kernels = spec.layers.iter().all(|layer| attention::has_kernels(layer.geometry));
+        // Heads of a size that there are no kernels for: Candle's operations take any.
+        let compute =
+            &if has_kernels || compute.kernels.is_none() { compute.clone() } else { compute.clone().portable() };
         let mut loader = Loader::new(compute, source);
         let head = loader.head(&tensors::head(&spec))?.with_wide_results()?;
         let embedding = match spec.head {

@@ -221,7 +221,7 @@ impl Compute {
 
     /// The same, but on the portable operations (which keep weights in the activations' format).
     pub fn portable(self) -> Self {
-        Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, ..self }
+        Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, kernels: None, ..self }
     }
 
     /// The same, but what is dense stays so: for matrices too small or too delicate to be rounded.

@@ -267,7 +267,7 @@ impl Rotary {
             .tensor(rows)
             .int(width)
             .tensor(&step.positions)
-            .tensor(&step.slots)
+            .optional(cache.map(|_| &step.slots))
             .optional(cache.map(|(cache, _)| &cache.keys))
             .optional(cache.map(|(cache, _)| &cache.values))
             .optional(self.table.on_device.as_ref())

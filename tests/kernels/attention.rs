@@ -254,7 +254,7 @@ impl<T: Format> Scene<T> {
             .input(&cu_seqlens_q)
             .input(&items)
             .input(&[num_items])
-            .input_or_null(self.sinks.as_deref())
+            .maybe(self.sinks.as_deref())
             .output(&mut out)
             .int(stages)
             .run();
@@ -301,7 +301,7 @@ impl<T: Format> Scene<T> {
         .input(&partials)
         .input(&cu_items)
         .input(&first_rows)
-        .input_or_null(self.sinks.as_deref())
+        .maybe(self.sinks.as_deref())
         .output(&mut out)
         .int(num_heads)
         .run();

@@ -65,14 +65,6 @@ impl<'a> Launch<'a> {
         self.word(0)
     }
 
-    /// An address to read from, if there is one.
-    pub fn input_or_null<T: Number>(self, memory: Option<&'a [T]>) -> Self {
-        match memory {
-            Some(memory) => self.input(memory),
-            None => self.null(),
-        }
-    }
-
     /// A whole number of 32 bits, signed or not.
     pub fn int(self, value: usize) -> Self {
         self.word(u64::from(u32::try_from(value).expect("a number of 32 bits")))

@@ -9,12 +9,19 @@ use super::super::workspace::Workspace;
 use super::super::{Kernels, Slot};
 use super::{Attention, HeadGeometry};
 
+/// Head sizes that kernels/attention.cu has kernels for.
+const HEAD_SIZES: [usize; 8] = [16, 32, 64, 80, 96, 128, 192, 256];
 /// Query rows that a warp computes.
 const WARP_ROWS: usize = 16;
 /// Keys that are on their way through shared memory together.
 const TILE: usize = 32;
 /// Numbers that a part of a row's attention has beside its values: largest score, sum, and what fills 16 bytes.
 const PART_HEAD: usize = 4;
+
+/// Whether there are kernels for these heads.
+pub fn has_kernels(geometry: HeadGeometry) -> bool {
+    HEAD_SIZES.contains(&geometry.head_dim)
+}
 
 impl Attention {
     /// Rotated queries at the beginning of `rows` against the cache, to `out` [T, H * D].

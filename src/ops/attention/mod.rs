@@ -4,6 +4,8 @@
 
 mod device;
 
+pub use device::has_kernels;
+
 use std::sync::Arc;
 use std::time::Instant;
 
