@@ -93,9 +93,8 @@ fn entries(nvcc: &str, source: &Path) -> io::Result<Vec<String>> {
     let text = String::from_utf8_lossy(&text.stdout);
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let declared = text.split("launch_bounds").skip(1).filter_map(|after| {
-        let start = after.find("pairwright_")?;
-        let name = &after[start..];
-        Some(name[..name.find(|c| !is_name(c))?].to_owned())
+        let (_, name) = after.split_once("pairwright_")?;
+        Some(format!("pairwright_{}", name.split(|c| !is_name(c)).next()?))
     });
     Ok(declared.collect())
 }

@@ -54,6 +54,7 @@ fn packed_logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
         block_tables: (1..=num_blocks).collect(),
         cu_blocks: vec![0, num_blocks],
         block_size: 16,
+        num_padding: 0,
     };
     let cache = decoder.new_cache(1 + num_blocks as usize, 16).unwrap();
     let ws = &mut Workspace::default();

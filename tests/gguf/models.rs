@@ -32,6 +32,7 @@ fn logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
         block_tables: (0..num_blocks).collect(),
         cu_blocks: vec![0, num_blocks],
         block_size: 16,
+        num_padding: 0,
     };
     let cache = decoder.new_cache(num_blocks as usize, 16).unwrap();
     let ws = &mut pairwright::ops::Workspace::default();

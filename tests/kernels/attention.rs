@@ -138,7 +138,9 @@ impl<T: Format> Scene<T> {
         let mut attention =
             Attention::new(&compute, self.geometry, self.scale(), (self.window > 0).then_some(self.window));
         attention.soft_cap = (self.soft_cap > 0.0).then_some(self.soft_cap);
-        attention.sinks = self.sinks.clone().map(Into::into);
+        if let Some(sinks) = &self.sinks {
+            attention = attention.with_sinks(&compute, sinks.clone()).unwrap();
+        }
         let (size, width) = (32, self.geometry.qkv_width());
         let mut outputs = Vec::new();
         for (sequence, range) in parts {
@@ -150,6 +152,7 @@ impl<T: Format> Scene<T> {
                 block_tables: (0..range.end.div_ceil(size) as u32).collect(),
                 cu_blocks: vec![0, range.end.div_ceil(size) as u32],
                 block_size: size,
+                num_padding: 0,
             };
             let rows = wide(&self.sequences[*sequence][..range.end * width]);
             let rows = Tensor::from_vec(rows, (range.end, width), &Device::Cpu).unwrap();

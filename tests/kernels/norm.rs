@@ -35,7 +35,7 @@ impl Case {
         let (compute, weight) = (Compute::cpu(), self.weight.clone());
         let norm = match self.is_layer {
             true => Norm::layer(&compute, weight, self.bias.clone(), f64::from(EPS)).unwrap(),
-            false => Norm::rms(&compute, weight, f64::from(EPS)),
+            false => Norm::rms(&compute, weight, f64::from(EPS)).unwrap(),
         };
         let x = Tensor::from_slice(x, (x.len() / self.width, self.width), &Device::Cpu).unwrap();
         to_host(&norm.forward(&x).unwrap()).unwrap()

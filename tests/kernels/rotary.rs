@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
+use pairwright::ops::Workspace;
 use pairwright::ops::norm::Norm;
 use pairwright::ops::paged::{HeadGeometry, PagedBatch};
 use pairwright::ops::rotary::{HeadNorms, NormSpan, QueryGrowth, Rotary, RotaryTable};
@@ -94,12 +95,12 @@ impl Setting {
         let (case, compute) = (self.case, Compute::cpu());
         let norm = |weight: &[f32]| match case.is_layer {
             true => Norm::layer(&compute, weight.to_vec(), None, f64::from(EPS)).unwrap(),
-            false => Norm::rms(&compute, weight.to_vec(), f64::from(EPS)),
+            false => Norm::rms(&compute, weight.to_vec(), f64::from(EPS)).unwrap(),
         };
         let norms = HeadNorms {
             queries: case.has_norms.then(|| norm(&self.queries)),
             keys: case.has_norms.then(|| norm(&self.keys)),
-            values: case.norms_values.then(|| Norm::rms(&compute, self.values.clone(), f64::from(EPS))),
+            values: case.norms_values.then(|| Norm::rms(&compute, self.values.clone(), f64::from(EPS)).unwrap()),
             span: case.span,
             after_rotation: case.after_rotation,
         };
@@ -111,7 +112,7 @@ impl Setting {
         let rotary = Rotary::new(&compute, table, geometry, norms).with_growth(case.grows.then_some(GROWTH));
         let rows = Tensor::from_vec(rows, (positions.len(), self.width()), &Device::Cpu).unwrap();
         let batch = PagedBatch { positions: positions.to_vec(), ..PagedBatch::default() };
-        to_host(&rotary.forward(rows, &batch).unwrap()).unwrap()
+        to_host(&rotary.forward(&Workspace::default(), rows, &batch).unwrap()).unwrap()
     }
 
     /// Rows in place; the caches, if there are slots.

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The CUDA build on a machine without a card: compiled and linted with NVIDIA's compiler from Python's index, then run on a pretended device
+# (kernels/pretend): the demo, and the golden models through the whole engine. Says nothing about speed, races or real libraries.
+#   scripts/check_cuda.sh           no machine code, and without Candle's GGUF kernels: a third of an hour on two cores, minutes when repeated
+#   scripts/check_cuda.sh --whole   all of it, as it would be used
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[[ "${1:-}" == --whole ]] || export PAIRWRIGHT_CUDA_LITE=1
+folder=${CARGO_TARGET_DIR:-target}/cuda
+cargo_cuda() { local command=$1; shift; CARGO_TARGET_DIR=$folder cargo "$command" --release --locked --features cuda --config .cargo/cuda.toml "$@"; }
+if [[ "$(uname -m)" != x86_64 ]] || ! command -v python3 >/dev/null; then
+    echo "check_cuda: skipped: wants x86-64 and a python3 with pip"
+    exit 0
+fi
+scripts/cuda_toolchain.sh
+cargo_cuda build
+cargo_cuda clippy --all-targets -- -D warnings
+program=$(realpath "$folder/x86_64-unknown-linux-gnu/release/pairwright")
+
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+# Without a driver it is a program for the processor, which says so when it is asked for a card.
+"$program" make --demo --out "$out/processor" -q
+if "$program" make --demo --out "$out/none" -q --device cuda 2>"$out/refused"; then
+    echo "check_cuda: --device cuda went through without a driver" >&2
+    exit 1
+fi
+grep -q 'no NVIDIA driver' "$out/refused" || { cat "$out/refused" >&2; exit 1; }
+
+kernels/pretend/build.sh third_party/cuda "$folder/pretend" --test
+export LD_LIBRARY_PATH=$(realpath "$folder/pretend")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+"$program" make --demo --out "$out/device" -q --device cuda
+rows() { wc -l < "$1/journal/$2.jsonl"; }
+for stage in candidates verdicts; do
+    [[ "$(rows "$out/processor" $stage)" == "$(rows "$out/device" $stage)" ]] || { echo "check_cuda: other rows in $stage" >&2; exit 1; }
+done
+PAIRWRIGHT_TEST_DEVICE=cuda cargo_cuda test --test golden
+echo "check_cuda: the CUDA build passes on a pretended device; no card was involved"
