@@ -24,7 +24,7 @@ pub(crate) mod panels;
 pub(crate) mod product;
 pub mod rotary;
 pub(crate) mod rounded;
-pub mod sampling;
+pub(crate) mod sampling;
 pub(crate) mod simd;
 pub(crate) mod staged;
 pub(crate) mod stored;
