@@ -7,7 +7,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [[ "${1:-}" == --whole ]] || export PAIRWRIGHT_CUDA_LITE=1
 folder=${CARGO_TARGET_DIR:-target}/cuda
-cargo_cuda() { local command=$1; shift; CARGO_TARGET_DIR=$folder cargo "$command" --release --locked --features cuda --config .cargo/cuda.toml "$@"; }
+cargo_cuda() {
+    local command=("$1")
+    shift
+    [[ "${command[0]}" != nextest ]] || { command+=("$1"); shift; }
+    CARGO_TARGET_DIR=$folder cargo "${command[@]}" --release --locked --features cuda --config .cargo/cuda.toml "$@"
+}
 if [[ "$(uname -m)" != x86_64 ]] || ! command -v python3 >/dev/null; then
     echo "check_cuda: skipped: wants x86-64 and a python3 with pip"
     exit 0
@@ -34,5 +39,12 @@ rows() { wc -l < "$1/journal/$2.jsonl"; }
 for stage in candidates verdicts; do
     [[ "$(rows "$out/processor" $stage)" == "$(rows "$out/device" $stage)" ]] || { echo "check_cuda: other rows in $stage" >&2; exit 1; }
 done
-PAIRWRIGHT_TEST_DEVICE=cuda cargo_cuda test --test golden
+# A process for each test where nextest is there: contexts and captures are a process's.
+export PAIRWRIGHT_TEST_DEVICE=cuda
+golden='greedy|logits_and|prompt_logprobs|prefix|reward|samples'
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo_cuda nextest run --test golden -E "test(/$golden/)"
+else
+    cargo_cuda test --test golden -- --test-threads 1
+fi
 echo "check_cuda: the CUDA build passes on a pretended device; no card was involved"
