@@ -117,6 +117,15 @@ impl KvDtypeArg {
     }
 }
 
+/// Which version of the operations.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum OpsArg {
+    /// Our own for the device, as far as there are such
+    Native,
+    /// Candle's: slower, on any device; what our own are held against
+    Portable,
+}
+
 /// The cache's format: what was asked for, where the device has it.
 fn kv_format(asked: Option<KvDtypeArg>, default: KvFormat, on_cpu: bool) -> Result<KvFormat, UsageError> {
     match asked {
@@ -151,6 +160,9 @@ pub(super) struct EngineArgs {
     /// the same bits on every machine
     #[arg(long, default_value = "auto")]
     products: ProductsArg,
+    /// Whose operations compute. The two differ in last bits, so a run keeps to one
+    #[arg(long, value_enum, default_value = "native")]
+    ops: OpsArg,
     /// Format of the KV cache [default: f32 on the CPU, that of the weights on a GPU]. A smaller one holds more sequences in
     /// --kv-memory; the answers are other ones, so a run keeps to its first choice
     #[arg(long)]
@@ -207,7 +219,11 @@ impl EngineArgs {
         };
         let kv_format = kv_format(self.kv_dtype, compute.kv_format, compute.device.is_cpu())?;
         let (quantize, products) = (self.quantize.map(QuantizeArg::format), self.products.products());
-        Ok(Compute { quantize, products, block_inputs, kv_format, ..compute })
+        let compute = Compute { quantize, products, block_inputs, kv_format, ..compute };
+        Ok(match self.ops {
+            OpsArg::Native => compute,
+            OpsArg::Portable => compute.portable(),
+        })
     }
 
     /// Batch and cache.

@@ -269,6 +269,9 @@ impl Compute {
         if rounds && (stored_blocks || self.quantize.is_some()) {
             formats += ", activations int8";
         }
+        if self.path == OpsPath::Portable {
+            formats += ", portable operations";
+        }
         if self.kv_format != KvFormat::F32 {
             formats = formats + ", KV cache " + self.kv_format.name();
         }

@@ -51,6 +51,14 @@ fn another_runs_folder_is_refused_and_each_difference_named() {
     let second = workshop.write("second.toml", super::workshop::RUBRIC.replace("Form,", "Shape,"));
     refused(3, &workshop.path("."), &make(&prompts, &out, text(&second), &models), &["rubric_sha256"]);
     refused(3, &workshop.path("."), &["make", "--demo", "--out", &out], &["p.jsonl → the embedded demonstration"]);
+    // Candle's operations do the same job with other last bits.
+    let portable = ["--ops", "portable"];
+    let other = [&make(&prompts, &out, &rubric, &models)[..], &portable].concat();
+    refused(3, &workshop.path("."), &other, &["f32 → f32, portable operations"]);
+    let beside = workshop.arg("beside");
+    let made: Value =
+        serde_json::from_str(&done(&[&make(&prompts, &beside, &rubric, &models)[..], &portable].concat())).unwrap();
+    assert_eq!(made["num_rows_in"], 2, "{made}");
 }
 
 #[test]
