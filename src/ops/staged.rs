@@ -89,9 +89,13 @@ impl StagedStep {
     }
 
     /// Items of sequences with several tokens: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
-    pub fn prefill(&mut self, staging: &mut Staging, group: usize, at_once: usize) -> Result<Items> {
+    /// Nothing is put on the device where there are none, so that a step which is captured copies nothing.
+    pub fn prefill(&mut self, staging: &mut Staging, group: usize, at_once: usize) -> Result<Option<Items>> {
+        if self.several.is_empty() {
+            return Ok(None);
+        }
         if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == [group, at_once]) {
-            return Ok(items.clone());
+            return Ok(Some(items.clone()));
         }
         let rows = |&(sequence, tokens): &(u32, usize)| {
             (0..tokens * group).step_by(at_once).flat_map(move |row| [sequence, row as u32])
@@ -99,7 +103,7 @@ impl StagedStep {
         let list: Vec<u32> = self.several.iter().flat_map(rows).collect();
         let items = Items::new(staging, &list, 0)?;
         self.prefill.push(([group, at_once], items.clone()));
-        Ok(items)
+        Ok(Some(items))
     }
 }
 

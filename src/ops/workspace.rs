@@ -112,8 +112,8 @@ impl Workspace {
         }
     }
 
-    /// The step's items of attention for sequences with several tokens.
-    pub(super) fn prefill_items(&mut self, group: usize, at_once: usize) -> Result<Items> {
+    /// The step's items of attention for sequences with several tokens, if there are such.
+    pub(super) fn prefill_items(&mut self, group: usize, at_once: usize) -> Result<Option<Items>> {
         match self.on_device.as_mut() {
             Some(OnDevice { staging, step: Some(step) }) => step.prefill(staging, group, at_once),
             _ => candle_core::bail!("no step was begun on the device"),

@@ -147,7 +147,7 @@ fn build() -> PathBuf {
     if library.exists() {
         return library;
     }
-    let flags = "-std=c++17 -O2 -fPIC -pthread -ffp-contract=off -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function";
+    let flags = "-std=c++17 -O2 -fPIC -pthread -ffp-contract=off -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-unused-function";
     let compile = |file: &PathBuf| {
         let object = folder.join(file.file_name().expect("a name")).with_extension("o");
         let mut command = Command::new(&compiler);

@@ -67,7 +67,7 @@ impl Attention {
                 .int(num_heads)
                 .run()?;
         }
-        if prefill.most > 0 {
+        if let Some(prefill) = prefill {
             let tiles = if 2 * tile_bytes > 64 << 10 { 1 } else { 2 };
             let totals = warps * (WARP_ROWS * head_dim + 128) * size_of::<f32>();
             self.over_cache(kernels, workspace, "prefill", rows, layer, batch)?
