@@ -2,30 +2,49 @@
 //! thread that falls asleep in a gap costs tens of microseconds to wake. Knows the pool alone.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rayon::Yield;
 
+/// How long the pool's threads are waited for before work begins without those that have not come.
+const PATIENCE: Duration = Duration::from_micros(100);
+
 /// Runs `work` on this thread. Meanwhile the pool's other threads look for work without sleeping; each lets any other thread of the
-/// machine go first.
+/// machine go first. A thread that comes only when the work has begun goes again: it may be in the midst of the work itself, which would
+/// then wait for its own end.
 pub fn with_pool_awake<R>(work: impl FnOnce() -> R) -> R {
-    let at_work = Arc::new(());
-    let ended = {
-        let at_work = Arc::downgrade(&at_work);
-        move || at_work.strong_count() == 0
-    };
+    let (at_work, door, inside) = (Arc::new(()), Arc::new(()), Arc::new(()));
     let home = rayon::current_thread_index();
+    let num_others = rayon::current_num_threads() - usize::from(home.is_some());
+    let (ended, closed) = (is_gone(&at_work), is_gone(&door));
     rayon::in_place_scope(|scope| {
-        scope.spawn_broadcast(|_, thread| {
-            // This thread's own turn comes when the work has ended, or in the midst of it, which must not wait for itself.
-            while Some(thread.index()) != home && !ended() {
+        let come_in = inside.clone();
+        scope.spawn_broadcast(move |_, thread| {
+            if Some(thread.index()) == home || closed() {
+                return;
+            }
+            let _inside = come_in.clone();
+            while !ended() {
                 if rayon::yield_now() != Some(Yield::Executed) {
                     std::thread::yield_now();
                 }
             }
         });
         let _dropped_at_the_end = at_work;
+        let started = Instant::now();
+        // One is held here, and one by the job itself.
+        while Arc::strong_count(&inside) < num_others + 2 && started.elapsed() < PATIENCE {
+            std::hint::spin_loop();
+        }
+        drop(door);
         work()
     })
+}
+
+/// Whether the last holder has let it go.
+fn is_gone(held: &Arc<()>) -> impl Fn() -> bool + Send + Sync + use<> {
+    let held = Arc::downgrade(held);
+    move || held.strong_count() == 0
 }
 
 #[cfg(test)]
