@@ -11,7 +11,8 @@ const PATIENCE: Duration = Duration::from_micros(100);
 
 /// Runs `work` on this thread. Meanwhile the pool's other threads look for work without sleeping; each lets any other thread of the
 /// machine go first. A thread that comes only when the work has begun goes again: it may be in the midst of the work itself, which would
-/// then wait for its own end.
+/// then wait for its own end. Where several share the pool, a thread in the midst of one's work waits only for work that began later,
+/// so none wait in a circle.
 pub fn with_pool_awake<R>(work: impl FnOnce() -> R) -> R {
     let (at_work, door, inside) = (Arc::new(()), Arc::new(()), Arc::new(()));
     let home = rayon::current_thread_index();
@@ -51,6 +52,8 @@ fn is_gone(held: &Arc<()>) -> impl Fn() -> bool + Send + Sync + use<> {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use rayon::prelude::*;
+
     use super::*;
 
     #[test]
@@ -68,5 +71,21 @@ mod tests {
             assert!(failed.is_err());
         }
         assert_eq!(with_pool_awake(|| 4), 4, "outside a pool");
+    }
+
+    /// Loops within loops, whose threads look for work while they wait, and several who use one pool.
+    #[test]
+    fn threads_that_wait_within_the_work_do_not_wait_for_its_end() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+        let sum_of_loops = || -> usize {
+            let row = |first: usize| (first..first + 8).into_par_iter().map(std::hint::black_box).sum::<usize>();
+            (0..4).map(|_| (0..32).into_par_iter().map(row).sum::<usize>()).sum()
+        };
+        let right = 4 * (0..32).map(|first| (first..first + 8).sum::<usize>()).sum::<usize>();
+        let many = || (0..3_000).for_each(|_| assert_eq!(with_pool_awake(sum_of_loops), right));
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.install(many));
+            scope.spawn(|| pool.install(many));
+        });
     }
 }
