@@ -11,6 +11,7 @@ pub mod config;
 pub mod data;
 pub mod dataset;
 pub mod demo;
+pub mod doctor;
 pub mod engine;
 pub mod generate;
 pub mod gguf;

@@ -13,6 +13,8 @@ mod bad_models;
 mod bench;
 #[path = "cli/damage.rs"]
 mod damage;
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/gguf.rs"]
 mod gguf;
 #[path = "cli/models.rs"]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use candle_core::quantized::GgmlDType;
+use pairwright::doctor::golden::{Expected, MAX_LEN};
 use pairwright::engine::{
     Engine, EngineOptions, Event, KvBudget, Request, SamplingParams, SequenceId, SequenceOutput, Task,
 };
@@ -14,20 +15,6 @@ use pairwright::model::{self, LoadOptions, WeightsKind};
 use pairwright::ops::paged::KvFormat;
 use pairwright::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice, OpsPath};
 use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Expected {
-    prompts: Vec<Vec<u32>>,
-    greedy: Vec<Vec<u32>>,
-    margins: Vec<Vec<f32>>,
-    logprobs: Vec<Vec<f32>>,
-    last_logits: Vec<Vec<f32>>,
-    nll: Vec<f64>,
-}
-
-/// The longest sequence of the runs: rotary scalings that depend on the length keep to the short form, as Transformers does for
-/// sequences of these lengths.
-const MAX_LEN: usize = 256;
 
 /// All but reward models; on a CUDA device, those whose heads it has kernels for.
 fn families() -> Vec<PathBuf> {
@@ -71,7 +58,7 @@ fn each_family(check: impl Fn(&Path) + std::panic::RefUnwindSafe) {
 }
 
 fn expected(dir: &Path) -> Expected {
-    serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap()
+    Expected::read(dir).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn decoder(dir: &Path, compute: &Compute) -> model::Decoder {

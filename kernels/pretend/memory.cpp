@@ -1,6 +1,7 @@
 // The pretend driver's memory: host memory under a limit, full of 0xff when fresh, with a strip behind each piece that shows who wrote beyond
 // it; copies and fills; pools in name only. Knows addresses and lengths; knows nothing of what lies in them.
 #include "pretend.hpp"
+#include <algorithm>
 #include <cstring>
 
 using namespace pretend;
@@ -195,6 +196,7 @@ PRETEND_API CUresult cuMemFreeHost(void* address) {
   PRETEND_TRY(need_context());
   PRETEND_TRY(refuse_while_capturing());
   if (!memory().pinned.erase(address)) return CUDA_ERROR_INVALID_VALUE;
+  waited_for_copies(nullptr, num_pinned_copies());
   free(address);
   return CUDA_SUCCESS;
 }
@@ -206,6 +208,33 @@ PRETEND_API CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* device, void* add
 }
 
 // ---- copies and fills
+
+// A card reads pinned memory when its queue comes to the copy. Until somebody has waited for that, what was to be copied must still lie there.
+namespace {
+struct QueuedCopy { const void* from; std::vector<char> bytes; const void* stream; size_t order; };
+std::vector<QueuedCopy>& queued() {
+  static std::vector<QueuedCopy>* only = new std::vector<QueuedCopy>;
+  return *only;
+}
+size_t num_copies = 0;
+
+void check_queued() {
+  for (const QueuedCopy& copy : queued())
+    if (memcmp(copy.from, copy.bytes.data(), copy.bytes.size()) != 0)
+      fail("pinned memory was written to while a copy of " + std::to_string(copy.bytes.size()) + " bytes out of it was in the queue");
+}
+void queue_copy(const void* from, size_t bytes, const Stream* stream) {
+  check_queued();
+  const char* start = static_cast<const char*>(from);
+  queued().push_back({from, {start, start + bytes}, stream, num_copies++});
+}
+}  // namespace
+size_t pretend::num_pinned_copies() { return num_copies; }
+void pretend::waited_for_copies(const void* stream, size_t end) {
+  check_queued();
+  const auto done = [&](const QueuedCopy& copy) { return (!stream || copy.stream == stream) && copy.order < end; };
+  queued().erase(std::remove_if(queued().begin(), queued().end(), done), queued().end());
+}
 
 static CUresult copy(CUstream stream, void* to, const void* from, size_t bytes, const char* what) {
   return submit(stream, what, [=] {
@@ -224,11 +253,18 @@ static CUresult need_lasting(const void* address, size_t bytes, CUstream handle)
 PRETEND_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
   auto guard = enter();
   PRETEND_TRY(need_lasting(from, bytes, stream));
+  Stream* queue;
+  PRETEND_TRY(find_stream(stream, &queue));
+  if (!queue->capture && is_known(reinterpret_cast<CUdeviceptr>(from), bytes)) queue_copy(from, bytes, queue);
   return is_known(to, bytes) ? copy(stream, host(to), from, bytes, "copy in") : CUDA_ERROR_INVALID_VALUE;
 }
 PRETEND_API CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t bytes, CUstream stream) {
   auto guard = enter();
   PRETEND_TRY(need_lasting(to, bytes, stream));
+  Stream* queue;
+  PRETEND_TRY(find_stream(stream, &queue));
+  // To memory that is not pinned the driver copies before it returns.
+  if (!queue->capture && !is_known(reinterpret_cast<CUdeviceptr>(to), bytes)) waited_for_copies(queue, num_pinned_copies());
   return is_known(from, bytes) ? copy(stream, to, host(from), bytes, "copy out") : CUDA_ERROR_INVALID_VALUE;
 }
 PRETEND_API CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream stream) {

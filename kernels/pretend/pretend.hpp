@@ -32,6 +32,10 @@ inline bool trace() { return setting("PRETEND_CUDA_TRACE", 0) != 0; }
 // A breach that a real driver would answer with broken memory.
 [[noreturn]] void fail(const std::string& what);
 
+// Copies out of pinned memory so far, and that somebody waited for `stream` (all of them: null) until those before `end` were done.
+size_t num_pinned_copies();
+void waited_for_copies(const void* stream, size_t end);
+
 // ---- objects behind handles: one that is not alive any more is found out
 
 template <class T>
@@ -100,6 +104,7 @@ struct Event {
   std::shared_ptr<Capture> capture = nullptr;  // in which it was recorded last, with the stream and that stream's count
   Stream* stream = nullptr;
   size_t given = 0;
+  size_t copies = 0;  // copies out of pinned memory that were in queues before it
 };
 struct Context {
   CUdevice device;

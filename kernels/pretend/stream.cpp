@@ -112,7 +112,9 @@ PRETEND_API CUresult cuStreamSynchronize(CUstream handle) {
   Stream* stream;
   PRETEND_TRY(find_stream(handle, &stream));
   PRETEND_TRY(refuse_legacy(stream));
-  return refuse_capture(stream);
+  PRETEND_TRY(refuse_capture(stream));
+  waited_for_copies(stream, num_pinned_copies());
+  return CUDA_SUCCESS;
 }
 PRETEND_API CUresult cuStreamQuery(CUstream handle) { return cuStreamSynchronize(handle); }
 PRETEND_API CUresult cuCtxSynchronize() {
@@ -121,7 +123,9 @@ PRETEND_API CUresult cuCtxSynchronize() {
   bool refused = false;
   for (Capture* capture : driver().captures)
     if (capture->origin->context == current()) refused = capture->broken = true;
-  return refused ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+  if (refused) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  waited_for_copies(nullptr, num_pinned_copies());
+  return CUDA_SUCCESS;
 }
 PRETEND_API CUresult cuStreamAttachMemAsync(CUstream, CUdeviceptr, size_t, unsigned) { return need_context(); }
 PRETEND_API CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* argument) {
@@ -156,6 +160,7 @@ PRETEND_API CUresult cuEventRecord(CUevent handle, CUstream stream_handle) {
   event->when = std::chrono::steady_clock::now();
   event->capture = stream->capture;
   event->stream = stream;
+  event->copies = num_pinned_copies();
   event->given = stream->capture ? stream->capture->streams[stream].given : 0;
   return CUDA_SUCCESS;
 }
@@ -164,7 +169,10 @@ PRETEND_API CUresult cuEventSynchronize(CUevent handle) {
   auto guard = enter();
   Event* event = driver().events.find(handle);
   if (!event) return CUDA_ERROR_INVALID_HANDLE;
-  if (!event->capture) return CUDA_SUCCESS;
+  if (!event->capture) {
+    if (event->recorded) waited_for_copies(event->stream, event->copies);
+    return CUDA_SUCCESS;
+  }
   event->capture->broken = true;
   return CUDA_ERROR_CAPTURED_EVENT;
 }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 #include <dlfcn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static int num_failed = 0;
 #define CHECK(condition)                                                           \
@@ -314,6 +316,41 @@ static void test_events() {
   CHECK(cuEventRecord(start, nullptr) == CUDA_ERROR_INVALID_HANDLE);
 }
 
+// Pinned memory may be written to again when somebody has waited for the copies out of it: for an event behind them, or for all.
+static void test_copies_out_of_pinned_memory() {
+  void* pinned;
+  CUstream stream;
+  CUevent behind;
+  OK(cuMemHostAlloc(&pinned, 8, 0));
+  OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  OK(cuEventCreate(&behind, CU_EVENT_DISABLE_TIMING));
+  const CUdeviceptr memory = upload(Floats(2, 0.0f));
+  float* numbers = static_cast<float*>(pinned);
+  for (float step : {1.0f, 2.0f}) {
+    numbers[0] = step;
+    OK(cuMemcpyHtoDAsync(memory, numbers, 4, stream));
+    OK(cuEventRecord(behind, stream));
+    numbers[1] = step;
+    OK(cuMemcpyHtoDAsync(memory + 4, numbers + 1, 4, stream));
+    OK(cuEventSynchronize(behind));
+    numbers[0] = 3;
+    OK(cuStreamSynchronize(stream));
+    CHECK((download<float>(memory, 2) == Floats{step, step}));
+  }
+  OK(cuMemcpyHtoDAsync(memory, numbers, 8, stream));
+  const pid_t child = fork();
+  if (child == 0) {
+    numbers[1] = 4;
+    freopen("/dev/null", "w", stderr);
+    cuStreamSynchronize(stream);
+    _exit(0);
+  }
+  int status;
+  CHECK(waitpid(child, &status, 0) == child);
+  CHECK(!(WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  OK(cuMemFreeHost(pinned));
+}
+
 // ---- products
 
 using Words = std::vector<uint16_t>;
@@ -481,6 +518,7 @@ int main() {
   test_graph_of_two_streams();
   test_what_capture_forbids();
   test_events();
+  test_copies_out_of_pinned_memory();
   test_cublas();
   test_cublas_f64_in_batches();
   test_cublaslt_of_f8();

@@ -95,20 +95,21 @@ pub fn run(
     }
     let peak_rss_mib = memory::peak_resident_mib();
     // What other programs take comes and goes, so each job is held against the product rate just before and just after it.
-    let mut rates = vec![machine::gemm_rate().map_err(EngineError::from)?];
+    let mut rates = vec![machine::gemm_rate(&load.compute).map_err(EngineError::from)?];
     let mut timed: Vec<Vec<Timed>> = lengths.iter().map(|_| Vec::new()).collect();
     for run in 1..=workload.runs {
         for (number, (lengths, timed)) in lengths.iter().zip(&mut timed).enumerate() {
             let requests = requests(&workload, lengths, 2 * run + number, loaded.vocab());
             let job = loaded.job(requests)?;
             let before = rates[rates.len() - 1];
-            let after = machine::gemm_rate().map_err(EngineError::from)?;
+            let after = machine::gemm_rate(&load.compute).map_err(EngineError::from)?;
             timed.push(Timed { job, gemm_gflop_s: before.max(after) });
             rates.push(after);
         }
     }
     let gemm_gflop_s = rates.into_iter().fold(0.0, f64::max);
-    let machine = MachineCeilings { gemm_gflop_s, read_gb_s: machine::read_rate() };
+    let machine =
+        MachineCeilings { gemm_gflop_s, read_gb_s: machine::read_rate(&load.compute).map_err(EngineError::from)? };
     let figures: Vec<Vec<Figures>> = timed
         .iter()
         .map(|runs| {

@@ -1,56 +1,79 @@
-//! What this machine can do at best, measured with plain loops: the ceilings that engine figures are stated against.
-//! Knows memory and the packed product; knows no model.
+//! What a device can do at best, measured with plain loops: the ceilings that figures are stated against.
+//! Knows memory and the product; knows no model.
 
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
 use crate::ops::linear::{Linear, MatrixView};
 use crate::ops::{Compute, Slot, Workspace};
 
-/// Ceilings of the CPU with the threads in use.
+/// Ceilings of a device, of the CPU with the threads in use.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct MachineCeilings {
-    /// f32 product of 1024 x 2048 x 2048, best of several, in GFLOP/s.
+    /// f32 product of 1024 x 2048 x 2048 on the CPU, elsewhere of 8192 x 8192 x 8192 in the weights' format; best of several, in
+    /// GFLOP/s.
     pub gemm_gflop_s: f64,
-    /// Reading 512 MiB once, best of several, in GB/s (10^9).
+    /// Reading 512 MiB once on the CPU, elsewhere copying 1 GiB, of which both ways count; best of several, in GB/s (10^9).
     pub read_gb_s: f64,
 }
 
-/// Measures for about a second.
+/// Measures for about a second. A card holds 2 GiB while it does.
 ///
 /// # Errors
 /// If a tensor operation fails.
-pub fn ceilings() -> candle_core::Result<MachineCeilings> {
-    Ok(MachineCeilings { gemm_gflop_s: gemm_rate()?, read_gb_s: read_rate() })
+pub fn ceilings(compute: &Compute) -> Result<MachineCeilings> {
+    Ok(MachineCeilings { gemm_gflop_s: gemm_rate(compute)?, read_gb_s: read_rate(compute)? })
 }
 
 /// The product's rate: see [`MachineCeilings`]. A fifth of a second or so.
 ///
 /// # Errors
 /// If a tensor operation fails.
-pub fn gemm_rate() -> candle_core::Result<f64> {
-    const ROWS: usize = 1024;
-    const SIZE: usize = 2048;
-    let compute = Compute::cpu();
-    let bytes: Vec<u8> = (0..SIZE * SIZE).flat_map(|i| ((i % 7) as f32 * 0.1).to_le_bytes()).collect();
-    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: SIZE, columns: SIZE };
-    let linear = Linear::new(&compute, &[view], None)?;
-    let x = Tensor::ones((ROWS, SIZE), DType::F32, &compute.device)?;
+pub fn gemm_rate(compute: &Compute) -> Result<f64> {
+    let (rows, size, compute) = match compute.device.is_cpu() {
+        true => (1024, 2048, &Compute::cpu()),
+        false => (8192, 8192, &compute.unquantized()),
+    };
+    let bytes: Vec<u8> = (0..size * size).flat_map(|i| ((i % 7) as f32 * 0.1).to_le_bytes()).collect();
+    let view = MatrixView { bytes: &bytes, format: DType::F32.into(), rows: size, columns: size };
+    let linear = Linear::new(compute, &[view], None)?;
+    let x = Tensor::ones((rows, size), compute.activation_dtype, &compute.device)?;
     // Into a buffer that is kept, as the engine's products: a fresh one would be timed with its page faults.
     let mut workspace = Workspace::default();
-    let mut best = f64::MAX;
-    for _ in 0..6 {
-        let started = Instant::now();
-        linear.forward_in(&mut workspace, Slot::GateUp, &x)?;
-        best = best.min(started.elapsed().as_secs_f64());
-    }
-    Ok((2 * ROWS * SIZE * SIZE) as f64 / best / 1e9)
+    let seconds = best_of(6, compute, || linear.forward_in(&mut workspace, Slot::GateUp, &x).map(drop))?;
+    Ok((2 * rows * size * size) as f64 / seconds / 1e9)
 }
 
-/// The rate of reading: see [`MachineCeilings`]. Holds 512 MiB while it measures.
-pub fn read_rate() -> f64 {
+/// The rate of memory: see [`MachineCeilings`]. Holds 512 MiB on the CPU while it measures, 2 GiB elsewhere.
+///
+/// # Errors
+/// If a device has no room.
+pub fn read_rate(compute: &Compute) -> Result<f64> {
+    if compute.device.is_cpu() {
+        return Ok(cpu_read_rate());
+    }
+    let source = Tensor::zeros(1 << 30, DType::U8, &compute.device)?;
+    let seconds = best_of(6, compute, || source.copy().map(drop))?;
+    Ok(2.0 * source.elem_count() as f64 / seconds / 1e9)
+}
+
+/// Seconds of one run, the best of `times`, after one that is not counted.
+fn best_of(times: usize, compute: &Compute, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut best = f64::MAX;
+    for time in 0..=times {
+        let started = Instant::now();
+        run()?;
+        compute.device.synchronize()?;
+        if time > 0 {
+            best = best.min(started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(best)
+}
+
+fn cpu_read_rate() -> f64 {
     let data = vec![1u64; 64 << 20];
     let mut best = f64::MAX;
     for _ in 0..4 {

@@ -7,6 +7,7 @@ pub mod judge;
 pub mod lengths;
 pub mod machine;
 pub mod memory;
+pub mod operations;
 pub mod setup;
 pub mod steady;
 

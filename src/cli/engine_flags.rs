@@ -31,6 +31,16 @@ pub(super) enum DtypeArg {
     Bf16,
 }
 
+impl DtypeArg {
+    pub(super) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
 /// Block formats that weights can be rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum QuantizeArg {
@@ -182,6 +192,10 @@ pub(super) struct EngineArgs {
     /// Size of the KV cache in memory, for example 2GiB
     #[arg(long, default_value = "2GiB", value_parser = parse_bytes)]
     kv_memory: usize,
+    /// On a CUDA device: launch each kernel by itself, not decode steps as wholes that were captured. Slower, the same answers; to find
+    /// out where something goes wrong
+    #[arg(long)]
+    eager: bool,
     /// Longest prompt and answer together, in tokens [default: what the model was made for]
     #[arg(long, value_parser = positive)]
     pub(super) max_len: Option<usize>,
@@ -193,22 +207,22 @@ pub(super) struct EngineArgs {
     weights: WeightsArg,
 }
 
+/// See [`EngineArgs::start_threads`].
+pub(super) fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let threads = threads.unwrap_or(0);
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?)
+}
+
 impl EngineArgs {
     /// Sets the size of the thread pool; once per process, before any work, on the thread that will run the engine: it is one of
     /// the pool's, so that no step waits for another thread to begin.
     pub(super) fn start_threads(&self) -> anyhow::Result<()> {
-        let threads = self.threads.unwrap_or(0);
-        Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?)
+        start_threads(self.threads)
     }
 
     /// Device and formats.
     pub(super) fn compute(&self) -> anyhow::Result<Compute> {
-        let dtype = self.dtype.map(|dtype| match dtype {
-            DtypeArg::F32 => DType::F32,
-            DtypeArg::F16 => DType::F16,
-            DtypeArg::Bf16 => DType::BF16,
-        });
-        let compute = Compute::new(self.device, dtype)?;
+        let compute = Compute::new(self.device, self.dtype.map(DtypeArg::dtype))?;
         if self.quantize.is_some() && !compute.device.is_cpu() {
             let message = "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu";
             return Err(UsageError(message.to_owned()).into());
@@ -234,6 +248,7 @@ impl EngineArgs {
             block_size: self.block_size,
             kv_budget: self.kv_tokens.map_or(KvBudget::Bytes(self.kv_memory), KvBudget::Tokens),
             prefix_cache: true,
+            captures: !self.eager,
         }
     }
 
@@ -269,7 +284,7 @@ impl EngineArgs {
     }
 }
 
-fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     match text {
         "auto" => Ok(DeviceChoice::Auto),
         "cpu" => Ok(DeviceChoice::Cpu),

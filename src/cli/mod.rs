@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod doctor;
 mod engine_flags;
 mod exit;
 mod generate;
@@ -59,6 +60,8 @@ enum Command {
     /// Measurements of this machine
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Whether this machine computes what it should, and how fast: before hours of it are spent
+    Doctor(doctor::Args),
 }
 
 /// Runs the command line; the exit code is documented in `--help`.
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
         Command::Bench(command) => bench::run(command),
+        Command::Doctor(args) => doctor::run(args),
     };
     exit::code(result)
 }

@@ -57,12 +57,14 @@ pub struct EngineOptions {
     pub kv_budget: KvBudget,
     /// Share blocks between equal beginnings.
     pub prefix_cache: bool,
+    /// On a CUDA device, capture decode steps and launch them as a whole.
+    pub captures: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let kv_budget = KvBudget::Bytes(2 << 30);
-        Self { max_batch: 64, max_step_tokens: 256, block_size: 32, kv_budget, prefix_cache: true }
+        Self { max_batch: 64, max_step_tokens: 256, block_size: 32, kv_budget, prefix_cache: true, captures: true }
     }
 }
 
@@ -131,7 +133,7 @@ impl Engine {
         };
         let stats = EngineStats { num_blocks, block_size: options.block_size, ..EngineStats::default() };
         Ok(Self {
-            runner: Runner::new(decoder, num_blocks, options.block_size)?,
+            runner: Runner::new(decoder, num_blocks, options)?,
             scheduler: Scheduler::new(BlockManager::new(num_blocks, options.block_size), limits),
             stats,
         })

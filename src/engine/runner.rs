@@ -3,6 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::EngineOptions;
 use super::batch::{LogitsRow, StepBatch};
 use super::device::DeviceRunner;
 use crate::model::Decoder;
@@ -13,8 +14,9 @@ use crate::ops::{OpTimes, Workspace};
 /// Logits held on the host at once, in elements: 64 MiB of f32.
 const LOGITS_AT_ONCE: usize = 16 << 20;
 
-/// The same on a CUDA device: 256 rows of a large vocabulary.
+/// The same on a CUDA device: 256 rows of a large vocabulary, and rows of any, which a grid's second side counts.
 const LOGITS_AT_ONCE_ON_DEVICE: usize = 64 << 20;
+const ROWS_AT_ONCE_ON_DEVICE: usize = 1 << 15;
 
 /// Decoder, cache and buffers.
 pub struct Runner {
@@ -30,9 +32,10 @@ impl Runner {
     ///
     /// # Errors
     /// If the device has no room for the cache.
-    pub fn new(decoder: Decoder, num_blocks: usize, block_size: usize) -> Result<Self> {
-        let cache = decoder.new_cache(num_blocks, block_size)?;
-        let device = decoder.compute().kernels.clone().map(|kernels| DeviceRunner::new(kernels, true));
+    pub fn new(decoder: Decoder, num_blocks: usize, options: &EngineOptions) -> Result<Self> {
+        let cache = decoder.new_cache(num_blocks, options.block_size)?;
+        let kernels = decoder.compute().kernels.clone();
+        let device = kernels.map(|kernels| DeviceRunner::new(kernels, options.captures));
         Ok(Self { decoder, cache, workspace: Workspace::default(), device })
     }
 
@@ -72,7 +75,7 @@ impl Runner {
             return Ok(None);
         }
         let Self { decoder, workspace, .. } = self;
-        let at_once = (LOGITS_AT_ONCE_ON_DEVICE / decoder.spec().num_logits()).max(1);
+        let at_once = (LOGITS_AT_ONCE_ON_DEVICE / decoder.spec().num_logits()).clamp(1, ROWS_AT_ONCE_ON_DEVICE);
         let mut all = Vec::with_capacity(batch.logits_rows.len());
         for wanted in batch.logits_rows.chunks(at_once) {
             let rows: Vec<u32> = wanted.iter().map(|wanted| wanted.row).collect();

@@ -77,6 +77,19 @@ pub enum Runs {
     Candle,
 }
 
+/// What a CUDA device says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Versions of driver and libraries.
+    pub software: String,
+    /// Device memory that nobody has.
+    pub free_bytes: usize,
+    /// All of it.
+    pub total_bytes: usize,
+    /// Whether its matrix units take bf16 (compute capability 8.0 and above).
+    pub has_bf16: bool,
+}
+
 /// Which version of each operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpsPath {
@@ -161,7 +174,7 @@ pub enum DeviceError {
 }
 
 impl Compute {
-    /// Opens the device and settles the formats: `weight_dtype` or else f32 on the CPU and bf16 on a GPU.
+    /// Opens the device and settles the formats: `weight_dtype` or else f32 on the CPU and bf16 on a GPU (f16 where its matrix units have no bf16).
     ///
     /// # Errors
     /// [`DeviceError`] if the device is not compiled in or cannot be opened.
@@ -177,22 +190,46 @@ impl Compute {
             },
         };
         let on_cpu = device.is_cpu();
-        let weight_dtype = weight_dtype.unwrap_or(if on_cpu { DType::F32 } else { DType::BF16 });
-        Ok(Self {
+        let compute = Self {
             device,
-            weight_dtype,
+            weight_dtype: DType::F32,
             quantize: None,
             products: DenseProducts::detect(),
             block_inputs: BlockInputs::Int8,
-            activation_dtype: if on_cpu { DType::F32 } else { weight_dtype },
-            kv_format: match weight_dtype {
-                DType::BF16 if !on_cpu => KvFormat::Bf16,
-                DType::F16 if !on_cpu => KvFormat::F16,
-                _ => KvFormat::F32,
-            },
+            activation_dtype: DType::F32,
+            kv_format: KvFormat::F32,
             path: if on_cpu || kernels.is_some() { OpsPath::Native } else { OpsPath::Portable },
             kernels,
-        })
+        };
+        let best = || {
+            compute.about().map(|about| if about.is_none_or(|about| about.has_bf16) { DType::BF16 } else { DType::F16 })
+        };
+        let weight_dtype = match weight_dtype {
+            Some(asked) => asked,
+            None if on_cpu => DType::F32,
+            None => best()?,
+        };
+        Ok(compute.in_format(weight_dtype))
+    }
+
+    /// The same with weights of this format; beside the CPU, activations and KV cache are of it too.
+    pub fn in_format(self, weight_dtype: DType) -> Self {
+        let others = if self.device.is_cpu() { DType::F32 } else { weight_dtype };
+        let kv_format = match others {
+            DType::BF16 => KvFormat::Bf16,
+            DType::F16 => KvFormat::F16,
+            _ => KvFormat::F32,
+        };
+        Self { weight_dtype, activation_dtype: others, kv_format, ..self }
+    }
+
+    /// What a CUDA device says of itself; `None` elsewhere.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if it does not say.
+    pub fn about(&self) -> std::result::Result<Option<About>, DeviceError> {
+        let about = self.kernels.as_ref().map(Kernels::about).transpose();
+        about.map_err(|source| DeviceError::NotOpened { device: "cuda", source })
     }
 
     /// The CPU with f32 weights, where nothing is rounded that is not asked for: the reference of tests.
@@ -262,11 +299,11 @@ impl Compute {
     /// others those that are not f32 and plain sums. `stored_blocks`: whether the model's files hold matrices in blocks.
     pub fn formats(&self, stored_blocks: bool) -> String {
         let mut formats = self.weight_format();
-        if self.path == OpsPath::Native && self.products == DenseProducts::Bf16x3 {
+        let on_cpu = matches!(self.runs(), Runs::Cpu);
+        if on_cpu && self.products == DenseProducts::Bf16x3 {
             formats += ", products bf16x3";
         }
-        let rounds = self.path == OpsPath::Native && self.block_inputs == BlockInputs::Int8;
-        if rounds && (stored_blocks || self.quantize.is_some()) {
+        if on_cpu && self.block_inputs == BlockInputs::Int8 && (stored_blocks || self.quantize.is_some()) {
             formats += ", activations int8";
         }
         if self.path == OpsPath::Portable {
@@ -282,7 +319,7 @@ impl Compute {
     pub fn bytes_per_weight(&self) -> f64 {
         match (self.quantize, self.products) {
             (Some(format), _) => format.type_size() as f64 / format.block_size() as f64,
-            (None, DenseProducts::Bf16x3) if self.path == OpsPath::Native => 2.0,
+            (None, DenseProducts::Bf16x3) if matches!(self.runs(), Runs::Cpu) => 2.0,
             (None, _) => self.weight_dtype.size_in_bytes() as f64,
         }
     }

@@ -72,7 +72,7 @@ impl StagedStep {
             numbers.resize(len, 0);
             numbers
         };
-        Ok(Self {
+        let step = Self {
             token_ids: staging.push(&filled(token_ids, tokens), tokens)?,
             positions: staging.push(&batch.positions, tokens)?,
             slots: staging.push(&batch.slot_mapping, tokens)?,
@@ -85,7 +85,9 @@ impl StagedStep {
             block_tables: staging.push(&batch.block_tables, batch.block_tables.len())?,
             prefill: Vec::new(),
             several,
-        })
+        };
+        staging.send()?;
+        Ok(step)
     }
 
     /// Items of sequences with several tokens: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
@@ -97,11 +99,13 @@ impl StagedStep {
         if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == [group, at_once]) {
             return Ok(Some(items.clone()));
         }
+        // A sequence's last rows first: they see the most keys, and what takes longest should not begin last.
         let rows = |&(sequence, tokens): &(u32, usize)| {
-            (0..tokens * group).step_by(at_once).flat_map(move |row| [sequence, row as u32])
+            (0..tokens * group).step_by(at_once).rev().flat_map(move |row| [sequence, row as u32])
         };
         let list: Vec<u32> = self.several.iter().flat_map(rows).collect();
         let items = Items::new(staging, &list, 0)?;
+        staging.send()?;
         self.prefill.push(([group, at_once], items.clone()));
         Ok(Some(items))
     }

@@ -82,8 +82,7 @@ impl Workspace {
         self.times
     }
 
-    /// Begins a step of `batch` on a CUDA device, with room for more as `room` says; elsewhere there is nothing to do. The step before
-    /// must have been waited for.
+    /// Begins a step of `batch` on a CUDA device, with room for more as `room` says; elsewhere there is nothing to do.
     ///
     /// # Errors
     /// If the device has no room.
@@ -93,7 +92,7 @@ impl Workspace {
             Some(on_device) => on_device,
             None => OnDevice::new(&kernels)?,
         };
-        on_device.staging.clear();
+        on_device.staging.clear()?;
         on_device.step = Some(StagedStep::new(&mut on_device.staging, token_ids, batch, room)?);
         self.on_device = Some(on_device);
         Ok(())
@@ -123,7 +122,11 @@ impl Workspace {
     /// Numbers of the step on the device.
     pub(super) fn upload(&mut self, numbers: &[u32]) -> Result<Tensor> {
         match self.on_device.as_mut() {
-            Some(on_device) => on_device.staging.push(numbers, numbers.len()),
+            Some(OnDevice { staging, .. }) => {
+                let target = staging.push(numbers, numbers.len())?;
+                staging.send()?;
+                Ok(target)
+            }
             None => candle_core::bail!("no step was begun on the device"),
         }
     }

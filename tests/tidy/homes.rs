@@ -135,8 +135,8 @@ pub fn operations_have_their_places(tree: &Tree) -> Vec<Breach> {
                 "compare it with its plain-Rust reference in tests/ops.rs; what is no operation is not `pub mod`";
             breaches.push(ops.breach(at, format!("operation `{op}` has no test"), mend));
         }
-        if !named(&["benches/ops.rs", "benches/ops/"], op) {
-            let mend = "time it in benches/ops.rs, in GB/s or TFLOP/s; what is no operation is not `pub mod`";
+        if !named(&["src/bench/operations/"], op) {
+            let mend = "a case in src/bench/operations, which benches/ops.rs and doctor check and time; what is no operation is not `pub mod`";
             breaches.push(ops.breach(at, format!("operation `{op}` has no bench"), mend));
         }
     }
@@ -225,7 +225,7 @@ fn operations_without_test_bench_or_kernel_name_are_found() {
         ("src/ops/mod.rs", "pub mod matmul;\nmod parallel;\npub mod softmax;"),
         ("src/ops/matmul.rs", ""),
         ("tests/ops.rs", "fn a() { ops::matmul::forward(); }"),
-        ("benches/ops.rs", "use pairwright::ops::{matmul, softmax};"),
+        ("src/bench/operations/rows.rs", "use pairwright::ops::{matmul, softmax};"),
         ("kernels/matmul.cu", ""),
         ("kernels/rope.cu", ""),
         ("kernels/common.cuh", ""),

@@ -24,7 +24,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("report", UP_TO_DATASET),
     ("bench", UP_TO_DATASET),
     ("plan", UP_TO_DATASET),
-    ("doctor", UP_TO_DATASET),
+    ("doctor", &["ops", "model", "engine", "demo", "bench"]),
     ("hub", UP_TO_DATASET),
     ("cli", EVERYTHING),
 ];

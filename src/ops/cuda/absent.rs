@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::DeviceError;
 use super::launch::Launch;
+use super::{About, DeviceError};
 
 /// Kernels of a CUDA device. There are none.
 #[derive(Debug, Clone)]
@@ -48,11 +48,7 @@ impl Kernels {
         match self.0 {}
     }
 
-    /// No memory.
-    ///
-    /// # Errors
-    /// None.
-    pub fn memory(&self) -> Result<(usize, usize)> {
+    pub(super) fn about(&self) -> Result<About> {
         match self.0 {}
     }
 
@@ -83,7 +79,7 @@ impl Graph {
 pub struct Staging(Infallible);
 
 impl Staging {
-    pub(super) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) -> Result<()> {
         match self.0 {}
     }
 
@@ -92,6 +88,10 @@ impl Staging {
     }
 
     pub(super) fn push(&mut self, _numbers: &[u32], _capacity: usize) -> Result<Tensor> {
+        match self.0 {}
+    }
+
+    pub(super) fn send(&mut self) -> Result<()> {
         match self.0 {}
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublaslt::sys as cublaslt;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result, sys};
 use candle_core::{Error, Result};
 
@@ -62,4 +63,16 @@ pub fn keep_freed_memory(context: &Arc<CudaContext>) -> Result<()> {
         let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
         sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result().w()
     }
+}
+
+/// Versions of driver and libraries, in words.
+pub fn versions() -> Result<String> {
+    let mut driver = 0;
+    // SAFETY: the driver writes one number to where it is told.
+    unsafe { sys::cuDriverGetVersion(&raw mut driver) }.result().w()?;
+    // SAFETY: the library was found when the device was opened; the call takes nothing.
+    let cublas_lt = unsafe { cublaslt::cublasLtGetVersion() };
+    let [major, minor] = [driver / 1000, driver % 1000 / 10];
+    let [lt_major, lt_minor, lt_patch] = [cublas_lt / 10_000, cublas_lt % 10_000 / 100, cublas_lt % 100];
+    Ok(format!("driver for CUDA {major}.{minor}, cuBLASLt {lt_major}.{lt_minor}.{lt_patch}"))
 }

@@ -1,5 +1,5 @@
 //! A CUDA device as operations see it: kernels of kernels/*.cu loaded once and launched by name, products through cuBLAS, and the way of
-//! a step's numbers to the device. Everything is put into one queue, in order; nobody waits here but [`Staging::clear`].
+//! a step's numbers to the device. Everything is put into one queue, in order; nobody waits here but [`Staging`], for its copies.
 //! Knows Candle's device and NVIDIA's libraries; knows no operation.
 
 mod blas;
@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys,
+    CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Result, Storage, Tensor};
 
-use super::DeviceError;
 use super::launch::Launch;
+use super::{About, DeviceError};
 pub use blas::Plan;
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
@@ -118,6 +118,7 @@ impl Kernels {
         let Some(function) = self.0.functions.get(launch.name.as_str()) else {
             candle_core::bail!("there is no kernel {}", launch.name)
         };
+        self.0.stream.context().bind_to_thread().w()?;
         if launch.shared_bytes > SHARED_WITHOUT_ASKING {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, launch.shared_bytes as i32).w()?;
@@ -125,7 +126,6 @@ impl Kernels {
         let mut words = launch.words.clone();
         let mut addresses: Vec<*mut c_void> = words.iter_mut().map(|word| (&raw mut *word).cast()).collect();
         let [x, y, z] = launch.grid;
-        self.0.stream.context().bind_to_thread().w()?;
         // SAFETY: the function is of a module that lives as long as it; each argument is a word as wide as any parameter; the tensors
         // whose addresses are passed were valid when they were taken, and memory is freed in the order of this queue. That a kernel's
         // parameters are what its caller passes is what tests/kernels and the pretended device hold.
@@ -173,12 +173,15 @@ impl Kernels {
         self.0.stream.synchronize().w()
     }
 
-    /// Bytes of device memory that are free, and all of them.
+    /// What the device says of itself.
     ///
     /// # Errors
     /// If the driver does not say.
-    pub fn memory(&self) -> Result<(usize, usize)> {
-        self.0.stream.context().mem_get_info().w()
+    pub(super) fn about(&self) -> Result<About> {
+        let context = self.0.stream.context();
+        let (free_bytes, total_bytes) = context.mem_get_info().w()?;
+        let (major, _) = context.compute_capability().w()?;
+        Ok(About { software: library::versions()?, free_bytes, total_bytes, has_bf16: major >= 8 })
     }
 
     /// Memory for a step's numbers.
@@ -203,28 +206,38 @@ impl Graph {
     }
 }
 
-/// Memory that a step's numbers go through: written once on the host, where the device can read without asking, and copied from there
-/// while the host goes on.
+/// Memory that a step's numbers go through: written on the host, where the device can read without asking, and copied from there, many
+/// at once, while the host goes on.
 pub struct Staging {
     kernels: Kernels,
     host: PinnedHostSlice<u32>,
     /// [capacity]
     device: Tensor,
+    /// Numbers that have a place, and those of them that were sent.
     used: usize,
+    sent: usize,
+    /// Behind the last copy in the queue: the host's memory is read until then.
+    copied: CudaEvent,
     num_moves: usize,
 }
 
 impl Staging {
     fn with_capacity(kernels: Kernels, capacity: usize) -> Result<Self> {
-        // SAFETY: what is copied to the device is what was written just before.
-        let host = unsafe { kernels.0.stream.context().alloc_pinned::<u32>(capacity) }.w()?;
+        let context = kernels.0.stream.context();
+        // SAFETY: numbers are u32, of which no bits are wrong; what is not written is not read but by copies.
+        let host = unsafe { context.alloc_pinned::<u32>(capacity) }.w()?;
+        let copied = context.new_event(None).w()?;
         let device = Tensor::zeros(capacity, DType::U32, &Device::Cuda(kernels.0.device.clone()))?;
-        Ok(Self { kernels, host, device, used: 0, num_moves: 0 })
+        Ok(Self { kernels, host, device, used: 0, sent: 0, copied, num_moves: 0 })
     }
 
-    /// Begins anew. The step before must have been waited for.
-    pub(super) fn clear(&mut self) {
-        self.used = 0;
+    /// Begins anew, when the copies of the step before are done: it need not have been waited for otherwise.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        if self.sent > 0 {
+            self.copied.synchronize().w()?;
+        }
+        (self.used, self.sent) = (0, 0);
+        Ok(())
     }
 
     /// How often the memory was found anew.
@@ -232,8 +245,8 @@ impl Staging {
         self.num_moves
     }
 
-    /// Numbers on the device, with room for `capacity` of them: where they lie follows from the capacities asked for since
-    /// [`Self::clear`] alone.
+    /// A place on the device for these numbers, with room for `capacity` of them, where they are after [`Self::send`]. Where it lies
+    /// follows from the capacities asked for since [`Self::clear`] alone.
     pub(super) fn push(&mut self, numbers: &[u32], capacity: usize) -> Result<Tensor> {
         let capacity = capacity.max(numbers.len()).max(1);
         let first = self.used;
@@ -241,29 +254,32 @@ impl Staging {
         let end = (first + capacity).next_multiple_of(4);
         if end > self.host.len() {
             // What was staged before stays where it lies, as long as somebody holds it.
+            self.send()?;
             self.kernels.0.stream.synchronize().w()?;
             let num_moves = self.num_moves + 1;
             *self = Self { num_moves, ..Self::with_capacity(self.kernels.clone(), (2 * end).next_power_of_two())? };
             return self.push(numbers, capacity);
         }
+        self.host.as_mut_slice().w()?[first..first + numbers.len()].copy_from_slice(numbers);
         self.used = end;
-        let target = self.device.narrow(0, first, capacity)?;
-        if !numbers.is_empty() {
-            let staged = &mut self.host.as_mut_slice().w()?[first..first + numbers.len()];
-            staged.copy_from_slice(numbers);
-            let address = self.kernels.address(&target)?;
-            // SAFETY: both ranges lie within their buffers; the host's is not written again before the step is waited for.
-            unsafe {
-                sys::cuMemcpyHtoDAsync_v2(
-                    address,
-                    staged.as_ptr().cast(),
-                    size_of_val(staged),
-                    self.kernels.0.stream.cu_stream(),
-                )
-            }
+        self.device.narrow(0, first, capacity)
+    }
+
+    /// Puts the copy of all that was pushed since the last time into the queue.
+    pub(super) fn send(&mut self) -> Result<()> {
+        if self.sent == self.used {
+            return Ok(());
+        }
+        let stream = &self.kernels.0.stream;
+        let staged = &self.host.as_slice().w()?[self.sent..self.used];
+        let target = self.kernels.address(&self.device)? + (self.sent * size_of::<u32>()) as u64;
+        // SAFETY: both ranges lie within their buffers, which are as long as each other; the host's is not written again before `copied`,
+        // but behind `used`.
+        unsafe { sys::cuMemcpyHtoDAsync_v2(target, staged.as_ptr().cast(), size_of_val(staged), stream.cu_stream()) }
             .result()
             .w()?;
-        }
-        Ok(target)
+        self.copied.record(stream).w()?;
+        self.sent = self.used;
+        Ok(())
     }
 }

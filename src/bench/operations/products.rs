@@ -1,0 +1,83 @@
+//! Products with weight matrices, and rows taken out of tables. Knows matrices; knows no layer.
+
+use candle_core::{DType, Result};
+
+use super::{Case, Prepared, Scale, bytes, matrix, numbers, size};
+use crate::ops::embedding::Embedding;
+use crate::ops::linear::{Linear, MatrixView};
+use crate::ops::paged::PagedBatch;
+use crate::ops::{Compute, Room, Slot, Workspace};
+
+pub fn cases(scale: Scale) -> Vec<Case> {
+    let (k, n, rows): (usize, usize, &[usize]) = match scale {
+        Scale::Small => (256, 352, &[1, 5, 33]),
+        Scale::Processor => (2048, 8192, &[1, 8, 32, 64, 512]),
+        Scale::Card => (4096, 14336, &[1, 16, 64, 256, 2048]),
+    };
+    let (vocabulary, width, tokens) = match scale {
+        Scale::Small => (1_000, 96, 37),
+        Scale::Processor => (32_000, 1024, 512),
+        Scale::Card => (128_256, 4096, 16_384),
+    };
+    let mut cases: Vec<Case> = rows.iter().map(|&rows| linear(rows, k, n)).collect();
+    cases.push(gather(vocabulary, width, tokens));
+    cases
+}
+
+/// y = x Wᵀ.
+fn linear(rows: usize, k: usize, n: usize) -> Case {
+    // The reference takes few rows; the others repeat them.
+    let distinct = (1..=rows.min(16)).rev().find(|&few| rows.is_multiple_of(few)).unwrap_or(1);
+    Case::new("linear", format!("m={rows} k={k} n={n}"), rows / distinct, move |compute, copies| {
+        let data = bytes(&numbers(n * k, 1));
+        let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
+        let linear = Linear::new(compute, &[view], None)?;
+        let (x, mut workspace) = (matrix(compute, copies, distinct, k, 2)?, Workspace::default());
+        let weights = (n * k) as f64 * compute.bytes_per_weight();
+        let moved = weights as usize + copies * distinct * (k + n) * size(compute);
+        let run = move || linear.forward_in(&mut workspace, Slot::GateUp, &x);
+        Ok(Prepared::new(moved, 2 * copies * distinct * k * n, run))
+    })
+}
+
+/// Tokens to rows.
+fn gather(vocabulary: usize, width: usize, tokens: usize) -> Case {
+    let shape = format!("T={tokens} width={width} V={vocabulary}");
+    Case::new("embedding", shape, 1, move |compute, _| {
+        let data = bytes(&numbers(vocabulary * width, 1));
+        let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: vocabulary, columns: width };
+        let (table, ids) = (Embedding::table(compute, &view)?, ids(tokens, vocabulary));
+        let mut workspace = on_device(compute, &ids)?;
+        let compute = compute.clone();
+        let moved = 2 * tokens * width * size(&compute);
+        let run = move || Ok(table.stream(&compute, &mut workspace, &ids)?.residual().clone());
+        Ok(Prepared::new(moved, 0, run))
+    })
+    .exact()
+}
+
+/// Ids below `bound`, in no order.
+fn ids(count: usize, bound: usize) -> Vec<u32> {
+    (0..count).map(|i| (i * 7919 % bound) as u32).collect()
+}
+
+/// A step of these tokens, on a CUDA device.
+fn on_device(compute: &Compute, ids: &[u32]) -> Result<Workspace> {
+    let mut workspace = Workspace::default();
+    workspace.begin_step(compute, ids, &batch_of(ids.len()), &Room::default())?;
+    Ok(workspace)
+}
+
+/// One sequence of that many tokens, in one block.
+fn batch_of(tokens: usize) -> PagedBatch {
+    PagedBatch {
+        positions: (0..tokens as u32).collect(),
+        slot_mapping: (0..tokens as u32).collect(),
+        cu_seqlens_q: vec![0, tokens as u32],
+        context_lens: vec![tokens as u32],
+        block_tables: vec![0],
+        cu_blocks: vec![0, 1],
+        block_size: tokens,
+        num_padding: 0,
+    }
+}

@@ -1,0 +1,144 @@
+//! Whether this machine computes what it should: its operations against a reference, models through the whole engine, and what must not
+//! change an answer. Then how fast it is, beside what it can do at best.
+//! Knows devices and small models; knows no text and no run.
+
+mod engine;
+pub mod golden;
+mod operations;
+
+use std::path::PathBuf;
+
+use candle_core::DType;
+use serde::Serialize;
+
+use crate::bench::machine::MachineCeilings;
+use crate::bench::operations::Rate;
+use crate::ops::{Compute, DeviceError};
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Checks alone, and small ones: nothing is timed.
+    pub quick: bool,
+    /// A folder of models with what Transformers computed, each with an `expected.json` beside its weights.
+    pub references: Option<PathBuf>,
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Something is off.
+    Failed,
+    /// Not for this device.
+    Skipped,
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was seen, in words.
+    pub detail: String,
+    /// How fast it went, if it was timed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// This program's version.
+    pub pairwright: &'static str,
+    /// The device.
+    pub device: String,
+    /// Driver and libraries, if the device has any.
+    pub software: Option<String>,
+    /// Memory of the device that was free, and all of it, in MiB; of a device that has its own.
+    pub memory_mib: Option<[usize; 2]>,
+    /// Formats that were timed.
+    pub formats: String,
+    /// What the device can do at best, if anything was timed.
+    pub ceilings: Option<MachineCeilings>,
+    /// Checks that failed.
+    pub num_failed: usize,
+    /// All checks.
+    pub checks: Vec<Check>,
+}
+
+impl Check {
+    fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Ok, detail: detail.into(), rate: None }
+    }
+
+    fn skipped(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Skipped, ..Self::ok(name, detail) }
+    }
+
+    /// Ok if `good`.
+    fn judged(name: impl Into<String>, good: bool, detail: impl Into<String>) -> Self {
+        Self { verdict: if good { Verdict::Ok } else { Verdict::Failed }, ..Self::ok(name, detail) }
+    }
+
+    /// What a check that could not be made to its end says.
+    fn from_result<E: std::fmt::Display>(name: &str, result: Result<Self, E>) -> Self {
+        result.unwrap_or_else(|error| Self::judged(name, false, in_one_line(error)))
+    }
+}
+
+/// What an error says, without the trace that Candle adds to it.
+fn in_one_line(error: impl std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Looks at everything, and tells each check to `each` as soon as it is made. What fails is in the report; only a device that says
+/// nothing of itself is an error.
+///
+/// # Errors
+/// [`DeviceError`] if the device does not tell what it is.
+pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check)) -> Result<Report, DeviceError> {
+    let about = compute.about()?;
+    let mut report = Report {
+        pairwright: env!("CARGO_PKG_VERSION"),
+        device: compute.describe(),
+        software: about.as_ref().map(|about| about.software.clone()),
+        memory_mib: about.as_ref().map(|about| [about.free_bytes, about.total_bytes].map(|bytes| bytes >> 20)),
+        formats: compute.formats(false),
+        ceilings: None,
+        num_failed: 0,
+        checks: Vec::new(),
+    };
+    let mut told = |check: Check| {
+        each(&check);
+        report.num_failed += usize::from(check.verdict == Verdict::Failed);
+        report.checks.push(check);
+    };
+    for compute in variants(compute, about.as_ref().is_none_or(|about| about.has_bf16)) {
+        operations::check(&compute, &mut told);
+        golden::check_toy(&compute, &mut told);
+    }
+    if let Some(folder) = &options.references {
+        for compute in variants(compute, false) {
+            golden::check_folder(&compute, folder, &mut told);
+        }
+    }
+    engine::check(compute, options.quick, &mut told);
+    if !options.quick {
+        report.ceilings = operations::time(compute, &mut told);
+    }
+    Ok(report)
+}
+
+/// The formats to check operations in: the one asked for last, since it goes on from there.
+fn variants(compute: &Compute, has_bf16: bool) -> Vec<Compute> {
+    if compute.device.is_cpu() {
+        return vec![compute.clone()];
+    }
+    let formats = [Some(DType::F32), Some(DType::F16), has_bf16.then_some(DType::BF16)];
+    formats.into_iter().flatten().map(|dtype| compute.clone().in_format(dtype)).collect()
+}
