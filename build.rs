@@ -16,8 +16,6 @@ const TARGETS: [&str; 5] = [
     "-gencode=arch=compute_90a,code=sm_90a",
     "-gencode=arch=compute_80,code=compute_80",
 ];
-/// Turing, which has no bf16: its kernels for these numbers are slow and are not launched.
-const TURING: &str = "-gencode=arch=compute_75,code=sm_75";
 /// With `PAIRWRIGHT_CUDA_LITE=1`, for checks on machines without a card: no machine code.
 const LITE: &str = "-gencode=arch=compute_80,code=compute_80";
 
@@ -44,15 +42,15 @@ fn images() -> io::Result<()> {
     sources.retain(|source| source.extension().is_some_and(|extension| extension == "cu"));
     sources.sort();
     let lite = env::var("PAIRWRIGHT_CUDA_LITE").is_ok_and(|value| value == "1");
-    let targets = if lite { vec![LITE] } else { [&TARGETS[..], &[TURING]].concat() };
+    let targets = if lite { &[LITE][..] } else { &TARGETS[..] };
     let started = sources.iter().map(|source| {
         let image = out.join(source.with_extension("fatbin").file_name().unwrap_or_default());
-        let key = key(source, &nvcc, &targets)?;
+        let key = key(source, &nvcc, targets)?;
         if image.exists() && fs::read_to_string(image.with_extension("key")).is_ok_and(|made_of| made_of == key) {
             return Ok((source, image, key, None));
         }
         let mut compiler = Command::new(&nvcc);
-        compiler.args(["-std=c++17", "-O3", "-Werror", "all-warnings", "-fatbin"]).args(&targets);
+        compiler.args(["-std=c++17", "-O3", "-Werror", "all-warnings", "-fatbin"]).args(targets);
         compiler.arg("-o").arg(&image).arg(source);
         let started = compiler.spawn().map_err(|error| io::Error::other(format!("{nvcc} does not start: {error}")))?;
         Ok((source, image, key, Some(started)))

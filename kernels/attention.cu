@@ -274,22 +274,16 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
         const float* sinks, T* out, int heads) {                                                                                     \
     merge<T, D>(partials, cu_items, first_rows, sinks, out, heads);                                                                  \
   }
-// Cards before compute capability 8.0 have tensor cores for f16 alone: the rest would be slow there, and long in compiling.
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
-#define FROM_8_0(ENTRIES) ENTRIES
-#else
-#define FROM_8_0(ENTRIES)
-#endif
-#define HEAD_SIZE(D)                             \
-  ATTENTION(f16, f16, f16, D)                    \
-  ATTENTION(f16_fp8, f16, fp8, D)                \
-  MERGE(f16, D)                                  \
-  FROM_8_0(ATTENTION(f32, f32, f32, D))          \
-  FROM_8_0(ATTENTION(bf16, bf16, bf16, D))       \
-  FROM_8_0(ATTENTION(f32_fp8, f32, fp8, D))      \
-  FROM_8_0(ATTENTION(bf16_fp8, bf16, fp8, D))    \
-  FROM_8_0(MERGE(f32, D))                        \
-  FROM_8_0(MERGE(bf16, D))
+#define HEAD_SIZE(D)                 \
+  ATTENTION(f32, f32, f32, D)        \
+  ATTENTION(f16, f16, f16, D)        \
+  ATTENTION(bf16, bf16, bf16, D)     \
+  ATTENTION(f32_fp8, f32, fp8, D)    \
+  ATTENTION(f16_fp8, f16, fp8, D)    \
+  ATTENTION(bf16_fp8, bf16, fp8, D)  \
+  MERGE(f32, D)                      \
+  MERGE(f16, D)                      \
+  MERGE(bf16, D)
 
 using f32 = float;
 

@@ -6,12 +6,8 @@
 constexpr int TILE = 64;  // rows, and columns, of a block's tile of y
 constexpr int PRODUCT_THREADS = 128;
 constexpr int STEP_PIECES = 8;  // pieces of each row and each column in one step along k
-// Steps in shared memory: the one that is multiplied, and those on their way. Where copies do not run by themselves more would not help.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-constexpr int STEPS_HELD = 2;
-#else
+// Steps in shared memory: the one that is multiplied, and those on their way.
 constexpr int STEPS_HELD = 3;
-#endif
 
 // One step's part of a tile's rows or columns, [TILE][STEP_PIECES]; the pieces of row r lie at their number XOR r % 8, so that lanes which
 // read one column of eight rows meet eight different groups of banks.

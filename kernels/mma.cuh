@@ -54,39 +54,23 @@ __device__ __forceinline__ void mma(typename Fragments<T>::D& d, const typename 
 }
 
 #ifndef PAIRWRIGHT_HOST
-#define PAIRWRIGHT_MMA(SHAPE, NAME, A, B)                                                                                     \
-  asm volatile("mma.sync.aligned." SHAPE ".row.col.f32." NAME "." NAME ".f32 {%0,%1,%2,%3}, {" A "}, {" B "}, {%0,%1,%2,%3};" \
-               : "+f"(d.at[0]), "+f"(d.at[1]), "+f"(d.at[2]), "+f"(d.at[3])                                                   \
-               : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]))
-template <>
-__device__ __forceinline__ void mma<bf16>(Fragments<bf16>::D& d, const Fragments<bf16>::A& a, const Fragments<bf16>::B& b) {
-#if __CUDA_ARCH__ >= 800
-  const uint32_t* left = reinterpret_cast<const uint32_t*>(&a);
-  const uint32_t* right = reinterpret_cast<const uint32_t*>(&b);
-  PAIRWRIGHT_MMA("m16n8k16", "bf16", "%4,%5,%6,%7", "%8,%9");
-#else
-  mma_plain<bf16>(d, a, b);
-#endif
-}
-template <>
-__device__ __forceinline__ void mma<f16>(Fragments<f16>::D& d, const Fragments<f16>::A& a, const Fragments<f16>::B& b) {
-  const uint32_t* left = reinterpret_cast<const uint32_t*>(&a);
-  const uint32_t* right = reinterpret_cast<const uint32_t*>(&b);
-#if __CUDA_ARCH__ >= 800
-  PAIRWRIGHT_MMA("m16n8k16", "f16", "%4,%5,%6,%7", "%8,%9");
-#else
-  PAIRWRIGHT_MMA("m16n8k8", "f16", "%4,%5", "%8");
-  PAIRWRIGHT_MMA("m16n8k8", "f16", "%6,%7", "%9");
-#endif
-}
+#define PAIRWRIGHT_MMA(T)                                                                                                               \
+  template <>                                                                                                                           \
+  __device__ __forceinline__ void mma<T>(Fragments<T>::D& d, const Fragments<T>::A& a, const Fragments<T>::B& b) {                      \
+    const uint32_t* left = reinterpret_cast<const uint32_t*>(&a);                                                                       \
+    const uint32_t* right = reinterpret_cast<const uint32_t*>(&b);                                                                      \
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." #T "." #T ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"        \
+                 : "+f"(d.at[0]), "+f"(d.at[1]), "+f"(d.at[2]), "+f"(d.at[3])                                                           \
+                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[0]), "r"(right[1]));                               \
+  }
+PAIRWRIGHT_MMA(bf16)
+PAIRWRIGHT_MMA(f16)
 #endif
 
 // Copies 16 bytes to shared memory, or zeros if `there` is false, without waiting; both addresses multiples of 16.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool there) {
 #ifdef PAIRWRIGHT_HOST
   there ? (void)memcpy(shared, global, 16) : (void)memset(shared, 0, 16);
-#elif __CUDA_ARCH__ < 800
-  *static_cast<uint4*>(shared) = there ? *static_cast<const uint4*>(global) : make_uint4(0, 0, 0, 0);
 #else
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :: "r"(uint32_t(__cvta_generic_to_shared(shared))), "l"(global), "r"(there ? 16 : 0) : "memory");
@@ -94,14 +78,14 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global, boo
 }
 // Ends a group of copies.
 __device__ __forceinline__ void commit_copies() {
-#if !defined(PAIRWRIGHT_HOST) && __CUDA_ARCH__ >= 800
+#ifndef PAIRWRIGHT_HOST
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 // Waits until at most LEFT groups of this thread are on their way. Others' copies need a barrier besides.
 template <int LEFT>
 __device__ __forceinline__ void wait_for_copies() {
-#if !defined(PAIRWRIGHT_HOST) && __CUDA_ARCH__ >= 800
+#ifndef PAIRWRIGHT_HOST
   asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory");
 #endif
 }

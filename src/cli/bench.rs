@@ -122,7 +122,7 @@ fn load_options(model: &ModelArgs, engine: &EngineArgs) -> anyhow::Result<LoadOp
 
 fn run_engine(args: &EngineBench) -> anyhow::Result<(String, String)> {
     let load = load_options(&args.model, &args.engine)?;
-    let (path, options): (&Path, _) = (&args.model.model, args.engine.engine_options());
+    let (path, options): (&Path, _) = (&args.model.model, args.engine.engine_options(&load.compute));
     let workload = Workload {
         sequences: args.sequences,
         prompt_len: args.prompt_len,
@@ -152,7 +152,7 @@ fn run_judge(args: &JudgeBench) -> anyhow::Result<(String, String)> {
         baseline_pairs: args.baseline_pairs,
         runs: args.runs,
     };
-    let report = judge::run(&args.model.model, &load, &args.engine.engine_options(), workload)?;
+    let report = judge::run(&args.model.model, &load, &args.engine.engine_options(&load.compute), workload)?;
     Ok((serde_json::to_string(&report)?, judge_table(&report)))
 }
 

@@ -177,21 +177,21 @@ pub(super) struct EngineArgs {
     /// --kv-memory; the answers are other ones, so a run keeps to its first choice
     #[arg(long)]
     kv_dtype: Option<KvDtypeArg>,
-    /// Most sequences computed together; changes speed and memory, never an answer
-    #[arg(long, default_value_t = 64, value_parser = positive)]
-    pub(super) max_batch: usize,
-    /// Most tokens computed in one step; changes speed and memory, never an answer
-    #[arg(long, default_value_t = 256, value_parser = positive)]
-    step_tokens: usize,
+    /// Most sequences computed together [default: 64, on a CUDA device 256]; changes speed and memory, never an answer
+    #[arg(long, value_parser = positive)]
+    max_batch: Option<usize>,
+    /// Most tokens computed in one step [default: 256, on a CUDA device 2048]; changes speed and memory, never an answer
+    #[arg(long, value_parser = positive)]
+    step_tokens: Option<usize>,
     /// Tokens per block of the KV cache
     #[arg(long, default_value_t = 32, value_parser = block_size)]
     block_size: usize,
     /// Size of the KV cache in tokens
     #[arg(long, conflicts_with = "kv_memory", value_parser = positive)]
     kv_tokens: Option<usize>,
-    /// Size of the KV cache in memory, for example 2GiB
-    #[arg(long, default_value = "2GiB", value_parser = parse_bytes)]
-    kv_memory: usize,
+    /// Size of the KV cache in memory, for example 2GiB [default: 2GiB, on a CUDA device what weights and the largest step leave]
+    #[arg(long, value_parser = parse_bytes)]
+    kv_memory: Option<usize>,
     /// On a CUDA device: launch each kernel by itself, not decode steps as wholes that were captured. Slower, the same answers; to find
     /// out where something goes wrong
     #[arg(long)]
@@ -206,6 +206,10 @@ pub(super) struct EngineArgs {
     #[arg(long, value_enum, default_value = "files")]
     weights: WeightsArg,
 }
+
+/// Sequences and tokens of a step: what keeps a card busy, and what stays in a processor's caches.
+const ON_CUDA: (usize, usize) = (256, 2048);
+const ELSEWHERE: (usize, usize) = (64, 256);
 
 /// See [`EngineArgs::start_threads`].
 pub(super) fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
@@ -241,12 +245,17 @@ impl EngineArgs {
     }
 
     /// Batch and cache.
-    pub(super) fn engine_options(&self) -> EngineOptions {
+    pub(super) fn engine_options(&self, compute: &Compute) -> EngineOptions {
+        let (max_batch, step_tokens) = if compute.kernels.is_some() { ON_CUDA } else { ELSEWHERE };
         EngineOptions {
-            max_batch: self.max_batch,
-            max_step_tokens: self.step_tokens,
+            max_batch: self.max_batch.unwrap_or(max_batch),
+            max_step_tokens: self.step_tokens.unwrap_or(step_tokens),
             block_size: self.block_size,
-            kv_budget: self.kv_tokens.map_or(KvBudget::Bytes(self.kv_memory), KvBudget::Tokens),
+            kv_budget: match (self.kv_tokens, self.kv_memory) {
+                (Some(tokens), _) => KvBudget::Tokens(tokens),
+                (None, Some(bytes)) => KvBudget::Bytes(bytes),
+                (None, None) => KvBudget::Free,
+            },
             prefix_cache: true,
             captures: !self.eager,
         }
@@ -277,7 +286,7 @@ impl EngineArgs {
             compute: compute.clone(),
             weights: self.weights(seed),
             max_len: self.max_len,
-            engine: self.engine_options(),
+            engine: self.engine_options(compute),
             template: template.clone(),
             label: label.map(str::to_owned),
         }

@@ -230,7 +230,7 @@ pub(super) fn environment(engine: &EngineArgs, compute: &Compute) -> Environment
     Environment {
         device: compute.describe(),
         num_threads: Some(rayon::current_num_threads() as u64),
-        max_batch_size: Some(engine.max_batch as u64),
+        max_batch_size: Some(engine.engine_options(compute).max_batch as u64),
         ..Environment::default()
     }
 }

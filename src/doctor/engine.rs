@@ -1,11 +1,9 @@
-//! What must not change an answer: who shares the batch, how a prompt is cut, a cache that is too small, steps that were captured. And
-//! that a device without room says so and goes on. Knows the engine; knows no operation.
-
-use candle_core::{DType, Tensor};
+//! What must not change an answer: who shares the batch, how a prompt is cut, a cache that is too small, steps that were captured.
+//! Knows the engine; knows no operation.
 
 use super::golden::{GoldenError, load, options, run, tokens, with_toy};
 use super::{Check, in_one_line};
-use crate::engine::{Engine, EngineOptions, KvBudget, Request, SamplingParams, SequenceOutput, Task};
+use crate::engine::{Engine, EngineOptions, KvBudget, Request, SamplingParams, Task};
 use crate::model::{Decoder, WeightsKind};
 use crate::ops::Compute;
 
@@ -37,14 +35,6 @@ pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
             told(Check::judged(format!("{name}: whoever shares the batch"), false, in_one_line(error)));
         }
     }
-    let name = "a device without room";
-    told(match compute.device.is_cpu() {
-        true => Check::skipped(name, "the processor's memory is the system's"),
-        false => Check::from_result(
-            name,
-            with_toy(|dir| without_room(name, &|| load(dir, compute, WeightsKind::Files, None))),
-        ),
-    });
 }
 
 /// The same job in several ways: the same bits, or the check says which way differs.
@@ -57,16 +47,20 @@ fn independence(name: &str, decoder: Decoder, told: &mut dyn FnMut(Check)) -> Re
         ("a cache that is too small", EngineOptions { kv_budget: KvBudget::Tokens(640), ..usual }),
         ("nothing captured", EngineOptions { captures: false, ..usual }),
     ];
-    let job = |decoder: Decoder, options: &EngineOptions| -> Result<(Decoder, Vec<SequenceOutput>), GoldenError> {
-        let mut engine = Engine::new(decoder, options)?;
-        let vocab = engine.decoder().spec().vocab_size as u32;
-        let outputs = run(&mut engine, requests(vocab))?;
-        Ok((engine.into_decoder(), outputs))
-    };
-    let (mut decoder, want) = job(decoder, &usual)?;
+    let mut engine = Engine::new(decoder, &usual)?;
+    let vocab = engine.decoder().spec().vocab_size as u32;
+    let want = run(&mut engine, requests(vocab))?;
+    let num_captured = engine.stats().num_captured_steps;
+    let captures = engine.decoder().is_steady() && engine.decoder().compute().kernels.is_some();
+    if captures {
+        let detail = format!("{num_captured} of {} steps", engine.stats().num_steps);
+        told(Check::judged(format!("{name}: steps that are captured"), num_captured > 0, detail));
+    }
+    let mut decoder = engine.into_decoder();
     for (way, options) in ways {
-        let got;
-        (decoder, got) = job(decoder, &options)?;
+        let mut engine = Engine::new(decoder, &options)?;
+        let got = run(&mut engine, requests(vocab))?;
+        decoder = engine.into_decoder();
         let differ = want.iter().zip(&got).filter(|(want, got)| want != got).count();
         let detail = match differ {
             0 => format!("{SEQUENCES} sequences, the same bits"),
@@ -78,7 +72,7 @@ fn independence(name: &str, decoder: Decoder, told: &mut dyn FnMut(Check)) -> Re
 }
 
 /// Prompts of many lengths, some of which begin alike; drawn and greedy answers, and ratings.
-fn requests(vocab: u32) -> impl Iterator<Item = Request> {
+pub(super) fn requests(vocab: u32) -> impl Iterator<Item = Request> {
     (0..SEQUENCES).map(move |index| {
         let mut prompt = tokens(index % 3, 40, vocab);
         prompt.extend(tokens(100 + index, 1 + (index as usize * 37) % 160, vocab));
@@ -92,36 +86,4 @@ fn requests(vocab: u32) -> impl Iterator<Item = Request> {
         };
         Request { prompt, task, key: index }
     })
-}
-
-/// Takes all memory of the device, sees that the engine says so, gives it back, and sees that everything goes on.
-fn without_room(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenError>) -> Result<Check, GoldenError> {
-    let mut engine = Engine::new(decoder()?, &options())?;
-    let (vocab, device) = (engine.decoder().spec().vocab_size as u32, engine.decoder().compute().device.clone());
-    let want = run(&mut engine, requests(vocab))?;
-    let (mut fresh, another) = (Engine::new(decoder()?, &options())?, decoder()?);
-    let (mut taken, mut size) = (Vec::new(), 1usize << 36);
-    while size >= 1 << 16 {
-        match Tensor::zeros(size, DType::U8, &device) {
-            Ok(tensor) => taken.push(tensor),
-            Err(_) => size /= 2,
-        }
-    }
-    // Neither a cache nor a step's buffers have room now.
-    let large = EngineOptions { kv_budget: KvBudget::Tokens(1 << 20), max_batch: 1 << 12, ..options() };
-    let refused = Engine::new(another, &large).err().map(in_one_line);
-    let stopped = run(&mut fresh, requests(vocab)).err().map(in_one_line);
-    let num_taken: usize = taken.iter().map(Tensor::elem_count).sum();
-    drop((taken, fresh, engine));
-    let mut engine = Engine::new(decoder()?, &options())?;
-    let same = run(&mut engine, requests(vocab))? == want;
-    let told = |said: &Option<String>| said.clone().unwrap_or_else(|| "nothing".to_owned());
-    let detail = format!(
-        "{} MiB taken; a cache then: {}; a step: {}; afterwards {}",
-        num_taken >> 20,
-        told(&refused),
-        told(&stopped),
-        if same { "the same answers" } else { "other answers" }
-    );
-    Ok(Check::judged(name, refused.is_some() && stopped.is_some() && same, detail))
 }

@@ -5,6 +5,7 @@
 mod engine;
 pub mod golden;
 mod operations;
+mod room;
 
 use std::path::PathBuf;
 
@@ -128,6 +129,7 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
         }
     }
     engine::check(compute, options.quick, &mut told);
+    room::check(compute, &mut told);
     if !options.quick {
         report.ceilings = operations::time(compute, &mut told);
     }

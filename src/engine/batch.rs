@@ -39,6 +39,26 @@ pub struct StepBatch {
 }
 
 impl StepBatch {
+    /// A step of no sequences: `tokens` of them, in rows of up to `longest` that all lie in the same first blocks, of which the last
+    /// `num_logits` rows' logits are wanted. For finding out what a device has room for.
+    pub fn of_length(tokens: usize, longest: usize, block_size: usize, num_logits: usize) -> Self {
+        let mut batch = Self { token_ids: vec![0; tokens], ..Self::default() };
+        batch.paged = PagedBatch { block_size, cu_seqlens_q: vec![0], cu_blocks: vec![0], ..PagedBatch::default() };
+        for first in (0..tokens).step_by(longest) {
+            let len = longest.min(tokens - first) as u32;
+            batch.paged.positions.extend(0..len);
+            batch.paged.slot_mapping.extend(0..len);
+            batch.paged.cu_seqlens_q.push(first as u32 + len);
+            batch.paged.context_lens.push(len);
+            batch.paged.block_tables.extend(0..len.div_ceil(block_size as u32));
+            batch.paged.cu_blocks.push(batch.paged.block_tables.len() as u32);
+            batch.num_prefill_tokens += if len > 1 { len as usize } else { 0 };
+        }
+        let wanted = tokens.saturating_sub(num_logits)..tokens;
+        batch.logits_rows = wanted.map(|row| LogitsRow { row: row as u32, id: 0, purpose: Purpose::Next }).collect();
+        batch
+    }
+
     /// Gathers the scheduled parts.
     pub fn new(step: &[Scheduled], scheduler: &Scheduler) -> Self {
         let size = scheduler.blocks().block_size();

@@ -28,12 +28,18 @@ pub struct DeviceRunner {
     /// See [`Workspace::num_moves`].
     num_moves: usize,
     captures: bool,
+    num_captured_steps: u64,
 }
 
 impl DeviceRunner {
     /// With nothing captured; `captures`: whether anything will be.
     pub fn new(kernels: Kernels, captures: bool) -> Self {
-        Self { kernels, captured: BTreeMap::new(), num_moves: 0, captures }
+        Self { kernels, captured: BTreeMap::new(), num_moves: 0, captures, num_captured_steps: 0 }
+    }
+
+    /// Steps that were launched as a whole.
+    pub fn num_captured_steps(&self) -> u64 {
+        self.num_captured_steps
     }
 
     /// Normalised hidden states of the batch's rows, and of some of padding behind them.
@@ -61,6 +67,7 @@ impl DeviceRunner {
         match self.captured.get(&size) {
             Some(Some((graph, hidden))) => {
                 graph.launch()?;
+                self.num_captured_steps += 1;
                 return Ok(hidden.clone());
             }
             Some(None) => {}
@@ -71,17 +78,22 @@ impl DeviceRunner {
             }
         }
         let mut hidden = None;
-        let graph = self.kernels.capture(|| {
+        let captured = self.kernels.capture(|| {
             hidden = Some(decoder.computed(ws, &token_ids, &padded, cache)?);
             Ok(())
-        })?;
-        graph.launch()?;
-        match hidden {
-            Some(hidden) => {
+        });
+        match (captured, hidden) {
+            (Ok(graph), Some(hidden)) => {
+                graph.launch()?;
+                self.num_captured_steps += 1;
                 self.captured.insert(size, Some((graph, hidden.clone())));
                 Ok(hidden)
             }
-            None => candle_core::bail!("a step was captured and gave nothing"),
+            // Nothing was computed. A device that does not capture computes without.
+            _ => {
+                self.captures = false;
+                decoder.computed(ws, &token_ids, &padded, cache)
+            }
         }
     }
 }

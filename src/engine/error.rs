@@ -1,6 +1,8 @@
 //! Why a request or an engine is refused, in words for the user.
 //! Knows numbers and hints; decides nothing.
 
+use crate::ops::{DeviceError, is_out_of_memory};
+
 /// Why the engine refuses a request or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -48,9 +50,23 @@ pub enum EngineError {
         /// What to use instead.
         hint: &'static str,
     },
+    /// The device's memory is full.
+    #[error(
+        "the device has no room for the KV cache or a step\nhint: lower --kv-memory, --max-batch or --step-tokens, or see what else runs on the device (nvidia-smi)"
+    )]
+    OutOfMemory,
+    /// The device does not tell what it has.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+}
+
+impl From<candle_core::Error> for EngineError {
+    fn from(error: candle_core::Error) -> Self {
+        if is_out_of_memory(&error) { Self::OutOfMemory } else { Self::Tensor(error) }
+    }
 }
 
 /// What a reward model answers when it is asked for text.

@@ -7,6 +7,7 @@ mod batch;
 pub mod block_manager;
 mod device;
 mod error;
+mod room;
 pub mod runner;
 pub mod sampler;
 pub mod scheduler;
@@ -29,6 +30,7 @@ use batch::{LogitsRow, Purpose, StepBatch};
 use block_manager::BlockManager;
 pub use error::EngineError;
 use error::{WRONG_FOR_SCORES, WRONG_FOR_TEXT};
+use room::Fitted;
 use runner::Runner;
 use scheduler::{Counters, Limits, Scheduled, Scheduler};
 use sequence::Sequence;
@@ -42,7 +44,12 @@ pub enum KvBudget {
     Tokens(usize),
     /// Bytes, rounded down to whole blocks.
     Bytes(usize),
+    /// On a CUDA device, what weights and the largest step leave free; elsewhere 2 GiB.
+    Free,
 }
+
+/// Of a cache whose size nobody gave, on devices that share their memory.
+const USUAL_KV_BYTES: usize = 2 << 30;
 
 /// How an engine runs; nothing here changes what it computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +70,14 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        let kv_budget = KvBudget::Bytes(2 << 30);
+        let kv_budget = KvBudget::Free;
         Self { max_batch: 64, max_step_tokens: 256, block_size: 32, kv_budget, prefix_cache: true, captures: true }
     }
 }
 
 impl EngineOptions {
-    /// Blocks of the KV cache that the budget gives a model of `spec` with sequences of up to `max_len` tokens.
+    /// Blocks of the KV cache that the budget gives a model of `spec` with sequences of up to `max_len` tokens; the most that it may give,
+    /// if that is for the device to tell.
     ///
     /// # Errors
     /// [`EngineError::KvTooSmall`] if it gives none, [`EngineError::EmptyBlocks`] for a block size of 0.
@@ -80,6 +88,8 @@ impl EngineOptions {
         let per_token = spec.kv_bytes_per_token(compute.kv_format);
         let affordable = match self.kv_budget {
             KvBudget::Tokens(tokens) => tokens.div_ceil(self.block_size),
+            KvBudget::Free if compute.kernels.is_some() => usize::MAX,
+            KvBudget::Free => USUAL_KV_BYTES / per_token.saturating_mul(self.block_size).max(1),
             KvBudget::Bytes(bytes) => bytes / per_token.saturating_mul(self.block_size).max(1),
         };
         // More than every sequence at its longest is never used.
@@ -123,20 +133,18 @@ impl Engine {
     /// An idle engine around `decoder`.
     ///
     /// # Errors
-    /// If the budget holds no block, or the device has no room for the cache.
+    /// If the budget holds no block, or the device has no room for the cache and the largest step.
     pub fn new(decoder: Decoder, options: &EngineOptions) -> Result<Self, EngineError> {
         let num_blocks = options.num_blocks(decoder.spec(), decoder.compute(), decoder.max_len())?;
-        let limits = Limits {
-            max_batch: options.max_batch.max(1),
-            max_step_tokens: options.max_step_tokens.max(options.max_batch).max(1),
-            prefix_cache: options.prefix_cache,
+        let (max_batch, block_size) = (options.max_batch.max(1), options.block_size);
+        let max_step_tokens = options.max_step_tokens.max(max_batch);
+        let Fitted { runner, num_blocks, max_step_tokens } = match decoder.compute().kernels {
+            Some(_) if options.kv_budget == KvBudget::Free => room::fit(decoder, options, max_step_tokens, num_blocks)?,
+            _ => Fitted { runner: Runner::new(decoder, num_blocks, options)?, num_blocks, max_step_tokens },
         };
-        let stats = EngineStats { num_blocks, block_size: options.block_size, ..EngineStats::default() };
-        Ok(Self {
-            runner: Runner::new(decoder, num_blocks, options)?,
-            scheduler: Scheduler::new(BlockManager::new(num_blocks, options.block_size), limits),
-            stats,
-        })
+        let limits = Limits { max_batch, max_step_tokens, prefix_cache: options.prefix_cache };
+        let stats = EngineStats { num_blocks, block_size, max_step_tokens, ..EngineStats::default() };
+        Ok(Self { runner, scheduler: Scheduler::new(BlockManager::new(num_blocks, block_size), limits), stats })
     }
 
     /// The model.
@@ -153,7 +161,8 @@ impl Engine {
     pub fn stats(&self) -> EngineStats {
         let Counters { num_preemptions, num_reused_tokens, .. } = self.scheduler.counters();
         let OpTimes { products_s, attention_s } = self.runner.times();
-        EngineStats { num_preemptions, num_reused_tokens, products_s, attention_s, ..self.stats }
+        let num_captured_steps = self.runner.num_captured_steps();
+        EngineStats { num_preemptions, num_reused_tokens, products_s, attention_s, num_captured_steps, ..self.stats }
     }
 
     /// Sequences that have not ended.

@@ -2,13 +2,14 @@
 //! Owns decoder and cache; knows nothing of why a row is wanted or what is made of it.
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 
 use super::EngineOptions;
 use super::batch::{LogitsRow, StepBatch};
 use super::device::DeviceRunner;
 use crate::model::Decoder;
 use crate::ops::paged::KvLayer;
-use crate::ops::sampling::{self, Ask, Found};
+use crate::ops::sampling::{self, Ask, Choice, Found};
 use crate::ops::{OpTimes, Workspace};
 
 /// Logits held on the host at once, in elements: 64 MiB of f32.
@@ -49,6 +50,36 @@ impl Runner {
         self.decoder
     }
 
+    /// Runs a step of no sequences and chooses its tokens, so that all buffers are there that such a step wants.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn warm_up(&mut self, batch: &StepBatch) -> Result<()> {
+        let hidden = self.hidden_states(batch)?;
+        self.found(&hidden, batch, |_| Ask { choice: Some(Choice::default()), ..Ask::default() }).map(drop)
+    }
+
+    /// Gives the cache's memory back, before another one is made.
+    pub fn drop_cache(&mut self) {
+        self.cache.clear();
+    }
+
+    /// Another cache, of `num_blocks` blocks, with what attention needs besides for contexts that fill it in `max_batch` sequences.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn set_cache(&mut self, num_blocks: usize, block_size: usize, max_batch: usize) -> Result<()> {
+        self.cache.clear();
+        self.cache = self.decoder.new_cache(num_blocks, block_size)?;
+        let reserved = self.decoder.reserve(&mut self.workspace, num_blocks * block_size, max_batch);
+        reserved.inspect_err(|_| self.cache.clear())
+    }
+
+    /// Decode steps that were launched as a whole.
+    pub fn num_captured_steps(&self) -> u64 {
+        self.device.as_ref().map_or(0, DeviceRunner::num_captured_steps)
+    }
+
     /// Computes the batch: normalised hidden states [T, hidden]; keys and values are in the cache afterwards.
     ///
     /// # Errors
@@ -69,7 +100,7 @@ impl Runner {
         &mut self,
         hidden: &Tensor,
         batch: &StepBatch,
-        ask: impl Fn(&LogitsRow) -> Ask,
+        ask: impl Fn(&LogitsRow) -> Ask + Sync,
     ) -> Result<Option<Vec<Found>>> {
         if self.device.is_none() {
             return Ok(None);
@@ -79,8 +110,9 @@ impl Runner {
         let mut all = Vec::with_capacity(batch.logits_rows.len());
         for wanted in batch.logits_rows.chunks(at_once) {
             let rows: Vec<u32> = wanted.iter().map(|wanted| wanted.row).collect();
-            let asked: Vec<Ask> = wanted.iter().map(&ask).collect();
+            // The device has work while penalties are put together.
             let logits = decoder.logits(workspace, hidden, &rows)?;
+            let asked: Vec<Ask> = wanted.par_iter().map(&ask).collect();
             all.extend(sampling::choose(decoder.compute(), workspace, &logits, &asked)?);
         }
         Ok(Some(all))

@@ -44,6 +44,10 @@ pub struct EngineStats {
     pub num_blocks: usize,
     /// Tokens per block.
     pub block_size: usize,
+    /// Most tokens of a step; fewer than was asked for where a device had no room for them.
+    pub max_step_tokens: usize,
+    /// Decode steps that a CUDA device got as a whole.
+    pub num_captured_steps: u64,
 }
 
 impl EngineStats {
@@ -65,6 +69,7 @@ impl EngineStats {
             sampler_s: self.sampler_s - earlier.sampler_s,
             products_s: self.products_s - earlier.products_s,
             attention_s: self.attention_s - earlier.attention_s,
+            num_captured_steps: self.num_captured_steps - earlier.num_captured_steps,
             ..*self
         }
     }

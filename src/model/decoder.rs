@@ -100,6 +100,16 @@ impl Decoder {
         own.map(|layer| KvLayer::new(&self.compute, layer.geometry, num_blocks, block_size)).collect()
     }
 
+    /// Finds the memory that attention takes besides the cache, for steps of up to `max_batch` single tokens whose contexts have
+    /// `num_tokens` together.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn reserve(&self, ws: &mut Workspace, num_tokens: usize, max_batch: usize) -> Result<()> {
+        let mut geometries = self.spec.layers.iter().map(|layer| layer.geometry);
+        geometries.try_for_each(|geometry| attention::reserve(&self.compute, ws, geometry, num_tokens, max_batch))
+    }
+
     /// Normalised hidden states [T, hidden] of packed tokens, in a buffer of `ws` where there are such; their keys and values go to
     /// `cache`, as [`Self::new_cache`] made it.
     ///

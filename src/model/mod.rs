@@ -20,7 +20,7 @@ pub use decoder::Decoder;
 pub use spec::{DecoderSpec, Head};
 
 use crate::gguf::GgufError;
-use crate::ops::Compute;
+use crate::ops::{Compute, is_out_of_memory};
 use weights::WeightSource;
 
 /// Why a model cannot be loaded or run.
@@ -182,7 +182,18 @@ pub enum ModelError {
     Gguf(#[from] GgufError),
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}\nhint: this is a fault of the program or of the device; please report it")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
+    /// The device's memory is full.
+    #[error(
+        "the device has no room for the weights\nhint: see what else runs on it (nvidia-smi), take a smaller model or a shorter --dtype (bf16, f16), or --device cpu"
+    )]
+    OutOfMemory,
+}
+
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        if is_out_of_memory(&error) { Self::OutOfMemory } else { Self::Tensor(error) }
+    }
 }
 
 /// The command that turns the pickle file `path`, and those of the same set, into safetensors files. `weights_only` loads numbers

@@ -389,6 +389,12 @@ fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
     tensor.to_dtype(compute.weight_dtype)
 }
 
+/// Whether a device had no room for what an operation wanted: less may fit. What was there before is as it was.
+pub fn is_out_of_memory(error: &candle_core::Error) -> bool {
+    // Candle passes the driver's errors on in words alone.
+    error.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY")
+}
+
 /// Copies a tensor's elements to the host as f32, row-major.
 ///
 /// # Errors

@@ -112,7 +112,9 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
         .tensor(&tops)
         .tensor(&logits_of_targets)
         .run()?;
-    Ok(layout.read(asked, &found.to_vec1::<u32>()?))
+    let found = found.to_vec1::<u32>()?;
+    kernels.wait()?;
+    Ok(layout.read(asked, &found))
 }
 
 /// How many of each there are, over all rows.

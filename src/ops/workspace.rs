@@ -39,7 +39,7 @@ pub enum Slot {
     ExpertRows,
     /// Experts' rows put together again.
     Mixed,
-    /// Rows whose logits are wanted.
+    /// Rows whose logits are wanted. This and what follows is written behind the decoder.
     Wanted,
     /// Logits.
     Logits,
@@ -70,7 +70,7 @@ pub struct Workspace {
     pub(super) inputs: Inputs,
     /// So far.
     pub(super) times: OpTimes,
-    /// How often a buffer was made.
+    /// How often a buffer was made that a decoder writes to.
     num_moves: usize,
     /// On a CUDA device, the step that is computed.
     on_device: Option<OnDevice>,
@@ -98,7 +98,8 @@ impl Workspace {
         Ok(())
     }
 
-    /// How often memory was found anew: what was captured before knows addresses that are no longer those of buffers.
+    /// How often memory was found anew that a decoder reads or writes: what was captured before knows addresses that are no longer those
+    /// of buffers.
     pub fn num_moves(&self) -> usize {
         self.num_moves + self.on_device.as_ref().map_or(0, |on_device| on_device.staging.num_moves())
     }
@@ -147,8 +148,11 @@ impl Workspace {
         let buffer = &mut self.buffers[slot as usize];
         if buffer.as_ref().is_none_or(|buffer| buffer.elem_count() < rows * width || buffer.dtype() != dtype) {
             *buffer = None;
-            *buffer = Some(Tensor::zeros(rows * width, dtype, device)?);
-            self.num_moves += 1;
+            // What is asked of tokens differs from step to step; its buffers soon stop growing.
+            let is_asked = slot as usize > Slot::Logits as usize;
+            let count = if is_asked { (rows * width).next_power_of_two() } else { rows * width };
+            *buffer = Some(Tensor::zeros(count, dtype, device)?);
+            self.num_moves += usize::from((slot as usize) < Slot::Wanted as usize);
         }
         match buffer {
             Some(buffer) => buffer.narrow(0, 0, rows * width)?.reshape((rows, width)),

@@ -1,12 +1,13 @@
 //! Attention on a CUDA device: what kernels/attention.cu is launched with. Sequences with one token and those with several are computed
 //! by kernels of their own, over items of work that the step brought along; a row's bits are the same in both.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::launch::Launch;
 use super::super::paged::{KvLayer, PagedBatch};
+use super::super::staged::SPLIT;
 use super::super::workspace::Workspace;
-use super::super::{Kernels, Slot};
+use super::super::{Compute, Kernels, Runs, Slot};
 use super::{Attention, HeadGeometry};
 
 /// Head sizes that kernels/attention.cu has kernels for.
@@ -21,6 +22,31 @@ const PART_HEAD: usize = 4;
 /// Whether there are kernels for these heads.
 pub fn has_kernels(geometry: HeadGeometry) -> bool {
     HEAD_SIZES.contains(&geometry.head_dim)
+}
+
+/// Finds the memory for parts of attention: of `max_batch` single tokens whose contexts have `num_tokens` together. Elsewhere than on
+/// a CUDA device there is nothing to do.
+///
+/// # Errors
+/// If the device has no room.
+pub fn reserve(
+    compute: &Compute,
+    workspace: &mut Workspace,
+    geometry: HeadGeometry,
+    num_tokens: usize,
+    max_batch: usize,
+) -> Result<()> {
+    if let Runs::Cuda(_) = compute.runs() {
+        let items = (num_tokens / SPLIT + max_batch).next_power_of_two();
+        parts(workspace, geometry, items, &compute.device)?;
+    }
+    Ok(())
+}
+
+/// Parts of `items` for all heads, [items * H, 4 + D].
+fn parts(workspace: &mut Workspace, geometry: HeadGeometry, items: usize, device: &Device) -> Result<Tensor> {
+    let width = PART_HEAD + geometry.head_dim;
+    workspace.rows_of(DType::F32, Slot::AttentionParts, device, items * geometry.num_heads, width)
 }
 
 impl Attention {
@@ -41,10 +67,9 @@ impl Attention {
         let row_bytes = head_dim * layer.keys.dtype().size_in_bytes();
         let tile_bytes = TILE * (row_bytes.next_multiple_of(64) + row_bytes);
         let decode = workspace.step()?.decode.clone();
-        let (head, sinks) = (PART_HEAD + head_dim, self.device_sinks.as_ref());
+        let sinks = self.device_sinks.as_ref();
         if decode.most > 0 {
-            let parts =
-                workspace.rows_of(DType::F32, Slot::AttentionParts, rows.device(), decode.most * num_heads, head)?;
+            let parts = parts(workspace, self.geometry, decode.most, rows.device())?;
             let step = workspace.step()?;
             // As many tiles on their way as shared memory holds that a block gets without asking.
             let tiles = ((48 << 10) / tile_bytes).clamp(1, 4);

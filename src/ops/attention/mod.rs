@@ -4,7 +4,7 @@
 
 mod device;
 
-pub use device::has_kernels;
+pub use device::{has_kernels, reserve};
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,29 +1,33 @@
 //! Products through cuBLASLt: y [m, n] = x [m, k] Wᵀ [k, n] (+ bias), summed in f32. A weight matrix has one plan, whose algorithm is chosen
-//! once and serves every m, and never splits a sum: so a row's bits do not depend on how many rows there are. Knows matrices; knows no layer.
+//! once and serves every m, splits no sum and gets no memory to put parts of one into: so a row's bits do not depend on how many rows
+//! there are. Knows matrices; knows no layer.
 
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Error, Result, Tensor};
 
 use super::Kernels;
 
-/// Bytes that an algorithm may use beside its matrices: what NVIDIA advises for Hopper, and more than others need.
-const WORKSPACE_BYTES: usize = 32 << 20;
 /// Rows that an algorithm is chosen for: the largest batch that decodes at once.
 const PLANNED_ROWS: usize = 256;
+/// Further numbers of rows that it must take: what decode steps are padded to, a prompt's end, and large steps.
+const OTHER_ROWS: [usize; 14] = [1, 2, 3, 4, 7, 8, 16, 48, 64, 129, 512, 1000, 4096, 16_384];
+/// Algorithms that the library is asked for.
+const MOST_ALGORITHMS: usize = 16;
+/// Bytes that addresses of inputs and results are multiples of.
+const ALIGNMENT: u32 = 16;
 
 /// `CUBLAS_OP_T`.
 const TRANSPOSED: i32 = 1;
 
-/// The library's handle and its workspace.
+/// The library's handle.
 pub struct Blas {
     handle: sys::cublasLtHandle_t,
-    workspace: CudaSlice<u8>,
     stream: Arc<CudaStream>,
 }
 
@@ -35,9 +39,7 @@ unsafe impl Sync for Blas {}
 impl Blas {
     pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self> {
         let handle = result::create_handle().map_err(failed("cublasLtCreate"))?;
-        // SAFETY: the library writes what it reads there.
-        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES) }.w()?;
-        Ok(Self { handle, workspace, stream })
+        Ok(Self { handle, stream })
     }
 }
 
@@ -90,7 +92,7 @@ impl Plan {
             parts.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
             parts.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &kernels.address(bias)?)?;
         }
-        let algorithm = parts.choose(kernels, PLANNED_ROWS, n, k)?;
+        let algorithm = parts.choose(kernels, n, k)?;
         Ok(Self { parts: Arc::new(parts), algorithm })
     }
 
@@ -109,17 +111,7 @@ impl Plan {
         if m == 0 {
             return Ok(());
         }
-        let chosen = parts.run(kernels, x, y, &self.algorithm);
-        match chosen {
-            // An algorithm that does not take this number of rows; one chosen for it may give other last bits.
-            Err(CublasError(
-                sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED | sys::cublasStatus_t::CUBLAS_STATUS_INVALID_VALUE,
-            )) => {
-                let algorithm = parts.choose(kernels, m, n, k)?;
-                parts.run(kernels, x, y, &algorithm).map_err(failed("cublasLtMatmul"))
-            }
-            other => other.map_err(failed("cublasLtMatmul")),
-        }
+        parts.run(kernels, x, y, &self.algorithm).map_err(failed("cublasLtMatmul"))
     }
 }
 
@@ -131,47 +123,90 @@ impl Parts {
             .map_err(failed("cublasLtMatmulDescSetAttribute"))
     }
 
-    /// The library's first choice for `m` rows among algorithms that do not split a sum.
-    fn choose(&self, kernels: &Kernels, m: usize, n: usize, k: usize) -> Result<sys::cublasLtMatmulAlgo_t> {
+    /// The library's first choice for [`PLANNED_ROWS`] among algorithms that split no sum and take any number of rows.
+    fn choose(&self, kernels: &Kernels, n: usize, k: usize) -> Result<sys::cublasLtMatmulAlgo_t> {
         let layouts =
-            Layouts::new(self.weight.dtype(), self.output, m, n, k).map_err(failed("cublasLtMatrixLayoutCreate"))?;
-        let preference = result::create_matmul_pref().map_err(failed("cublasLtMatmulPreferenceCreate"))?;
+            |m| Layouts::new(self.weight.dtype(), self.output, m, n, k).map_err(failed("cublasLtMatrixLayoutCreate"));
+        let offered =
+            self.offered(kernels, &layouts(PLANNED_ROWS)?).map_err(failed("cublasLtMatmulAlgoGetHeuristic"))?;
+        let others = OTHER_ROWS.into_iter().map(layouts).collect::<Result<Vec<_>>>()?;
+        let takes = |algorithm: &sys::cublasLtMatmulAlgo_t, layouts: &Layouts| {
+            let mut found = MaybeUninit::uninit();
+            let (weight, x, y) = (layouts.weight, layouts.x, layouts.y);
+            // SAFETY: all handles are alive; the library writes what it is told to.
+            let status = unsafe {
+                sys::cublasLtMatmulAlgoCheck(
+                    kernels.0.blas.handle,
+                    self.description,
+                    weight,
+                    x,
+                    y,
+                    y,
+                    algorithm,
+                    found.as_mut_ptr(),
+                )
+            };
+            // SAFETY: written if the check went well.
+            status.result().is_ok() && unsafe { found.assume_init() }.workspaceSize == 0
+        };
+        let num_offered = offered.len();
+        let mut fitting = offered.into_iter().filter(|algorithm| !splits(algorithm));
+        match fitting.find(|algorithm| others.iter().all(|layouts| takes(algorithm, layouts))) {
+            Some(algorithm) => Ok(algorithm),
+            None => candle_core::bail!(
+                "cuBLASLt has no algorithm for {:?} [{n}, {k}] that takes any number of rows and splits no sum ({num_offered} looked at)",
+                self.weight.dtype()
+            ),
+        }
+    }
+
+    /// Algorithms that the library would take, the best first.
+    fn offered(
+        &self,
+        kernels: &Kernels,
+        layouts: &Layouts,
+    ) -> std::result::Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
+        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        let preference = result::create_matmul_pref()?;
         let set = |attribute, address: *const c_void, size| {
-            // SAFETY: the preference was just made; the value is read at once.
+            // SAFETY: the preference was just made; the value is read at once, and of the type that NVIDIA names.
             unsafe { result::set_matmul_pref_attribute(preference, attribute, address, size) }
         };
-        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        let (no_splitting, workspace) = (0u32, WORKSPACE_BYTES);
-        let chosen = set(
-            Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-            (&raw const no_splitting).cast(),
-            size_of_val(&no_splitting),
-        )
-        .and_then(|()| {
-            set(
-                Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                (&raw const workspace).cast(),
-                size_of_val(&workspace),
-            )
-        })
-        .and_then(|()| {
-            let (handle, description) = (kernels.0.blas.handle, self.description);
-            // SAFETY: all handles are alive.
-            unsafe {
-                result::get_matmul_algo_heuristic(
-                    handle,
-                    description,
-                    layouts.weight,
-                    layouts.x,
-                    layouts.y,
-                    layouts.y,
-                    preference,
-                )
-            }
-        });
+        let set_word = |attribute, word: u32| set(attribute, (&raw const word).cast(), size_of_val(&word));
+        let workspace_bytes = 0usize;
+        let address = (&raw const workspace_bytes).cast();
+        let offered = set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, address, size_of_val(&workspace_bytes))
+            .and_then(|()| set_word(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, 0))
+            .and_then(|()| set_word(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, ALIGNMENT))
+            .and_then(|()| set_word(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, ALIGNMENT))
+            .and_then(|()| set_word(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, ALIGNMENT))
+            .and_then(|()| {
+                let mut results =
+                    [const { MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::uninit() }; MOST_ALGORITHMS];
+                let (mut count, (weight, x, y)) = (0, (layouts.weight, layouts.x, layouts.y));
+                // SAFETY: all handles are alive; there is room for as many results as are asked for.
+                unsafe {
+                    sys::cublasLtMatmulAlgoGetHeuristic(
+                        kernels.0.blas.handle,
+                        self.description,
+                        weight,
+                        x,
+                        y,
+                        y,
+                        preference,
+                        MOST_ALGORITHMS as i32,
+                        results.as_mut_ptr().cast(),
+                        &raw mut count,
+                    )
+                }
+                .result()?;
+                // SAFETY: the library wrote that many.
+                let results = results[..count as usize].iter().map(|result| unsafe { result.assume_init() });
+                Ok(results.filter(|result| result.state.result().is_ok()).map(|result| result.algo).collect())
+            });
         // SAFETY: made above, and used by nobody any more.
         let _ = unsafe { result::destroy_matmul_pref(preference) };
-        Ok(chosen.map_err(failed("cublasLtMatmulAlgoGetHeuristic"))?.algo)
+        offered
     }
 
     fn run(
@@ -187,10 +222,10 @@ impl Parts {
         let address = |tensor| kernels.address(tensor).map_err(unusable);
         let (weight, x, y) = (address(&self.weight)?, address(x)?, address(y)?);
         let blas = &kernels.0.blas;
+        let no_context = |_| CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_INITIALIZED);
+        blas.stream.context().bind_to_thread().map_err(no_context)?;
         let (one, zero) = (1f32, 0f32);
-        let workspace = blas.workspace.device_ptr(&blas.stream).0;
-        // SAFETY: handles are alive; the layouts are those of the tensors that the addresses belong to; the workspace is used by one
-        // product after the other, in the order of the stream.
+        // SAFETY: handles are alive; the layouts are those of the tensors that the addresses belong to; no workspace is no bytes of it.
         unsafe {
             result::matmul(
                 blas.handle,
@@ -206,12 +241,28 @@ impl Parts {
                 y as *mut c_void,
                 layouts.y,
                 algorithm,
-                workspace as *mut c_void,
-                WORKSPACE_BYTES,
+                std::ptr::null_mut(),
+                0,
                 blas.stream.cu_stream().cast(),
             )
         }
     }
+}
+
+/// Whether an algorithm adds up parts of a sum; taken for so if it does not say.
+fn splits(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+    use sys::cublasLtMatmulAlgoConfigAttributes_t as Attribute;
+    let word = |attribute| {
+        let (mut word, mut written) = (0u32, 0);
+        let (address, size) = ((&raw mut word).cast(), size_of::<u32>());
+        // SAFETY: both attributes are words of 32 bits, of which there is room for one.
+        let status =
+            unsafe { sys::cublasLtMatmulAlgoConfigGetAttribute(algorithm, attribute, address, size, &raw mut written) };
+        status.result().ok().map(|()| word)
+    };
+    let [parts, scheme] =
+        [Attribute::CUBLASLT_ALGO_CONFIG_SPLITK_NUM, Attribute::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME].map(word);
+    parts.is_none_or(|parts| parts > 1) || scheme.is_none_or(|scheme| scheme != 0)
 }
 
 /// How a product's matrices lie, as the library wants to be told.

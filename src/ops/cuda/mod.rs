@@ -58,7 +58,11 @@ impl Kernels {
     }
 
     fn load(index: usize) -> Result<(Device, Self)> {
+        library::check_driver()?;
+        library::check_libraries()?;
         let device = CudaDevice::new_with_stream(index)?;
+        // What Candle holds of libraries must not be given back: where the device failed that would be a panic in place of the failure.
+        std::mem::forget(device.clone());
         // SAFETY: all work goes through the device's one stream, so that nothing is freed, read or written out of its order.
         unsafe { device.disable_event_tracking() };
         let stream = device.cuda_stream();
@@ -180,6 +184,7 @@ impl Kernels {
     pub(super) fn about(&self) -> Result<About> {
         let context = self.0.stream.context();
         let (free_bytes, total_bytes) = context.mem_get_info().w()?;
+        let free_bytes = free_bytes + library::kept_memory(context)?;
         let (major, _) = context.compute_capability().w()?;
         Ok(About { software: library::versions()?, free_bytes, total_bytes, has_bf16: major >= 8 })
     }
