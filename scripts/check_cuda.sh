@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The CUDA build on a machine without a card: compiled and linted with NVIDIA's compiler from Python's index, then run on a pretended device
-# (kernels/pretend): the demo, and the golden models through the whole engine. Says nothing about speed, races or real libraries.
+# (kernels/pretend): the demo, doctor, and the golden models through the whole engine. Says nothing about speed, races or real libraries.
 #   scripts/check_cuda.sh           no machine code, and without Candle's GGUF kernels: a third of an hour on two cores, minutes when repeated
 #   scripts/check_cuda.sh --whole   all of it, as it would be used
 set -euo pipefail
@@ -39,6 +39,8 @@ rows() { wc -l < "$1/journal/$2.jsonl"; }
 for stage in candidates verdicts; do
     [[ "$(rows "$out/processor" $stage)" == "$(rows "$out/device" $stage)" ]] || { echo "check_cuda: other rows in $stage" >&2; exit 1; }
 done
+# Each operation, models, batches, captured steps and a device without room, as users check their card.
+"$program" doctor --device cuda --quick >"$out/doctor.json" || { echo "check_cuda: doctor is not content" >&2; exit 1; }
 # A process for each test where nextest is there: contexts and captures are a process's.
 export PAIRWRIGHT_TEST_DEVICE=cuda
 golden='greedy|logits_and|prompt_logprobs|prefix|reward|samples'

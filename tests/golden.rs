@@ -14,7 +14,6 @@ use pairwright::engine::{
 use pairwright::model::{self, LoadOptions, WeightsKind};
 use pairwright::ops::paged::KvFormat;
 use pairwright::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice, OpsPath};
-use serde::Deserialize;
 
 /// All but reward models; on a CUDA device, those whose heads it has kernels for.
 fn families() -> Vec<PathBuf> {
@@ -289,17 +288,10 @@ fn prompt_logprobs_survive_preemption() {
     assert!(tight.stats().num_preemptions > 0);
 }
 
-#[derive(Deserialize)]
-struct ExpectedScores {
-    prompts: Vec<Vec<u32>>,
-    scores: Vec<Vec<f32>>,
-}
-
 #[test]
 fn reward_models_give_the_scores_of_transformers() {
     for dir in models(true) {
-        let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
-        let expected: ExpectedScores = serde_json::from_str(&text).unwrap();
+        let expected = expected(&dir);
         let requests = || -> Vec<Request> {
             let classify = |prompt: &Vec<u32>| Request { prompt: prompt.clone(), task: Task::Classify, key: 0 };
             expected.prompts.iter().map(classify).collect()

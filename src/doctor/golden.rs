@@ -22,11 +22,14 @@ pub const MAX_LEN: usize = 256;
 pub struct Expected {
     /// Token ids of each prompt.
     pub prompts: Vec<Vec<u32>>,
-    /// Token ids of each greedy answer.
+    /// Token ids of each greedy answer; none of a reward model, nor margins and log-probabilities.
+    #[serde(default)]
     pub greedy: Vec<Vec<u32>>,
     /// How much more likely each token was than the next best, in natural log.
+    #[serde(default)]
     pub margins: Vec<Vec<f32>>,
     /// Natural-log probability of each token.
+    #[serde(default)]
     pub logprobs: Vec<Vec<f32>>,
     /// Logits behind each prompt.
     #[serde(default)]
@@ -34,6 +37,9 @@ pub struct Expected {
     /// Negative log-likelihood of each prompt's tokens, summed.
     #[serde(default)]
     pub nll: Vec<f64>,
+    /// What a reward model's head says of each prompt.
+    #[serde(default)]
+    pub scores: Vec<Vec<f32>>,
 }
 
 /// Why a model could not be tried.
@@ -92,6 +98,7 @@ impl Expected {
             prompts,
             last_logits: Vec::new(),
             nll: Vec::new(),
+            scores: Vec::new(),
         })
     }
 
@@ -158,9 +165,9 @@ pub fn check_folder(compute: &Compute, folder: &Path, told: &mut dyn FnMut(Check
         let name = format!("{model} {}", compute.weight_format());
         let checked = Expected::read(&dir).and_then(|want| {
             let decoder = load(&dir, compute, WeightsKind::Files, Some(MAX_LEN))?;
-            match want.greedy.is_empty() {
-                true => Ok(Check::skipped(&name, "a reward model: the tests hold it")),
-                false => compare(&name, decoder, &want),
+            match want.scores.is_empty() {
+                true => compare(&name, decoder, &want),
+                false => compare_scores(&name, decoder, &want),
             }
         });
         told(Check::from_result(&name, checked));
@@ -176,6 +183,20 @@ fn compare(name: &str, decoder: Decoder, want: &Expected) -> Result<Check, Golde
         Ok(off) => Check::ok(name, format!("log-probabilities off by {off:.1e} of {allowed:.1e}{on}")),
         Err(what) => Check::judged(name, false, what + on),
     })
+}
+
+fn compare_scores(name: &str, decoder: Decoder, want: &Expected) -> Result<Check, GoldenError> {
+    let allowed = allowed(decoder.compute());
+    let mut engine = Engine::new(decoder, &options())?;
+    let classify = |prompt: &Vec<u32>| Request { prompt: prompt.clone(), task: Task::Classify, key: 0 };
+    let outputs = run(&mut engine, want.prompts.iter().map(classify))?;
+    let got = outputs.iter().flat_map(|output| &output.head_scores);
+    let off = |(got, want): (&f32, &f32)| (got - want).abs() / want.abs().max(1.0);
+    // What is no number stays so.
+    let larger = |a: f32, b: f32| if b.is_nan() || b > a { b } else { a };
+    let largest = got.clone().zip(want.scores.iter().flatten()).map(off).fold(0.0, larger);
+    let all_there = got.count() == want.scores.iter().flatten().count();
+    Ok(Check::judged(name, all_there && largest <= allowed, format!("scores off by {largest:.1e} of {allowed:.1e}")))
 }
 
 /// Calls `with` with a folder that holds the embedded toy, for that long.

@@ -124,9 +124,8 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
         golden::check_toy(&compute, &mut told);
     }
     if let Some(folder) = &options.references {
-        for compute in variants(compute, false) {
-            golden::check_folder(&compute, folder, &mut told);
-        }
+        // Of random models' answers little is left in 16 bits: a router's near ties fall otherwise.
+        golden::check_folder(&compute.clone().in_format(DType::F32), folder, &mut told);
     }
     engine::check(compute, options.quick, &mut told);
     room::check(compute, &mut told);
