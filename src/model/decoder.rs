@@ -85,10 +85,10 @@ impl Decoder {
         self.max_len
     }
 
-    /// Whether every step of as many rows is the same work in the same memory, so that it can be captured: not where rows go to
-    /// experts, nor where layers have inputs of their own.
+    /// Whether every step of as many rows is the same work in the same memory, so that it can be captured: not where the host sends rows
+    /// to experts, nor where layers have inputs of their own.
     pub fn is_steady(&self) -> bool {
-        self.per_layer.is_none() && self.spec.layers.iter().all(|layer| !layer.experts)
+        self.per_layer.is_none() && self.layers.iter().all(Layer::is_steady)
     }
 
     /// Storage for `num_blocks` blocks in every layer that keeps keys and values of its own.

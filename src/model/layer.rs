@@ -77,6 +77,11 @@ pub struct Layer {
 }
 
 impl Layer {
+    /// Whether every step of as many rows is the same work, see [`super::Decoder::is_steady`].
+    pub fn is_steady(&self) -> bool {
+        self.feed_forward.is_steady()
+    }
+
     /// Loads layer `index`, whose positions turn by `table` and whose keys lie in cache `cache`.
     ///
     /// # Errors

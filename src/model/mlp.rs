@@ -9,7 +9,7 @@ use super::tensors::{self, BESIDE_NORMS};
 use super::weights::Loader;
 use crate::ops::Compute;
 use crate::ops::activation::{Activation, ActivationRows};
-use crate::ops::experts::Router;
+use crate::ops::experts::{DeviceRouter, GroupedLinear, Router, has_kernels};
 use crate::ops::linear::Linear;
 use crate::ops::norm::{self, Norm};
 use crate::ops::{Runs, Slot, Workspace};
@@ -35,6 +35,15 @@ impl FeedForward {
             (true, true) => Ok(Self::Beside(Box::new(Beside::new(loader, spec, layer)?))),
             (false, true) => Ok(Self::Experts(Experts::new(loader, spec, layer)?)),
             _ => Ok(Self::Dense(Mlp::new(loader, spec, layer)?)),
+        }
+    }
+
+    /// Whether the host learns nothing of a step on a CUDA device.
+    pub fn is_steady(&self) -> bool {
+        match self {
+            Self::Dense(_) => true,
+            Self::Experts(experts) => experts.is_steady(),
+            Self::Beside(both) => both.experts.is_steady(),
         }
     }
 
@@ -96,10 +105,17 @@ fn stored_xielu(
 /// A mixture: a router, and each expert's two products over the rows that chose it.
 pub struct Experts {
     router: Linear,
-    rule: Router,
-    experts: Vec<(Linear, Linear)>,
+    products: ExpertProducts,
     activation: ActivationRows,
     compute: Compute,
+}
+
+/// How rows go through their experts.
+enum ExpertProducts {
+    /// Experts are chosen on the host, and take their rows one after the other.
+    Each(Router, Vec<(Linear, Linear)>),
+    /// All on a CUDA device, all experts at once.
+    Grouped(DeviceRouter, GroupedLinear, GroupedLinear),
 }
 
 impl Experts {
@@ -112,18 +128,44 @@ impl Experts {
         if let Some((_, scale)) = &stored.factors {
             rule.expert_scale = Some(loader.vector(scale)?);
         }
-        let router = loader.linear(&stored.router)?;
-        let mut experts = Vec::with_capacity(stored.experts.len());
-        for (input, down) in &stored.experts {
-            experts.push((loader.linear(input)?, loader.linear(down)?));
-        }
-        let activation = ActivationRows::gated(loader.compute(), kind.activation);
-        Ok(Self { router, rule, experts, activation, compute: loader.compute().clone() })
+        let compute = loader.compute();
+        // Scores in f32: a near tie should not fall as bf16 rounds.
+        let router = loader.linear(&stored.router)?.with_wide_results()?;
+        let widths = stored.experts.first().map_or([0; 2], |(input, down)| [input.columns, down.columns]);
+        let products = if has_kernels(compute, stored.experts.len(), rule.num_chosen, &widths) {
+            let (input, down) =
+                (stored.experts.iter().map(|(input, _)| input), stored.experts.iter().map(|(_, down)| down));
+            ExpertProducts::Grouped(DeviceRouter::new(compute, &rule)?, loader.grouped(input)?, loader.grouped(down)?)
+        } else {
+            let mut experts = Vec::with_capacity(stored.experts.len());
+            for (input, down) in &stored.experts {
+                experts.push((loader.linear(input)?, loader.linear(down)?));
+            }
+            ExpertProducts::Each(rule, experts)
+        };
+        let activation = ActivationRows::gated(compute, kind.activation);
+        Ok(Self { router, products, activation, compute: compute.clone() })
+    }
+
+    /// Whether the host learns nothing of a step, so that one is as the other.
+    fn is_steady(&self) -> bool {
+        matches!(self.products, ExpertProducts::Grouped(..))
     }
 
     /// Rows x [T, hidden] by the experts that `scored` [T, hidden] chooses.
     fn forward(&self, ws: &mut Workspace, x: &Tensor, scored: &Tensor) -> Result<Tensor> {
-        let routing = self.rule.route(&self.router.forward_in(ws, Slot::Scores, scored)?)?;
+        let scores = self.router.forward_in(ws, Slot::Scores, scored)?;
+        let (rule, experts) = match &self.products {
+            ExpertProducts::Each(rule, experts) => (rule, experts),
+            ExpertProducts::Grouped(router, input, down) => {
+                let routing = router.route(ws, &scores)?;
+                let hidden = input.forward(ws, Slot::GateUp, x, &routing, true)?;
+                let activated = self.activation.forward_in(ws, &hidden)?;
+                let rows = down.forward(ws, Slot::ExpertRows, &activated, &routing, false)?;
+                return routing.combine(ws, &rows);
+            }
+        };
+        let routing = rule.route(&scores)?;
         let (total, width) = (routing.num_rows(), x.dim(1)?);
         if total == 0 {
             return x.zeros_like();
@@ -132,7 +174,7 @@ impl Experts {
         let buffer = in_place.then(|| ws.rows_of(x.dtype(), Slot::ExpertRows, x.device(), total, width)).transpose()?;
         let mut groups = Vec::new();
         for (expert, range, x) in routing.gather(&self.compute, ws, x)? {
-            let (input, down) = &self.experts[expert];
+            let (input, down) = &experts[expert];
             let hidden = input.forward_in(ws, Slot::GateUp, &x)?;
             let activated = self.activation.forward_in(ws, &hidden)?;
             match &buffer {

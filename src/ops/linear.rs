@@ -81,10 +81,10 @@ impl Linear {
             candle_core::bail!("a bias of {} for {out_features} outputs", bias.len())
         }
         let form = match compute.runs() {
-            Runs::Candle => Form::Portable(portable(compute, sources)?),
+            Runs::Candle => Form::Portable(stacked(compute, sources)?),
             Runs::Cpu => Form::Native(native(compute, sources)?),
             Runs::Cuda(kernels) => {
-                let weight = portable(compute, sources)?;
+                let weight = stacked(compute, sources)?;
                 Form::Cuda(DeviceMatrix::new(kernels, weight, bias.as_deref(), compute.activation_dtype)?)
             }
         };
@@ -299,7 +299,7 @@ fn dense(compute: &Compute, sources: &[MatrixView<'_>]) -> Weight {
 }
 
 /// The stacked matrices as one [out, in] tensor in the compute's weight format.
-fn portable(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Tensor> {
+pub(super) fn stacked(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Tensor> {
     let parts = sources.iter().map(|source| super::dense(compute, source)).collect::<Result<Vec<_>>>()?;
     Tensor::cat(&parts, 0)?.contiguous()
 }

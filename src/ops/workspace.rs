@@ -31,6 +31,10 @@ pub enum Slot {
     Scored,
     /// Scores of experts.
     Scores,
+    /// Weights of chosen experts, on a CUDA device.
+    RouteWeights,
+    /// Chosen experts, and which rows are theirs.
+    Routes,
     /// Normalised rows that experts take.
     ExpertInput,
     /// The same, grouped by expert.

@@ -1,11 +1,12 @@
 //! What is done to each row by itself: norms, activations, experts' choice. Knows rows; knows no layer.
 
-use candle_core::Result;
+use candle_core::{DType, Result, Tensor};
 
 use super::{Case, Prepared, Scale, matrix, numbers, size};
 use crate::ops::activation::{Activation, ActivationRows};
 use crate::ops::embedding::Embedding;
-use crate::ops::experts::Router;
+use crate::ops::experts::{DeviceRouter, GroupedLinear, Router, has_kernels};
+use crate::ops::linear::Linear;
 use crate::ops::linear::MatrixView;
 use crate::ops::norm::Norm;
 use crate::ops::{Compute, Room, Slot, Workspace};
@@ -30,10 +31,16 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         cases.push(activation("gelu", Activation::GeluTanh, copies, 2 * width));
     }
     match scale {
-        Scale::Small => cases.push(experts(3, 8, 2, 96)),
-        Scale::Processor => cases.extend([experts(4, 128, 8, 2048), experts(64, 128, 8, 2048)]),
-        // Experts are chosen on the host there.
-        Scale::Card => {}
+        Scale::Small => cases.extend([experts(3, 8, 2, 96), grouped(3, 8, 2, [96, 200])]),
+        Scale::Processor => {
+            cases.extend([experts(4, 128, 8, 2048), experts(64, 128, 8, 2048), grouped(16, 16, 4, [1024, 1536])])
+        }
+        Scale::Card => cases.extend([
+            experts(32, 128, 8, 2048),
+            experts(256, 128, 8, 2048),
+            grouped(32, 128, 8, [2048, 1536]),
+            grouped(256, 128, 8, [2048, 1536]),
+        ]),
     }
     cases
 }
@@ -93,12 +100,64 @@ fn experts(copies: usize, num_experts: usize, num_chosen: usize, width: usize) -
     let shape = format!("T={tokens} {num_chosen} of {num_experts} width={width}");
     // All rows by the reference: where an expert's rows lie depends on how many there are.
     Case::new("experts", shape, 1, move |compute, _| {
-        let router = Router { num_chosen, normalised: true, expert_scale: None };
-        let scores = matrix(compute, 1, tokens, num_experts, 2)?;
+        let rule = Router { num_chosen, normalised: true, expert_scale: None };
+        let scores = matrix(compute, 1, tokens, num_experts, 2)?.to_dtype(DType::F32)?;
         let (rows, mut workspace) = (matrix(compute, 1, tokens * num_chosen, width, 3)?, Workspace::default());
         let compute = compute.clone();
         let moved = (num_chosen + 1) * tokens * width * size(&compute);
-        let run = move || router.route(&scores)?.combine(&compute, &mut workspace, &rows);
+        if has_kernels(&compute, num_experts, num_chosen, &[]) {
+            let router = DeviceRouter::new(&compute, &rule)?;
+            let run = move || router.route(&mut workspace, &scores)?.combine(&mut workspace, &rows);
+            return Ok(Prepared::new(moved, 0, run));
+        }
+        let run = move || rule.route(&scores)?.combine(&compute, &mut workspace, &rows);
         Ok(Prepared { captures: false, ..Prepared::new(moved, 0, run) })
+    })
+}
+
+/// The products of the rows that each expert has, and the sums of each token's.
+fn grouped(copies: usize, num_experts: usize, num_chosen: usize, [k, n]: [usize; 2]) -> Case {
+    let tokens = copies * DISTINCT;
+    let shape = format!("products T={tokens} {num_chosen} of {num_experts} k={k} n={n}");
+    Case::new("experts", shape, copies, move |compute, copies| {
+        let tokens = copies * DISTINCT;
+        let rule = Router { num_chosen, normalised: true, expert_scale: None };
+        let scores = matrix(compute, copies, DISTINCT, num_experts, 2)?.to_dtype(DType::F32)?;
+        let x = matrix(compute, copies, DISTINCT, k, 3)?;
+        let each_expert = |take: &mut dyn FnMut(usize, &[MatrixView<'_>]) -> Result<()>| {
+            (0..num_experts).try_for_each(|expert| {
+                let bytes = super::bytes(&numbers(n * k, 10 + expert as u64));
+                take(expert, &[MatrixView { bytes: &bytes, format: DType::F32.into(), rows: n, columns: k }])
+            })
+        };
+        let (compute, mut workspace) = (compute.clone(), Workspace::default());
+        let weights = num_experts.min(tokens * num_chosen) * n * k * compute.weight_dtype.size_in_bytes();
+        let moved = weights + tokens * (k + num_chosen * n) * size(&compute);
+        let operations = 2 * tokens * num_chosen * k * n;
+        if has_kernels(&compute, num_experts, num_chosen, &[k]) {
+            let router = DeviceRouter::new(&compute, &rule)?;
+            let all = GroupedLinear::new(&compute, num_experts, n, k, false)?;
+            each_expert(&mut |expert, views| all.set(&compute, expert, views, None))?;
+            let run = move || {
+                let routing = router.route(&mut workspace, &scores)?;
+                let rows = all.forward(&mut workspace, Slot::ExpertRows, &x, &routing, true)?;
+                routing.combine(&mut workspace, &rows)
+            };
+            return Ok(Prepared::new(moved, operations, run));
+        }
+        let mut experts = Vec::with_capacity(num_experts);
+        each_expert(&mut |_, views| {
+            experts.push(Linear::new(&compute, views, None)?);
+            Ok(())
+        })?;
+        let run = move || {
+            let routing = rule.route(&scores)?;
+            let mut groups = Vec::new();
+            for (expert, _, x) in routing.gather(&compute, &mut workspace, &x)? {
+                groups.push(experts[expert].forward(&x)?);
+            }
+            routing.combine(&compute, &mut workspace, &Tensor::cat(&groups, 0)?)
+        };
+        Ok(Prepared { captures: false, ..Prepared::new(moved, operations, run) })
     })
 }

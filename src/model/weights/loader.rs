@@ -9,6 +9,7 @@ use crate::model::spec::NormSpec;
 use crate::model::tensors::{self, Matrix, Pairs, Stored};
 use crate::ops::Compute;
 use crate::ops::embedding::Embedding;
+use crate::ops::experts::GroupedLinear;
 use crate::ops::linear::{Linear, MatrixView};
 use crate::ops::norm::{Norm, NormKind};
 
@@ -51,12 +52,47 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Matrices of the same shape, one for each expert, for products of grouped rows.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the tensor.
+    pub fn grouped<'m>(
+        &mut self,
+        matrices: impl ExactSizeIterator<Item = &'m Matrix>,
+    ) -> Result<GroupedLinear, ModelError> {
+        let (num_experts, mut grouped) = (matrices.len(), None);
+        for (expert, matrix) in matrices.enumerate() {
+            let compute = self.compute;
+            self.with_stored(matrix, |views, biases| {
+                let out = views.iter().map(|view| view.rows).sum();
+                let all: &GroupedLinear = match &mut grouped {
+                    Some(all) => all,
+                    none => {
+                        none.insert(GroupedLinear::new(compute, num_experts, out, matrix.columns, biases.is_some())?)
+                    }
+                };
+                all.set(compute, expert, views, biases.as_deref())
+            })?;
+        }
+        Ok(grouped.ok_or_else(|| candle_core::Error::Msg("a mixture of no experts".to_owned()))?)
+    }
+
     /// A matrix in the formats that `choose` makes of the loader's, seeing what is stored.
     fn linear_in(
         &mut self,
         choose: impl FnOnce(&Compute, &[MatrixView<'_>]) -> Compute,
         matrix: &Matrix,
     ) -> Result<Linear, ModelError> {
+        let compute = self.compute;
+        self.with_stored(matrix, |views, biases| Linear::new(&choose(compute, views), views, biases))
+    }
+
+    /// Calls `make` with what is stored of a matrix: its parts, and its biases one behind the other.
+    fn with_stored<R>(
+        &mut self,
+        matrix: &Matrix,
+        make: impl FnOnce(&[MatrixView<'_>], Option<Vec<f32>>) -> candle_core::Result<R>,
+    ) -> Result<R, ModelError> {
         let mut data = Vec::with_capacity(matrix.parts.len());
         for (part, rows) in &matrix.parts {
             data.push((self.rows(part, *rows, matrix.columns)?, *rows));
@@ -72,9 +108,9 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(bias)?);
             }
         }
-        let linear = Linear::new(&choose(self.compute, &views), &views, biases)?;
+        let made = make(&views, biases)?;
         matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
-        Ok(linear)
+        Ok(made)
     }
 
     /// A stored matrix as [rows, columns], rows in the order that is wanted.

@@ -1,11 +1,15 @@
 //! What a mixture of experts does around its products: choosing experts for each row, and putting weighted expert rows
 //! together again. Rows are grouped by expert, so that each expert runs one product over all of its rows.
-//! Knows row numbers and weights; knows nothing of the products between.
+//! Knows row numbers and weights; knows nothing of the products between, which are here on a CUDA device alone (`device.rs`).
+
+mod device;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
+
+pub use device::{DeviceRouter, DeviceRouting, GroupedLinear, has_kernels};
 
 use super::embedding::select_rows;
 use super::workspace::{Slot, Workspace, with_slices};
