@@ -77,6 +77,7 @@ run() {
     step doctor-quick 100 ./pairwright doctor --device cuda --quick --references references
     step llama-8b 100 "${bench[@]}" --model llama-8b "${large[@]}"
     [[ ! -f transformers_gpu.py ]] || step transformers-llama-8b 200 python3 transformers_gpu.py llama-8b
+    step llama-8b-fp8 60 "${bench[@]}" --model llama-8b "${large[@]}" --quantize fp8 --kv-dtype fp8
     step qwen3-0.6b 60 "${bench[@]}" --model qwen3-0.6b --sequences 256 --max-batch 256 --prompt-len 128 --output-len 512
     step doctor-rates 120 ./pairwright doctor --device cuda
     step judge-llama-8b 120 ./pairwright bench judge --weights dummy --device cuda --model llama-8b --pairs 200 --baseline-pairs 40 --runs 1

@@ -59,17 +59,37 @@ pub(super) enum QuantizeArg {
     /// 4.5 bits, in blocks of 32: coarser than q4k, for rows that are no multiple of 256
     #[value(name = "q4_0")]
     Q4Zero,
+    /// 8 bits with an exponent (e4m3), on a CUDA device of compute capability 8.9 or newer; activations too, on the way
+    Fp8,
 }
 
 impl QuantizeArg {
-    fn format(self) -> GgmlDType {
+    /// ggml's block format; `None`: fp8.
+    fn format(self) -> Option<GgmlDType> {
         match self {
-            Self::Q8Zero => GgmlDType::Q8_0,
-            Self::Q6K => GgmlDType::Q6K,
-            Self::Q5K => GgmlDType::Q5K,
-            Self::Q4K => GgmlDType::Q4K,
-            Self::Q4Zero => GgmlDType::Q4_0,
+            Self::Q8Zero => Some(GgmlDType::Q8_0),
+            Self::Q6K => Some(GgmlDType::Q6K),
+            Self::Q5K => Some(GgmlDType::Q5K),
+            Self::Q4K => Some(GgmlDType::Q4K),
+            Self::Q4Zero => Some(GgmlDType::Q4_0),
+            Self::Fp8 => None,
         }
+    }
+
+    /// Whether the device can.
+    fn check(self, compute: &Compute) -> anyhow::Result<()> {
+        let message = match (self, compute.about()?) {
+            (Self::Fp8, Some(about)) if about.has_fp8 => return Ok(()),
+            (Self::Fp8, Some(_)) => {
+                "--quantize fp8 wants a card of compute capability 8.9 or newer\nhint: leave it out: weights stay in --dtype"
+            }
+            (Self::Fp8, None) => {
+                "--quantize fp8 is for CUDA devices\nhint: give --device cuda, or --quantize q8_0 on the CPU"
+            }
+            _ if compute.device.is_cpu() => return Ok(()),
+            _ => "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu, or --quantize fp8",
+        };
+        Err(UsageError(message.to_owned()).into())
     }
 }
 
@@ -114,6 +134,8 @@ pub(super) enum KvDtypeArg {
     Bf16,
     /// A quarter of the memory and a little more, on the CPU: each head of each token against its largest number
     Int8,
+    /// Half the memory of 16 bits, on a CUDA device: 3 bits behind the point
+    Fp8,
 }
 
 impl KvDtypeArg {
@@ -123,6 +145,7 @@ impl KvDtypeArg {
             Self::F16 => KvFormat::F16,
             Self::Bf16 => KvFormat::Bf16,
             Self::Int8 => KvFormat::Int8,
+            Self::Fp8 => KvFormat::Fp8,
         }
     }
 }
@@ -140,9 +163,12 @@ pub(super) enum OpsArg {
 fn kv_format(asked: Option<KvDtypeArg>, default: KvFormat, on_cpu: bool) -> Result<KvFormat, UsageError> {
     match asked {
         Some(KvDtypeArg::Int8) if !on_cpu => Err(UsageError(
-            "--kv-dtype int8 keeps the cache in 8 bits on the CPU only\nhint: give --device cpu, or --kv-dtype f16"
+            "--kv-dtype int8 keeps the cache in 8 bits on the CPU only\nhint: give --device cpu, or --kv-dtype fp8"
                 .to_owned(),
         )),
+        Some(KvDtypeArg::Fp8) if on_cpu => {
+            Err(UsageError("--kv-dtype fp8 is for CUDA devices\nhint: give --kv-dtype int8 on the CPU".to_owned()))
+        }
         Some(asked) => Ok(asked.format()),
         None => Ok(default),
     }
@@ -227,17 +253,17 @@ impl EngineArgs {
     /// Device and formats.
     pub(super) fn compute(&self) -> anyhow::Result<Compute> {
         let compute = Compute::new(self.device, self.dtype.map(DtypeArg::dtype))?;
-        if self.quantize.is_some() && !compute.device.is_cpu() {
-            let message = "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu";
-            return Err(UsageError(message.to_owned()).into());
+        if let Some(quantize) = self.quantize {
+            quantize.check(&compute)?;
         }
         let block_inputs = match self.activations {
             ActivationsArg::Int8 => BlockInputs::Int8,
             ActivationsArg::F32 => BlockInputs::F32,
         };
         let kv_format = kv_format(self.kv_dtype, compute.kv_format, compute.device.is_cpu())?;
-        let (quantize, products) = (self.quantize.map(QuantizeArg::format), self.products.products());
-        let compute = Compute { quantize, products, block_inputs, kv_format, ..compute };
+        let (quantize, products) = (self.quantize.and_then(QuantizeArg::format), self.products.products());
+        let fp8 = matches!(self.quantize, Some(QuantizeArg::Fp8));
+        let compute = Compute { fp8, quantize, products, block_inputs, kv_format, ..compute };
         Ok(match self.ops {
             OpsArg::Native => compute,
             OpsArg::Portable => compute.portable(),

@@ -17,18 +17,19 @@ const SEQUENCES: u64 = 40;
 
 /// All of it.
 pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
-    let mut checks = vec![("toy model", false)];
+    let in_fp8 = if compute.fp8 { " fp8" } else { "" };
+    let mut checks = vec![(format!("toy model{in_fp8}"), false)];
     if !quick {
-        checks.push(("random model", true));
+        checks.push((format!("random model{in_fp8}"), true));
     }
-    for (name, is_dummy) in checks {
+    for (name, is_dummy) in &checks {
         let checked = with_toy(|dir| {
-            if is_dummy {
+            if *is_dummy {
                 let path = dir.join("config.json");
                 std::fs::write(&path, CONFIG)
                     .map_err(|source| GoldenError::Io { path: path.display().to_string(), source })?;
             }
-            let weights = if is_dummy { WeightsKind::Dummy { seed: 1 } } else { WeightsKind::Files };
+            let weights = if *is_dummy { WeightsKind::Dummy { seed: 1 } } else { WeightsKind::Files };
             independence(name, load(dir, compute, weights, Some(1024))?, told)
         });
         if let Err(error) = checked {

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::bench::machine::MachineCeilings;
 use crate::bench::operations::Rate;
-use crate::ops::{Compute, DeviceError};
+use crate::ops::paged::KvFormat;
+use crate::ops::{Compute, DeviceError, OpsPath};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -119,15 +120,23 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
         report.num_failed += usize::from(check.verdict == Verdict::Failed);
         report.checks.push(check);
     };
-    for compute in variants(compute, about.as_ref().is_none_or(|about| about.has_bf16)) {
+    for compute in variants(compute) {
         operations::check(&compute, &mut told);
         golden::check_toy(&compute, &mut told);
+    }
+    let eights = Compute { fp8: true, kv_format: KvFormat::Fp8, ..compute.clone() };
+    let has_fp8 = about.as_ref().is_some_and(|about| about.has_fp8) && compute.path == OpsPath::Native;
+    if has_fp8 {
+        operations::check(&eights, &mut told);
     }
     if let Some(folder) = &options.references {
         // Of random models' answers little is left in 16 bits: a router's near ties fall otherwise.
         golden::check_folder(&compute.clone().in_format(DType::F32), folder, &mut told);
     }
     engine::check(compute, options.quick, &mut told);
+    if has_fp8 {
+        engine::check(&eights, true, &mut told);
+    }
     room::check(compute, &mut told);
     if !options.quick {
         report.ceilings = operations::time(compute, &mut told);
@@ -135,11 +144,10 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
     Ok(report)
 }
 
-/// The formats to check operations in: the one asked for last, since it goes on from there.
-fn variants(compute: &Compute, has_bf16: bool) -> Vec<Compute> {
+/// The formats to check operations in.
+fn variants(compute: &Compute) -> Vec<Compute> {
     if compute.device.is_cpu() {
         return vec![compute.clone()];
     }
-    let formats = [Some(DType::F32), Some(DType::F16), has_bf16.then_some(DType::BF16)];
-    formats.into_iter().flatten().map(|dtype| compute.clone().in_format(dtype)).collect()
+    [DType::F32, DType::F16, DType::BF16].map(|dtype| compute.clone().in_format(dtype)).into()
 }

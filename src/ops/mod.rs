@@ -49,6 +49,9 @@ pub struct Compute {
     pub device: Device,
     /// Storage format of weight matrices that are not kept in blocks.
     pub weight_dtype: DType,
+    /// Weight matrices in fp8 (e4m3) on a CUDA device, each output with a scale, and their inputs too, each row with a scale. Embeddings,
+    /// heads, routers and experts keep the weights' format.
+    pub fp8: bool,
     /// Block format that dense weight matrices are rounded to while they are loaded; those whose rows are not whole blocks take
     /// q8_0, or stay dense.
     pub quantize: Option<GgmlDType>,
@@ -86,8 +89,8 @@ pub struct About {
     pub free_bytes: usize,
     /// All of it.
     pub total_bytes: usize,
-    /// Whether its matrix units take bf16 (compute capability 8.0 and above).
-    pub has_bf16: bool,
+    /// Whether its matrix units take fp8 (compute capability 8.9 and above).
+    pub has_fp8: bool,
 }
 
 /// Which version of each operation runs.
@@ -174,7 +177,7 @@ pub enum DeviceError {
 }
 
 impl Compute {
-    /// Opens the device and settles the formats: `weight_dtype` or else f32 on the CPU and bf16 on a GPU (f16 where its matrix units have no bf16).
+    /// Opens the device and settles the formats: `weight_dtype` or else f32 on the CPU and bf16 on a GPU.
     ///
     /// # Errors
     /// [`DeviceError`] if the device is not compiled in or cannot be opened.
@@ -193,6 +196,7 @@ impl Compute {
         let compute = Self {
             device,
             weight_dtype: DType::F32,
+            fp8: false,
             quantize: None,
             products: DenseProducts::detect(),
             block_inputs: BlockInputs::Int8,
@@ -201,14 +205,7 @@ impl Compute {
             path: if on_cpu || kernels.is_some() { OpsPath::Native } else { OpsPath::Portable },
             kernels,
         };
-        let best = || {
-            compute.about().map(|about| if about.is_none_or(|about| about.has_bf16) { DType::BF16 } else { DType::F16 })
-        };
-        let weight_dtype = match weight_dtype {
-            Some(asked) => asked,
-            None if on_cpu => DType::F32,
-            None => best()?,
-        };
+        let weight_dtype = weight_dtype.unwrap_or(if on_cpu { DType::F32 } else { DType::BF16 });
         Ok(compute.in_format(weight_dtype))
     }
 
@@ -237,6 +234,7 @@ impl Compute {
         Self {
             device: Device::Cpu,
             weight_dtype: DType::F32,
+            fp8: false,
             quantize: None,
             products: DenseProducts::Fma,
             block_inputs: BlockInputs::F32,
@@ -258,12 +256,12 @@ impl Compute {
 
     /// The same, but on the portable operations (which keep weights in the activations' format).
     pub fn portable(self) -> Self {
-        Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, kernels: None, ..self }
+        Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, kernels: None, fp8: false, ..self }
     }
 
     /// The same, but what is dense stays so: for matrices too small or too delicate to be rounded.
     pub fn unquantized(&self) -> Self {
-        Self { quantize: None, ..self.clone() }
+        Self { fp8: false, quantize: None, ..self.clone() }
     }
 
     /// The same with the head's matrix one step finer than the others, 16 bits under q8_0 and q8_0 under the rest: what it loses goes
@@ -271,7 +269,7 @@ impl Compute {
     /// else f16.
     pub fn for_head(&self, mut published: impl Iterator<Item = StoredFormat>) -> Self {
         match self.quantize {
-            None => self.clone(),
+            None => self.unquantized(),
             Some(GgmlDType::Q8_0) if self.path == OpsPath::Native => {
                 let is_bf16 = published.all(|format| format == DType::BF16.into());
                 let weight_dtype = if is_bf16 { DType::BF16 } else { DType::F16 };
@@ -292,6 +290,9 @@ impl Compute {
 
     /// The format of weight matrices in one word, for example `f32` or `q8_0`.
     pub fn weight_format(&self) -> String {
+        if self.fp8 {
+            return "fp8".to_owned();
+        }
         self.quantize.map_or(StoredFormat::Dense(self.weight_dtype), StoredFormat::from).name()
     }
 
@@ -306,6 +307,9 @@ impl Compute {
         if on_cpu && self.block_inputs == BlockInputs::Int8 && (stored_blocks || self.quantize.is_some()) {
             formats += ", activations int8";
         }
+        if self.fp8 {
+            formats = formats + ", activations fp8, the rest " + self.weight_dtype.as_str();
+        }
         if self.path == OpsPath::Portable {
             formats += ", portable operations";
         }
@@ -318,6 +322,7 @@ impl Compute {
     /// Bytes that a weight takes on average, of a model that is published in bf16.
     pub fn bytes_per_weight(&self) -> f64 {
         match (self.quantize, self.products) {
+            _ if self.fp8 => 1.0,
             (Some(format), _) => format.type_size() as f64 / format.block_size() as f64,
             (None, DenseProducts::Bf16x3) if matches!(self.runs(), Runs::Cpu) => 2.0,
             (None, _) => self.weight_dtype.size_in_bytes() as f64,

@@ -261,7 +261,9 @@ impl Rotary {
             .find_map(|norm| norm.as_ref().map(Norm::kind_and_eps))
             .unwrap_or((NormKind::RootMeanSquare, 0.0));
         let growth = self.growth.unwrap_or(QueryGrowth { beta: 0.0, original: 1.0 });
-        Launch::new(kernels, "rotary", rows.dtype())
+        let in_fp8 = cache.is_some_and(|(cache, _)| cache.keys.dtype() == DType::F8E4M3);
+        let suffix = if in_fp8 { "_fp8" } else { "" };
+        Launch::named(kernels, format!("pairwright_rotary_{}{suffix}", rows.dtype().as_str()))
             // As many for every width, since they set the order of sums.
             .over(tokens, 512)
             .tensor(rows)

@@ -21,6 +21,12 @@ pub enum Slot {
     Attended,
     /// The attention block's output.
     Attention,
+    /// A product's input in 8 bits on a CUDA device, the scales of its rows, and its sums before they are scaled.
+    Rounded,
+    /// See [`Self::Rounded`].
+    RoundedScales,
+    /// See [`Self::Rounded`].
+    Sums,
     /// What goes into the activation.
     GateUp,
     /// What comes out of it.

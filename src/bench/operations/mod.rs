@@ -11,6 +11,7 @@ mod timing;
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
+use crate::ops::paged::KvFormat;
 use crate::ops::{BlockInputs, Compute, OpsPath, to_host};
 pub use timing::Rate;
 
@@ -147,10 +148,11 @@ fn f32_max(a: f32, b: f32) -> f32 {
 }
 
 /// What an operation's result may be off by because of the formats: an operation rounds inputs and result by half of the format's
-/// last place (2^-9 for bf16, 2^-12 for f16) and attention its weights too; sums of f32 grow with the square root of their length.
+/// last place (2^-9 for bf16, 2^-12 for f16, 2^-4 for fp8) and attention its weights too; sums of f32 grow with the square root of their length.
 fn rounding(compute: &Compute) -> f32 {
     let rounds_inputs = compute.path == OpsPath::Native && compute.block_inputs == BlockInputs::Int8;
     match compute.activation_dtype {
+        _ if compute.fp8 || compute.kv_format == KvFormat::Fp8 => 0.12,
         DType::BF16 => 1.6e-2,
         DType::F16 => 2e-3,
         _ if compute.quantize.is_some() && rounds_inputs => 1e-2,

@@ -28,7 +28,17 @@ impl Kernels {
         match self.0 {}
     }
 
-    pub(super) fn plan(&self, _weight: &Tensor, _bias: Option<&Tensor>, _output: DType) -> Result<Plan> {
+    pub(super) fn plan(
+        &self,
+        _weight: &Tensor,
+        _scales: Option<&Tensor>,
+        _bias: Option<&Tensor>,
+        _output: DType,
+    ) -> Result<Plan> {
+        match self.0 {}
+    }
+
+    pub(super) fn scales_fp8_rows(&self) -> bool {
         match self.0 {}
     }
 
@@ -101,7 +111,13 @@ impl Staging {
 pub struct Plan(Infallible);
 
 impl Plan {
-    pub(in crate::ops) fn run(&self, _kernels: &Kernels, _x: &Tensor, _y: &Tensor) -> Result<()> {
+    pub(in crate::ops) fn run(
+        &self,
+        _kernels: &Kernels,
+        _x: &Tensor,
+        _scales: Option<&Tensor>,
+        _y: &Tensor,
+    ) -> Result<()> {
         match self.0 {}
     }
 }

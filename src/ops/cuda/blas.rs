@@ -59,8 +59,9 @@ pub struct Plan {
 
 struct Parts {
     weight: Tensor,
-    /// Kept, since the description holds its address.
-    _bias: Option<Tensor>,
+    /// Of the weight's rows, where that is in fp8 and the product scales.
+    scales: Option<Tensor>,
+    bias: Option<Tensor>,
     output: DType,
     description: sys::cublasLtMatmulDesc_t,
 }
@@ -72,32 +73,35 @@ unsafe impl Sync for Parts {}
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        // SAFETY: made by `Plan::new`, and used by nobody any more.
-        let _ = unsafe { result::destroy_matmul_desc(self.description) };
+        if !self.description.is_null() {
+            // SAFETY: made by `Plan::new`, and used by nobody any more.
+            let _ = unsafe { result::destroy_matmul_desc(self.description) };
+        }
     }
 }
 
 impl Plan {
-    /// A plan for W [n, k], the bias [n] in the format `output` of the results, if there is one.
-    pub(super) fn new(kernels: &Kernels, weight: &Tensor, bias: Option<&Tensor>, output: DType) -> Result<Self> {
+    /// A plan for W [n, k], in fp8 with `scales` [n] if these are given, and the bias [n] in the format `output` of the results, if there
+    /// is one.
+    pub(super) fn new(
+        kernels: &Kernels,
+        weight: &Tensor,
+        scales: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        output: DType,
+    ) -> Result<Self> {
         let (n, k) = weight.dims2()?;
-        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let description = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)
-            .map_err(failed("cublasLtMatmulDescCreate"))?;
-        let parts = Parts { weight: weight.clone(), _bias: bias.cloned(), output, description };
-        use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        // In the library's order, columns first, W is [k, n] and is turned over; x is [k, m] and y [n, m] as they lie.
-        parts.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
-        if let Some(bias) = bias {
-            parts.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
-            parts.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &kernels.address(bias)?)?;
-        }
+        let (weight, scales, bias) = (weight.clone(), scales.cloned(), bias.cloned());
+        let mut parts = Parts { weight, scales, bias, output, description: std::ptr::null_mut() };
+        // For choosing, any scales will do for the rows of x.
+        parts.description = parts.described(kernels, parts.scales.as_ref())?;
         let algorithm = parts.choose(kernels, n, k)?;
         Ok(Self { parts: Arc::new(parts), algorithm })
     }
 
-    /// y = x Wᵀ + bias, both contiguous rows on the device, y in the plan's output format.
-    pub(in crate::ops) fn run(&self, kernels: &Kernels, x: &Tensor, y: &Tensor) -> Result<()> {
+    /// y = x Wᵀ + bias, both contiguous rows on the device, y in the plan's output format; the rows of an x in fp8 have `scales` [m] if
+    /// those of W have.
+    pub(in crate::ops) fn run(&self, kernels: &Kernels, x: &Tensor, scales: Option<&Tensor>, y: &Tensor) -> Result<()> {
         let parts = &*self.parts;
         let ((m, k), (n, _)) = (x.dims2()?, parts.weight.dims2()?);
         if parts.weight.dim(1)? != k
@@ -111,16 +115,65 @@ impl Plan {
         if m == 0 {
             return Ok(());
         }
-        parts.run(kernels, x, y, &self.algorithm).map_err(failed("cublasLtMatmul"))
+        if parts.scales.is_some() != scales.is_some() || scales.is_some_and(|scales| scales.elem_count() != m) {
+            candle_core::bail!("a product of {m} rows in fp8 without a scale for each")
+        }
+        // Where a description holds the address of this product's scales it is this product's own.
+        let own = scales.map(|scales| parts.described(kernels, Some(scales))).transpose()?;
+        let done = parts.run(kernels, own.unwrap_or(parts.description), x, y, &self.algorithm);
+        if let Some(own) = own {
+            // SAFETY: made above; what was put into the queue does not read it.
+            let _ = unsafe { result::destroy_matmul_desc(own) };
+        }
+        done.map_err(failed("cublasLtMatmul"))
     }
 }
 
 impl Parts {
-    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
-        let (address, size) = ((&raw const *value).cast::<c_void>(), size_of::<T>());
-        // SAFETY: the value is read at once; callers pass the type that NVIDIA names for the attribute.
-        unsafe { result::set_matmul_desc_attribute(self.description, attribute, address, size) }
-            .map_err(failed("cublasLtMatmulDescSetAttribute"))
+    /// What the product is, with `scales` of the rows of x if it scales.
+    fn described(&self, kernels: &Kernels, scales: Option<&Tensor>) -> Result<sys::cublasLtMatmulDesc_t> {
+        let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let description = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F)
+            .map_err(failed("cublasLtMatmulDescCreate"))?;
+        let filled = self.describe(kernels, description, scales);
+        filled.map(|()| description).inspect_err(|_| {
+            // SAFETY: made above, and used by nobody.
+            let _ = unsafe { result::destroy_matmul_desc(description) };
+        })
+    }
+
+    fn describe(
+        &self,
+        kernels: &Kernels,
+        description: sys::cublasLtMatmulDesc_t,
+        scales: Option<&Tensor>,
+    ) -> Result<()> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        fn set<T>(
+            description: sys::cublasLtMatmulDesc_t,
+            attribute: sys::cublasLtMatmulDescAttributes_t,
+            value: &T,
+        ) -> Result<()> {
+            let (address, size) = ((&raw const *value).cast::<c_void>(), size_of::<T>());
+            // SAFETY: the value is read at once; callers pass the type that NVIDIA names for the attribute.
+            unsafe { result::set_matmul_desc_attribute(description, attribute, address, size) }
+                .map_err(failed("cublasLtMatmulDescSetAttribute"))
+        }
+        // In the library's order, columns first, W is [k, n] and is turned over; x is [k, m] and y [n, m] as they lie.
+        set(description, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED)?;
+        if let Some(bias) = &self.bias {
+            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS;
+            set(description, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            set(description, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &kernels.address(bias)?)?;
+        }
+        if let (Some(of_weight), Some(of_x)) = (&self.scales, scales) {
+            let each = sys::cublasLtMatmulMatrixScale_t::CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+            set(description, Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &each)?;
+            set(description, Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &each)?;
+            set(description, Attribute::CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &kernels.address(of_weight)?)?;
+            set(description, Attribute::CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &kernels.address(of_x)?)?;
+        }
+        Ok(())
     }
 
     /// The library's first choice for [`PLANNED_ROWS`] among algorithms that split no sum and take any number of rows.
@@ -212,6 +265,7 @@ impl Parts {
     fn run(
         &self,
         kernels: &Kernels,
+        description: sys::cublasLtMatmulDesc_t,
         x: &Tensor,
         y: &Tensor,
         algorithm: &sys::cublasLtMatmulAlgo_t,
@@ -229,7 +283,7 @@ impl Parts {
         unsafe {
             result::matmul(
                 blas.handle,
-                self.description,
+                description,
                 (&raw const one).cast(),
                 (&raw const zero).cast(),
                 weight as *const c_void,

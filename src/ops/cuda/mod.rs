@@ -35,6 +35,7 @@ struct Loaded {
     stream: Arc<CudaStream>,
     functions: BTreeMap<&'static str, CudaFunction>,
     blas: blas::Blas,
+    capability: (i32, i32),
     description: String,
 }
 
@@ -81,7 +82,8 @@ impl Kernels {
             }
         }
         let blas = blas::Blas::new(stream.clone())?;
-        let loaded = Loaded { device: device.clone(), stream, functions, blas, description };
+        let capability = (major, minor);
+        let loaded = Loaded { device: device.clone(), stream, functions, blas, capability, description };
         Ok((Device::Cuda(device), Self(Arc::new(loaded))))
     }
 
@@ -146,9 +148,21 @@ impl Kernels {
         .map_err(|error| candle_core::Error::Msg(format!("kernel {}: {error:?}", launch.name)))
     }
 
-    /// A plan for products with W [n, k] and the bias [n], if there is one, whose results are of `output`.
-    pub(super) fn plan(&self, weight: &Tensor, bias: Option<&Tensor>, output: DType) -> Result<Plan> {
-        Plan::new(self, weight, bias, output)
+    /// A plan for products with W [n, k], whose rows are in fp8 and have `scales` [n] if these are given, and the bias [n], if there is
+    /// one; results are of `output`.
+    pub(super) fn plan(
+        &self,
+        weight: &Tensor,
+        scales: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        output: DType,
+    ) -> Result<Plan> {
+        Plan::new(self, weight, scales, bias, output)
+    }
+
+    /// Whether products in fp8 take a scale for each row and each column (cuBLAS documentation: compute capability 9.0 alone).
+    pub(super) fn scales_fp8_rows(&self) -> bool {
+        self.0.capability == (9, 0)
     }
 
     /// What `work` puts into the queue, kept to be run again and again instead of being run.
@@ -185,8 +199,7 @@ impl Kernels {
         let context = self.0.stream.context();
         let (free_bytes, total_bytes) = context.mem_get_info().w()?;
         let free_bytes = free_bytes + library::kept_memory(context)?;
-        let (major, _) = context.compute_capability().w()?;
-        Ok(About { software: library::versions()?, free_bytes, total_bytes, has_bf16: major >= 8 })
+        Ok(About { software: library::versions()?, free_bytes, total_bytes, has_fp8: self.0.capability >= (8, 9) })
     }
 
     /// Memory for a step's numbers.

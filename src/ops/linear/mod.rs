@@ -1,18 +1,21 @@
 //! Linear layers and embeddings' shared matrix: y = x Wᵀ + b, W packed once at load or kept in quantised blocks.
 //! Knows a stack of matrices and how their rows lie in memory; knows nothing of what the layer is for.
 
+mod device;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
-use super::cuda::Plan;
+use device::DeviceMatrix;
+
 use super::product::{Inputs, Job, WeightMatrix};
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::PANEL;
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
-use super::{Compute, DenseProducts, Kernels, Runs, SharedOut, bf16x3, blocks, packed};
+use super::{Compute, DenseProducts, Runs, SharedOut, bf16x3, blocks, packed};
 
 /// A matrix of a stack.
 type Weight = Arc<dyn WeightMatrix>;
@@ -26,26 +29,6 @@ enum Form {
     Cuda(DeviceMatrix),
     /// [out, in], for the portable path.
     Portable(Tensor),
-}
-
-/// A matrix on a CUDA device.
-#[derive(Clone)]
-struct DeviceMatrix {
-    kernels: Kernels,
-    /// [out, in]
-    weight: Tensor,
-    plan: Plan,
-    /// Format of the results.
-    output: DType,
-}
-
-impl DeviceMatrix {
-    fn new(kernels: Kernels, weight: Tensor, bias: Option<&[f32]>, output: DType) -> Result<Self> {
-        let bias =
-            bias.map(|bias| Tensor::from_slice(bias, bias.len(), weight.device())?.to_dtype(output)).transpose()?;
-        let plan = kernels.plan(&weight, bias.as_ref(), output)?;
-        Ok(Self { kernels, weight, plan, output })
-    }
 }
 
 /// y = x Wᵀ + b for one or several matrices stacked by rows. Cloning shares the weights.
@@ -85,7 +68,7 @@ impl Linear {
             Runs::Cpu => Form::Native(native(compute, sources)?),
             Runs::Cuda(kernels) => {
                 let weight = stacked(compute, sources)?;
-                Form::Cuda(DeviceMatrix::new(kernels, weight, bias.as_deref(), compute.activation_dtype)?)
+                Form::Cuda(DeviceMatrix::new(compute, kernels, weight, bias.as_deref(), compute.activation_dtype)?)
             }
         };
         let bias = bias.map(|mut bias| {
@@ -102,7 +85,7 @@ impl Linear {
     pub fn with_wide_results(mut self) -> Result<Self> {
         if let Form::Cuda(matrix) = self.form {
             let bias = self.bias.as_ref().map(|bias| &bias[..self.out_features]);
-            self.form = Form::Cuda(DeviceMatrix::new(matrix.kernels, matrix.weight, bias, DType::F32)?);
+            self.form = Form::Cuda(matrix.with_output(DType::F32, bias)?);
         }
         Ok(self)
     }
@@ -173,7 +156,7 @@ impl Linear {
             Form::Portable(weight) => return self.portable(x, weight),
             Form::Cuda(matrix) => {
                 let y = target(workspace, x.dim(0)?)?;
-                matrix.plan.run(&matrix.kernels, x, &y)?;
+                matrix.run(workspace, x, &y)?;
                 return Ok(y);
             }
             Form::Native(weights) => weights,
