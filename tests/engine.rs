@@ -5,6 +5,8 @@
 mod batches;
 #[path = "engine/blocks.rs"]
 mod blocks;
+#[path = "engine/fleet.rs"]
+mod fleet;
 #[path = "engine/formats.rs"]
 mod formats;
 #[path = "engine/queue.rs"]

@@ -112,6 +112,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<Ending> {
 /// Threads, device and weights.
 fn load_options(model: &ModelArgs, engine: &EngineArgs) -> anyhow::Result<LoadOptions> {
     engine.start_threads()?;
+    engine.check_one_device()?;
     let load =
         LoadOptions { compute: engine.compute()?, weights: engine.weights(model.seed), max_len: engine.max_len() };
     if let Some(line) = settings::quantize_note(&model.model, &load.compute)? {

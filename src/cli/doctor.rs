@@ -53,7 +53,7 @@ struct Unwell {
 
 /// Looks at everything; an error if anything is off.
 pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
-    engine_flags::start_threads(args.threads)?;
+    engine_flags::start_threads(args.threads, 1)?;
     let compute = Compute::new(args.device, args.dtype.map(DtypeArg::dtype))?;
     writeln!(std::io::stderr(), "{}", compute.describe())?;
     let options = Options { quick: args.quick, references: args.references };

@@ -178,9 +178,9 @@ fn kv_format(asked: Option<KvDtypeArg>, default: KvFormat, on_cpu: bool) -> Resu
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
 pub(super) struct EngineArgs {
-    /// Where to compute: auto, cpu, cuda, cuda:1, metal
-    #[arg(long, default_value = "auto", value_parser = parse_device)]
-    device: DeviceChoice,
+    /// Where to compute: auto, cpu, cuda, cuda:1, metal. Several share the work, each with the whole model: cuda:0,cuda:1
+    #[arg(long, default_value = "auto", value_parser = parse_device, value_delimiter = ',')]
+    device: Vec<DeviceChoice>,
     /// Format that weights are kept in [default: f32 on the CPU, bf16 on a GPU]. On the CPU arithmetic is f32 in any case;
     /// bf16 and f16 halve the memory
     #[arg(long)]
@@ -238,21 +238,24 @@ const ON_CUDA: (usize, usize) = (256, 2048);
 const ELSEWHERE: (usize, usize) = (64, 256);
 
 /// See [`EngineArgs::start_threads`].
-pub(super) fn start_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    let threads = threads.unwrap_or(0);
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?)
+pub(super) fn start_threads(threads: Option<usize>, num_engines: usize) -> anyhow::Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    // Several engines have threads of their own, and this one waits for them: as one of the pool's it would keep work waiting.
+    let pool = if num_engines > 1 { pool } else { pool.use_current_thread() };
+    Ok(pool.build_global()?)
 }
 
 impl EngineArgs {
     /// Sets the size of the thread pool; once per process, before any work, on the thread that will run the engine: it is one of
-    /// the pool's, so that no step waits for another thread to begin.
+    /// the pool's, so that no step waits for another thread to begin, unless there are several engines.
     pub(super) fn start_threads(&self) -> anyhow::Result<()> {
-        start_threads(self.threads)
+        start_threads(self.threads, self.device.len())
     }
 
     /// Device and formats.
     pub(super) fn compute(&self) -> anyhow::Result<Compute> {
-        let compute = Compute::new(self.device, self.dtype.map(DtypeArg::dtype))?;
+        let first = self.device.first().copied().unwrap_or(DeviceChoice::Auto);
+        let compute = Compute::new(first, self.dtype.map(DtypeArg::dtype))?;
         if let Some(quantize) = self.quantize {
             quantize.check(&compute)?;
         }
@@ -268,6 +271,40 @@ impl EngineArgs {
             OpsArg::Native => compute,
             OpsArg::Portable => compute.portable(),
         })
+    }
+
+    /// Refuses several devices where one engine is measured.
+    pub(super) fn check_one_device(&self) -> Result<(), UsageError> {
+        match self.device.len() {
+            0 | 1 => Ok(()),
+            _ => Err(UsageError("bench measures one device\nhint: give --device one of them".to_owned())),
+        }
+    }
+
+    /// The devices beside that of `compute`, in the same formats.
+    fn others(&self, compute: &Compute) -> anyhow::Result<Vec<Compute>> {
+        let mut others = Vec::new();
+        for (index, &choice) in self.device.iter().enumerate().skip(1) {
+            if !compute.device.is_cpu() && self.device[..index].contains(&choice) {
+                let message = "--device names a device twice\nhint: each card once, for example cuda:0,cuda:1";
+                return Err(UsageError(message.to_owned()).into());
+            }
+            let Compute { device, kernels, .. } = Compute::new(choice, Some(compute.weight_dtype))?;
+            if device.is_cpu() != compute.device.is_cpu() || kernels.is_some() != compute.kernels.is_some() {
+                let message = "--device takes several devices of one kind\nhint: for example cuda:0,cuda:1";
+                return Err(UsageError(message.to_owned()).into());
+            }
+            others.push(Compute { device, kernels, ..compute.clone() });
+        }
+        Ok(others)
+    }
+
+    /// The devices, for a run's record.
+    pub(super) fn describe(&self, compute: &Compute) -> String {
+        match self.device.len() {
+            0 | 1 => compute.describe(),
+            count => format!("{count} x {}", compute.describe()),
+        }
     }
 
     /// Batch and cache.
@@ -307,15 +344,16 @@ impl EngineArgs {
         seed: u64,
         template: &TemplateOptions,
         label: Option<&str>,
-    ) -> TextModelOptions {
-        TextModelOptions {
+    ) -> anyhow::Result<TextModelOptions> {
+        Ok(TextModelOptions {
             compute: compute.clone(),
+            others: self.others(compute)?,
             weights: self.weights(seed),
             max_len: self.max_len,
             engine: self.engine_options(compute),
             template: template.clone(),
             label: label.map(str::to_owned),
-        }
+        })
     }
 }
 

@@ -41,7 +41,7 @@ impl NamedModel {
         template: &TemplateOptions,
     ) -> anyhow::Result<Self> {
         let label = demo::is_model_dir(dir).then_some(demo::MODEL_LABEL);
-        let options = engine.text_model(compute, seed, template, label);
+        let options = engine.text_model(compute, seed, template, label)?;
         let mut record = TextModel::describe(dir, &options)?;
         let note = quantize_note(dir, compute)?;
         if options.label.is_some() {
@@ -228,7 +228,7 @@ pub(super) fn judge_parameters(rubric: &Rubric, engine: &EngineArgs, thinking: T
 /// Where it runs: stored, never compared.
 pub(super) fn environment(engine: &EngineArgs, compute: &Compute) -> Environment {
     Environment {
-        device: compute.describe(),
+        device: engine.describe(compute),
         num_threads: Some(rayon::current_num_threads() as u64),
         max_batch_size: Some(engine.engine_options(compute).max_batch as u64),
         ..Environment::default()

@@ -50,6 +50,12 @@ pub enum EngineError {
         /// What to use instead.
         hint: &'static str,
     },
+    /// A fleet of nothing.
+    #[error("no device to compute on")]
+    NoEngine,
+    /// An engine's thread has ended.
+    #[error("an engine has stopped working; what it said is above")]
+    Gone,
     /// The device's memory is full.
     #[error(
         "the device has no room for the KV cache or a step\nhint: lower --kv-memory, --max-batch or --step-tokens, or see what else runs on the device (nvidia-smi)"

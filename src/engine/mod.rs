@@ -2,12 +2,14 @@
 //! `step()` is the whole loop: schedule, gather, run, choose. Knows no text, no language and no file; one thread owns it, and
 //! while that one waits for the device another plans the step after.
 
+mod admission;
 mod awake;
 mod batch;
 pub mod block_manager;
 mod choice;
 mod device;
 mod error;
+mod fleet;
 mod room;
 pub mod runner;
 pub mod sampler;
@@ -25,12 +27,13 @@ use rayon::prelude::*;
 use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
 use crate::ops::OpTimes;
+use admission::Admission;
 use awake::with_pool_awake;
 use batch::{LogitsRow, StepBatch};
 use block_manager::BlockManager;
 use choice::{Chosen, ask, choose, chosen, record};
 pub use error::EngineError;
-use error::{WRONG_FOR_SCORES, WRONG_FOR_TEXT};
+pub use fleet::Fleet;
 use room::Fitted;
 use runner::Runner;
 use scheduler::{Counters, Limits, Scheduled, Scheduler};
@@ -176,36 +179,23 @@ impl Engine {
         self.scheduler.blocks().num_free()
     }
 
+    /// Which requests it can serve.
+    pub fn admission(&self) -> Admission {
+        let (spec, blocks) = (self.decoder().spec(), self.scheduler.blocks());
+        Admission {
+            vocab_size: spec.vocab_size,
+            max_len: self.decoder().max_len(),
+            capacity: blocks.num_blocks() * blocks.block_size(),
+            is_reward: matches!(spec.head, Head::Scores(_)),
+        }
+    }
+
     /// Queues a request.
     ///
     /// # Errors
     /// [`EngineError`] if it can never be served; the engine is unchanged.
     pub fn add(&mut self, request: Request) -> Result<SequenceId, EngineError> {
-        let vocab_size = self.decoder().spec().vocab_size;
-        let max_len = self.decoder().max_len();
-        let num_tokens = request.prompt.len();
-        if num_tokens == 0 {
-            return Err(EngineError::EmptyPrompt);
-        }
-        let is_reward = matches!(self.decoder().spec().head, Head::Scores(_));
-        let (targets, new_tokens) = match &request.task {
-            Task::Classify if !is_reward => return Err(WRONG_FOR_SCORES),
-            Task::Generate(_) | Task::Score { .. } if is_reward => return Err(WRONG_FOR_TEXT),
-            Task::Generate(params) => (&[][..], params.max_tokens.max(1)),
-            Task::Score { targets } => (&targets[..], 0),
-            Task::Classify => (&[][..], 0),
-        };
-        if let Some(&token) = request.prompt.iter().chain(targets).find(|&&token| token as usize >= vocab_size) {
-            return Err(EngineError::UnknownToken { token, vocab_size });
-        }
-        if num_tokens + new_tokens.min(1) > max_len {
-            return Err(EngineError::PromptTooLong { num_tokens, max_len });
-        }
-        let longest = num_tokens.saturating_add(new_tokens).min(max_len);
-        let capacity = self.scheduler.blocks().num_blocks() * self.scheduler.blocks().block_size();
-        if longest > capacity {
-            return Err(EngineError::KvTooSmall { num_tokens: longest, capacity });
-        }
+        let longest = self.admission().check(&request)?;
         Ok(self.scheduler.add(Sequence::new(request, longest, self.scheduler.blocks().block_size())))
     }
 

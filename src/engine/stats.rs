@@ -51,6 +51,33 @@ pub struct EngineStats {
 }
 
 impl EngineStats {
+    /// Of this engine and of another one beside it: counts are sums, seconds those of the busier one.
+    pub fn beside(&self, other: &Self) -> Self {
+        Self {
+            num_steps: self.num_steps + other.num_steps,
+            num_sequence_steps: self.num_sequence_steps + other.num_sequence_steps,
+            num_prefill_tokens: self.num_prefill_tokens + other.num_prefill_tokens,
+            num_decode_tokens: self.num_decode_tokens + other.num_decode_tokens,
+            num_output_tokens: self.num_output_tokens + other.num_output_tokens,
+            num_reused_tokens: self.num_reused_tokens + other.num_reused_tokens,
+            num_preemptions: self.num_preemptions + other.num_preemptions,
+            prefill_s: self.prefill_s.max(other.prefill_s),
+            decode_s: self.decode_s.max(other.decode_s),
+            num_pure_decode_tokens: self.num_pure_decode_tokens + other.num_pure_decode_tokens,
+            num_pure_decode_steps: self.num_pure_decode_steps + other.num_pure_decode_steps,
+            scheduler_s: self.scheduler_s.max(other.scheduler_s),
+            sampler_s: self.sampler_s.max(other.sampler_s),
+            products_s: self.products_s.max(other.products_s),
+            attention_s: self.attention_s.max(other.attention_s),
+            peak_batch: self.peak_batch + other.peak_batch,
+            peak_blocks: self.peak_blocks + other.peak_blocks,
+            num_blocks: self.num_blocks + other.num_blocks,
+            block_size: self.block_size,
+            max_step_tokens: self.max_step_tokens.min(other.max_step_tokens),
+            num_captured_steps: self.num_captured_steps + other.num_captured_steps,
+        }
+    }
+
     /// What was added since `earlier`: tokens, steps and seconds; peaks and sizes stay as they are.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::source::{Heard, Link, Message, Telling};
 use super::{Ended, Ending, GenerateError, Observer, Source};
-use crate::engine::{Engine, Event, FinishReason, Request, SequenceId};
+use crate::engine::{Event, FinishReason, Fleet, Request, SequenceId};
 
 /// How long an idle engine waits for a row before the observer is asked whether to stop.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -18,7 +18,7 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// # Errors
 /// [`GenerateError`] of a source or of the engine. What was finished before has been handed on.
 pub fn drive<'a>(
-    engine: &mut Engine,
+    engine: &mut Fleet,
     queue_len: usize,
     sources: Vec<Source<'a>>,
     observer: &mut dyn Observer,
@@ -38,7 +38,7 @@ pub fn drive<'a>(
 }
 
 struct Driver<'e> {
-    engine: &'e mut Engine,
+    engine: &'e mut Fleet,
     queue_len: usize,
     lanes: Vec<Lane>,
     inbox: Receiver<Message>,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::{Engine, EngineError, EngineOptions};
+use crate::engine::{Engine, EngineError, EngineOptions, Fleet};
 use crate::gguf;
 use crate::model::{self, HfConfig, LoadOptions, ModelError, WeightsKind};
 use crate::ops::Compute;
@@ -15,6 +15,8 @@ use crate::provenance::{self, ModelRecord, ProvenanceError};
 pub struct TextModelOptions {
     /// Device and formats.
     pub compute: Compute,
+    /// Further devices, in the same formats, which share the work.
+    pub others: Vec<Compute>,
     /// From files or random.
     pub weights: WeightsKind,
     /// Longest sequence admitted, in tokens; `None`: the model's own limit.
@@ -86,7 +88,7 @@ const QUEUE_PER_PLACE: usize = 8;
 
 /// See the module's text.
 pub struct TextModel {
-    engine: Engine,
+    engine: Fleet,
     tokenizer: ChatTokenizer,
     eos_ids: Vec<u32>,
     max_batch: usize,
@@ -144,10 +146,14 @@ impl TextModel {
     pub fn load(dir: &Path, options: &TextModelOptions, record: ModelRecord) -> Result<Self, TextModelError> {
         let config = HfConfig::read(dir)?;
         let tokenizer = ChatTokenizer::load(dir, &options.template)?;
-        let load = LoadOptions { compute: options.compute.clone(), weights: options.weights, max_len: options.max_len };
-        let decoder = model::load(dir, &load)?;
-        check_vocabulary(dir, &tokenizer, decoder.spec().vocab_size)?;
-        let engine = Engine::new(decoder, &options.engine)?;
+        let mut engines = Vec::new();
+        for compute in std::iter::once(&options.compute).chain(&options.others) {
+            let load = LoadOptions { compute: compute.clone(), weights: options.weights, max_len: options.max_len };
+            let decoder = model::load(dir, &load)?;
+            check_vocabulary(dir, &tokenizer, decoder.spec().vocab_size)?;
+            engines.push(Engine::new(decoder, &options.engine)?);
+        }
+        let engine = Fleet::new(engines)?;
         let mut eos_ids = config.eos_token_ids();
         eos_ids.extend(tokenizer.eos_ids());
         eos_ids.sort_unstable();
@@ -156,12 +162,12 @@ impl TextModel {
     }
 
     /// Engine and tokenizer, to work with both at once.
-    pub fn parts(&mut self) -> (&mut Engine, &ChatTokenizer) {
+    pub fn parts(&mut self) -> (&mut Fleet, &ChatTokenizer) {
         (&mut self.engine, &self.tokenizer)
     }
 
     /// The engine.
-    pub fn engine(&self) -> &Engine {
+    pub fn engine(&self) -> &Fleet {
         &self.engine
     }
 
@@ -177,7 +183,7 @@ impl TextModel {
 
     /// Sequences that a source may have in the engine, running and waiting: enough to choose from, little to hold.
     pub fn queue_len(&self) -> usize {
-        self.max_batch.max(1) * (QUEUE_PER_PLACE + 1)
+        self.engine.num_engines() * self.max_batch.max(1) * (QUEUE_PER_PLACE + 1)
     }
 
     /// A sampling default that the model's authors recommend (generation_config.json), for example `temperature`.

@@ -115,3 +115,11 @@ fn ragged_lengths_have_the_uniform_total_and_are_mostly_short() {
     assert_eq!(lengths::ragged(3, 1), [1, 1, 1], "nothing is shorter than one token");
     assert!(lengths::ragged(0, 128).is_empty());
 }
+
+#[test]
+fn several_devices_are_not_measured_together() {
+    let model = fixture_model("llama");
+    let outcome = run(&["bench", "engine", "--model", text(&model), "--device", "cpu,cpu"]);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("one device") && outcome.stderr.contains("hint: "), "{}", outcome.stderr);
+}

@@ -12,7 +12,7 @@ use super::{demo_model, fixture_model, items, rubric, verdicts};
 /// Log-probability of every token of the vocabulary after `prompt`.
 fn all_logprobs(model: &mut TextModel, prompt: Vec<u32>) -> Vec<f64> {
     let (engine, _) = model.parts();
-    let targets = (0..engine.decoder().spec().vocab_size as u32).collect();
+    let targets = (0..engine.vocab_size() as u32).collect();
     engine.add(Request { prompt, task: Task::Score { targets }, key: 9 }).unwrap();
     loop {
         for event in engine.step().unwrap() {

@@ -9,14 +9,16 @@ use super::program::{done, fixture_model, text};
 use super::workshop::ROWS;
 use super::{Job, PAIRS, RAW};
 
-/// Ways to run the same job: batches, threads, steps, blocks, and a cache in which sequences push one another out.
-const WAYS: [&[&str]; 6] = [
+/// Ways to run the same job: batches, threads, steps, blocks, a cache in which sequences push one another out, and several devices.
+const WAYS: [&[&str]; 8] = [
     &["--max-batch", "1"],
     &["--max-batch", "7", "--threads", "1"],
     &["--max-batch", "64", "--threads", "2", "--block-size", "16"],
     &["--step-tokens", "19", "--max-batch", "5"],
     &["--block-size", "128", "--kv-memory", "64MiB"],
     &["--block-size", "16", "--kv-tokens", "640", "--max-batch", "32"],
+    &["--device", "cpu,cpu"],
+    &["--device", "cpu,cpu,cpu", "--max-batch", "2", "--threads", "3"],
 ];
 
 /// SHA-256 over the candidates, verdicts and dataset rows of these runs together, each sorted. A row's place in its source is

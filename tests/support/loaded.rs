@@ -17,6 +17,7 @@ pub fn engine_options() -> EngineOptions {
 /// The model in `dir`.
 pub fn load(dir: &Path, engine: EngineOptions) -> TextModel {
     let options = TextModelOptions {
+        others: Vec::new(),
         compute: Compute::cpu(),
         weights: WeightsKind::Files,
         max_len: None,
