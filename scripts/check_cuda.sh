@@ -39,11 +39,13 @@ rows() { wc -l < "$1/journal/$2.jsonl"; }
 for stage in candidates verdicts; do
     [[ "$(rows "$out/processor" $stage)" == "$(rows "$out/device" $stage)" ]] || { echo "check_cuda: other rows in $stage" >&2; exit 1; }
 done
-# Two devices share a job.
-PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/two" -q --device cuda:0,cuda:1
-for stage in candidates verdicts; do
-    diff <(sort "$out/device/journal/$stage.jsonl") <(sort "$out/two/journal/$stage.jsonl") >"$out/differ" ||
-        { echo "check_cuda: two devices give other $stage than one" >&2; head -4 "$out/differ" >&2; exit 1; }
+# Two devices share a job, or hold the model together.
+for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
+    PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices"
+    for stage in candidates verdicts; do
+        diff <(sort "$out/device/journal/$stage.jsonl") <(sort "$out/$devices/journal/$stage.jsonl") >"$out/differ" ||
+            { echo "check_cuda: $devices give other $stage than one device" >&2; head -4 "$out/differ" >&2; exit 1; }
+    done
 done
 # Each operation, models, batches, captured steps and a device without room, as users check their card.
 "$program" doctor --device cuda --quick >"$out/doctor.json" || { echo "check_cuda: doctor is not content" >&2; exit 1; }

@@ -164,7 +164,9 @@ PRETEND_API CUresult cuMemAllocFromPoolAsync(CUdeviceptr* address, size_t bytes,
 }
 PRETEND_API CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
   auto guard = enter();
-  Stream* stream;
+  // Work on memory may be given to a stream of a device that is not current (CUDA C++ programming guide, multi-device system); launches not.
+  Stream* stream = driver().streams.find(handle);
+  if (stream && stream->context != current() && !stream->capture) return free_now(address);
   PRETEND_TRY(find_stream(handle, &stream));
   if (!stream->capture) return submit(handle, "free", [address] { return free_now(address); });
   // A captured free may name an allocation of the same kind alone (CUDA driver API, cuMemFreeAsync).

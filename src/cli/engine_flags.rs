@@ -1,6 +1,8 @@
 //! Flags of every command that runs a model, resolved into device, number formats, batch and cache.
 //! Knows flags and their meaning; opens no model.
 
+use std::collections::BTreeSet;
+
 use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 use clap::{Args, ValueEnum};
@@ -178,9 +180,10 @@ fn kv_format(asked: Option<KvDtypeArg>, default: KvFormat, on_cpu: bool) -> Resu
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Engine")]
 pub(super) struct EngineArgs {
-    /// Where to compute: auto, cpu, cuda, cuda:1, metal. Several share the work, each with the whole model: cuda:0,cuda:1
-    #[arg(long, default_value = "auto", value_parser = parse_device, value_delimiter = ',')]
-    device: Vec<DeviceChoice>,
+    /// Where to compute: auto, cpu, cuda, cuda:1, metal. Several share the work, each with the whole model: cuda:0,cuda:1. A model that
+    /// does not fit one card is cut by layers over several: cuda:0+cuda:1
+    #[arg(long, default_value = "auto", value_parser = parse_joined, value_delimiter = ',')]
+    device: Vec<Joined>,
     /// Format that weights are kept in [default: f32 on the CPU, bf16 on a GPU]. On the CPU arithmetic is f32 in any case;
     /// bf16 and f16 halve the memory
     #[arg(long)]
@@ -233,9 +236,40 @@ pub(super) struct EngineArgs {
     weights: WeightsArg,
 }
 
+/// Devices that hold a model together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Joined(Vec<DeviceChoice>);
+
+fn parse_joined(text: &str) -> Result<Joined, String> {
+    text.split('+').map(parse_device).collect::<Result<_, _>>().map(Joined)
+}
+
 /// Sequences and tokens of a step: what keeps a card busy, and what stays in a processor's caches.
 const ON_CUDA: (usize, usize) = (256, 2048);
 const ELSEWHERE: (usize, usize) = (64, 256);
+
+/// Opens devices that hold a model together.
+fn open(joined: &Joined, dtype: Option<DType>) -> anyhow::Result<Compute> {
+    let (first, behind) = joined.0.split_first().unwrap_or((&DeviceChoice::Auto, &[]));
+    let mut compute = Compute::new(*first, dtype)?;
+    for &choice in behind {
+        let further = Compute::new(choice, Some(compute.weight_dtype))?;
+        check_kind(&compute, &further)?;
+        compute.further.push(further);
+    }
+    Ok(compute)
+}
+
+/// Devices that share work compute in the same way.
+fn check_kind(one: &Compute, other: &Compute) -> Result<(), UsageError> {
+    match one.device.is_cpu() == other.device.is_cpu() && one.kernels.is_some() == other.kernels.is_some() {
+        true => Ok(()),
+        false => {
+            let message = "--device takes several devices of one kind\nhint: for example cuda:0,cuda:1";
+            Err(UsageError(message.to_owned()))
+        }
+    }
+}
 
 /// See [`EngineArgs::start_threads`].
 pub(super) fn start_threads(threads: Option<usize>, num_engines: usize) -> anyhow::Result<()> {
@@ -254,8 +288,14 @@ impl EngineArgs {
 
     /// Device and formats.
     pub(super) fn compute(&self) -> anyhow::Result<Compute> {
-        let first = self.device.first().copied().unwrap_or(DeviceChoice::Auto);
-        let compute = Compute::new(first, self.dtype.map(DtypeArg::dtype))?;
+        let auto = Joined(vec![DeviceChoice::Auto]);
+        let compute = open(self.device.first().unwrap_or(&auto), self.dtype.map(DtypeArg::dtype))?;
+        let mut named = BTreeSet::new();
+        let all = self.device.iter().flat_map(|joined| &joined.0);
+        if !compute.device.is_cpu() && !all.map(|choice| format!("{choice:?}")).all(|name| named.insert(name)) {
+            let message = "--device names a device twice\nhint: each card once, for example cuda:0,cuda:1";
+            return Err(UsageError(message.to_owned()).into());
+        }
         if let Some(quantize) = self.quantize {
             quantize.check(&compute)?;
         }
@@ -266,7 +306,7 @@ impl EngineArgs {
         let kv_format = kv_format(self.kv_dtype, compute.kv_format, compute.device.is_cpu())?;
         let (quantize, products) = (self.quantize.and_then(QuantizeArg::format), self.products.products());
         let fp8 = matches!(self.quantize, Some(QuantizeArg::Fp8));
-        let compute = Compute { fp8, quantize, products, block_inputs, kv_format, ..compute };
+        let compute = compute.each(|compute| Compute { fp8, quantize, products, block_inputs, kv_format, ..compute });
         Ok(match self.ops {
             OpsArg::Native => compute,
             OpsArg::Portable => compute.portable(),
@@ -284,17 +324,13 @@ impl EngineArgs {
     /// The devices beside that of `compute`, in the same formats.
     fn others(&self, compute: &Compute) -> anyhow::Result<Vec<Compute>> {
         let mut others = Vec::new();
-        for (index, &choice) in self.device.iter().enumerate().skip(1) {
-            if !compute.device.is_cpu() && self.device[..index].contains(&choice) {
-                let message = "--device names a device twice\nhint: each card once, for example cuda:0,cuda:1";
-                return Err(UsageError(message.to_owned()).into());
-            }
-            let Compute { device, kernels, .. } = Compute::new(choice, Some(compute.weight_dtype))?;
-            if device.is_cpu() != compute.device.is_cpu() || kernels.is_some() != compute.kernels.is_some() {
-                let message = "--device takes several devices of one kind\nhint: for example cuda:0,cuda:1";
-                return Err(UsageError(message.to_owned()).into());
-            }
-            others.push(Compute { device, kernels, ..compute.clone() });
+        let place = |found: Compute| Compute { device: found.device, kernels: found.kernels, ..compute.clone() };
+        for joined in self.device.iter().skip(1) {
+            let found = open(joined, Some(compute.weight_dtype))?;
+            check_kind(compute, &found)?;
+            let further =
+                found.further.iter().cloned().map(|further| Compute { further: Vec::new(), ..place(further) });
+            others.push(Compute { further: further.collect(), ..place(found.clone()) });
         }
         Ok(others)
     }

@@ -47,9 +47,11 @@ pub fn fit(
         }
     };
     runner.drop_cache();
-    let free_bytes = runner.decoder().compute().about()?.map_or(0, |about| about.free_bytes);
-    let block_bytes = size * runner.decoder().spec().kv_bytes_per_token(runner.decoder().compute().kv_format);
-    let mut num_blocks = most_blocks.min((free_bytes as f64 * CACHE_SHARE) as usize / block_bytes.max(1));
+    let mut num_blocks = most_blocks;
+    for (compute, token_bytes) in runner.decoder().devices() {
+        let free_bytes = compute.about()?.map_or(0, |about| about.free_bytes);
+        num_blocks = num_blocks.min((free_bytes as f64 * CACHE_SHARE) as usize / (size * token_bytes).max(1));
+    }
     while num_blocks > 0 {
         match runner.set_cache(num_blocks, size, least) {
             Ok(()) => return Ok(Fitted { runner, num_blocks, max_step_tokens: tokens }),

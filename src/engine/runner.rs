@@ -113,7 +113,8 @@ impl Runner {
             // The device has work while penalties are put together.
             let logits = decoder.logits(workspace, hidden, &rows)?;
             let asked: Vec<Ask> = wanted.par_iter().map(&ask).collect();
-            all.extend(sampling::choose(decoder.compute(), workspace, &logits, &asked)?);
+            let (compute, workspace) = decoder.at_head(workspace);
+            all.extend(sampling::choose(compute, workspace, &logits, &asked)?);
         }
         Ok(Some(all))
     }

@@ -1,6 +1,8 @@
 //! The decoder that runs every family: what differs between them is in the [`DecoderSpec`].
 //! Knows layers and the step's batch; keeps no state: the cache is passed in, hidden states and logits come out.
 
+use std::ops::Range;
+
 use candle_core::{DType, Result, Tensor};
 
 use super::ModelError;
@@ -20,11 +22,12 @@ use crate::ops::{Room, Slot, Workspace};
 /// A loaded model.
 pub struct Decoder {
     spec: DecoderSpec,
-    compute: Compute,
     max_len: usize,
     embedding: Embedding,
     per_layer: Option<PerLayerInputs>,
     layers: Vec<Layer>,
+    /// Devices with the layers that lie on them, in their order: one, unless the model is cut.
+    stages: Vec<(Compute, Range<usize>)>,
     norm: Norm,
     head: Linear,
 }
@@ -33,7 +36,7 @@ impl Decoder {
     /// Builds the decoder of `spec` from `source`, for sequences of up to `max_len` tokens.
     ///
     /// # Errors
-    /// [`ModelError`] naming the tensor that is missing, extra or wrongly shaped.
+    /// [`ModelError`] naming the tensor that is missing, extra or wrongly shaped, or why the model cannot be cut.
     pub fn new(
         compute: &Compute,
         spec: DecoderSpec,
@@ -44,30 +47,37 @@ impl Decoder {
         let has_kernels = spec.layers.iter().all(|layer| attention::has_kernels(layer.geometry));
         // Heads of a size that there are no kernels for: Candle's operations take any.
         let compute =
-            &if has_kernels || compute.kernels.is_none() { compute.clone() } else { compute.clone().portable() };
-        let mut loader = Loader::new(compute, source);
+            if has_kernels || compute.kernels.is_none() { compute.clone() } else { compute.clone().portable() };
+        let stages = stages(compute, &spec)?;
+        let (first, last) = (&stages[0].0, &stages[stages.len() - 1].0);
+        let mut loader = Loader::new(last, source);
         let head = loader.head(&tensors::head(&spec))?.with_wide_results()?;
+        let norm = loader.norm(&spec.norm, "model.norm", spec.hidden_size)?;
+        let mut loader = Loader::new(first, source);
         let embedding = match spec.head {
-            Head::Tied => Embedding::Tied(head.clone()),
-            Head::Own | Head::Scores(_) => loader.embedding(&tensors::embedding(&spec))?,
+            Head::Tied if stages.len() == 1 => Embedding::Tied(head.clone()),
+            _ => loader.embedding(&tensors::embedding(&spec))?,
         };
         let per_layer = match spec.per_layer {
             Some(per_layer) => Some(PerLayerInputs::new(&mut loader, &spec, per_layer)?),
             None => None,
         };
-        let tables = spec.ropes.iter().map(|rope| rope.table(max_len).on(compute));
-        let tables = tables.collect::<Result<Vec<RotaryTable>>>()?;
         let unturned = RotaryTable::new(&[], 1.0, max_len);
         let mut caches = Vec::with_capacity(spec.num_layers());
         let mut layers = Vec::with_capacity(spec.num_layers());
-        for (index, layer) in spec.layers.iter().enumerate() {
-            let own = spec.layers[..index].iter().filter(|layer| layer.kv_of.is_none()).count();
-            caches.push(layer.kv_of.map_or(own, |of| caches[of]));
-            let table = layer.rope.map_or(&unturned, |rope| &tables[rope]).clone();
-            layers.push(Layer::new(&mut loader, &spec, table, index, caches[index])?);
+        for (compute, range) in &stages {
+            let tables = spec.ropes.iter().map(|rope| rope.table(max_len).on(compute));
+            let tables = tables.collect::<Result<Vec<RotaryTable>>>()?;
+            let mut loader = Loader::new(compute, source);
+            for index in range.clone() {
+                let layer = &spec.layers[index];
+                let own = spec.layers[..index].iter().filter(|layer| layer.kv_of.is_none()).count();
+                caches.push(layer.kv_of.map_or(own, |of| caches[of]));
+                let table = layer.rope.map_or(&unturned, |rope| &tables[rope]).clone();
+                layers.push(Layer::new(&mut loader, &spec, table, index, caches[index])?);
+            }
         }
-        let norm = loader.norm(&spec.norm, "model.norm", spec.hidden_size)?;
-        Ok(Self { spec, compute: compute.clone(), max_len, embedding, per_layer, layers, norm, head })
+        Ok(Self { spec, max_len, embedding, per_layer, layers, stages, norm, head })
     }
 
     /// Shape and choices.
@@ -77,7 +87,21 @@ impl Decoder {
 
     /// Device and formats.
     pub fn compute(&self) -> &Compute {
-        &self.compute
+        &self.stages[0].0
+    }
+
+    /// That of the device which the head is on, and what of `ws` belongs to it.
+    pub fn at_head<'a>(&'a self, ws: &'a mut Workspace) -> (&'a Compute, &'a mut Workspace) {
+        let last = self.stages.len() - 1;
+        (&self.stages[last].0, ws.stage(last))
+    }
+
+    /// Devices of the model, with the bytes of cache that a token takes on each.
+    pub fn devices(&self) -> impl Iterator<Item = (&Compute, usize)> {
+        self.stages.iter().map(|(compute, range)| {
+            let own = self.spec.layers[range.clone()].iter().filter(|layer| layer.kv_of.is_none());
+            (compute, own.map(|layer| layer.geometry.kv_bytes_per_token(compute.kv_format)).sum())
+        })
     }
 
     /// Longest sequence this decoder was built for, in tokens.
@@ -86,9 +110,9 @@ impl Decoder {
     }
 
     /// Whether every step of as many rows is the same work in the same memory, so that it can be captured: not where the host sends rows
-    /// to experts, nor where layers have inputs of their own.
+    /// to experts, nor where layers have inputs of their own, nor over several devices.
     pub fn is_steady(&self) -> bool {
-        self.per_layer.is_none() && self.layers.iter().all(Layer::is_steady)
+        self.stages.len() == 1 && self.per_layer.is_none() && self.layers.iter().all(Layer::is_steady)
     }
 
     /// Storage for `num_blocks` blocks in every layer that keeps keys and values of its own.
@@ -96,8 +120,13 @@ impl Decoder {
     /// # Errors
     /// If the device has no room.
     pub fn new_cache(&self, num_blocks: usize, block_size: usize) -> Result<Vec<KvLayer>> {
-        let own = self.spec.layers.iter().filter(|layer| layer.kv_of.is_none());
-        own.map(|layer| KvLayer::new(&self.compute, layer.geometry, num_blocks, block_size)).collect()
+        let mut caches = Vec::new();
+        for (compute, range) in &self.stages {
+            for layer in self.spec.layers[range.clone()].iter().filter(|layer| layer.kv_of.is_none()) {
+                caches.push(KvLayer::new(compute, layer.geometry, num_blocks, block_size)?);
+            }
+        }
+        Ok(caches)
     }
 
     /// Finds the memory that attention takes besides the cache, for steps of up to `max_batch` single tokens whose contexts have
@@ -106,8 +135,12 @@ impl Decoder {
     /// # Errors
     /// If the device has no room.
     pub fn reserve(&self, ws: &mut Workspace, num_tokens: usize, max_batch: usize) -> Result<()> {
-        let mut geometries = self.spec.layers.iter().map(|layer| layer.geometry);
-        geometries.try_for_each(|geometry| attention::reserve(&self.compute, ws, geometry, num_tokens, max_batch))
+        for (index, (compute, range)) in self.stages.iter().enumerate() {
+            for layer in &self.spec.layers[range.clone()] {
+                attention::reserve(compute, ws.stage(index), layer.geometry, num_tokens, max_batch)?;
+            }
+        }
+        Ok(())
     }
 
     /// Normalised hidden states [T, hidden] of packed tokens, in a buffer of `ws` where there are such; their keys and values go to
@@ -122,7 +155,9 @@ impl Decoder {
         batch: &PagedBatch,
         cache: &[KvLayer],
     ) -> Result<Tensor> {
-        ws.begin_step(&self.compute, token_ids, batch, &Room::default())?;
+        for (index, (compute, _)) in self.stages.iter().enumerate() {
+            ws.stage(index).begin_step(compute, token_ids, batch, &Room::default())?;
+        }
         self.computed(ws, token_ids, batch, cache)
     }
 
@@ -138,17 +173,23 @@ impl Decoder {
         batch: &PagedBatch,
         cache: &[KvLayer],
     ) -> Result<Tensor> {
-        let mut embeddings = self.embedding.stream(&self.compute, ws, token_ids)?;
+        let mut embeddings = self.embedding.stream(self.compute(), ws, token_ids)?;
         if self.spec.scales.embedding != 1.0 {
             embeddings = embeddings.scale(self.spec.scales.embedding)?;
         }
         let mut inputs = match &self.per_layer {
-            Some(per_layer) => per_layer.forward(&self.compute, token_ids, embeddings.residual())?.into_iter(),
+            Some(per_layer) => per_layer.forward(self.compute(), token_ids, embeddings.residual())?.into_iter(),
             None => Vec::new().into_iter(),
         };
         let mut stream = Stream::new(embeddings);
-        for layer in &self.layers {
-            stream = layer.forward(ws, stream, cache, batch, inputs.next())?;
+        for (index, (compute, range)) in self.stages.iter().enumerate() {
+            let ws = ws.stage(index);
+            if index > 0 {
+                stream = stream.brought(ws, compute)?;
+            }
+            for layer in &self.layers[range.clone()] {
+                stream = layer.forward(ws, stream, cache, batch, inputs.next())?;
+            }
         }
         Ok(stream.normed(Some(&self.norm))?.1)
     }
@@ -158,17 +199,32 @@ impl Decoder {
     /// # Errors
     /// If a row is outside `hidden` or a tensor operation fails.
     pub fn logits(&self, ws: &mut Workspace, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let rows = select_rows(&self.compute, ws, Slot::Wanted, hidden, rows)?;
+        let (compute, ws) = self.at_head(ws);
+        let rows = select_rows(compute, ws, Slot::Wanted, hidden, rows)?;
         let mut logits = self.head.forward_in(ws, Slot::Logits, &rows)?.to_dtype(DType::F32)?;
         if matches!(self.spec.head, Head::Scores(_)) {
             return Ok(logits);
         }
         if self.spec.scales.logits != 1.0 {
-            logits = norm::scale(&self.compute.runs(), logits, self.spec.scales.logits)?;
+            logits = norm::scale(&compute.runs(), logits, self.spec.scales.logits)?;
         }
         match self.spec.scales.logit_cap {
-            Some(cap) => norm::soft_cap(&self.compute.runs(), logits, cap),
+            Some(cap) => norm::soft_cap(&compute.runs(), logits, cap),
             None => Ok(logits),
         }
     }
+}
+
+/// The devices that `compute` names, with an equal share of the layers each.
+fn stages(compute: Compute, spec: &DecoderSpec) -> std::result::Result<Vec<(Compute, Range<usize>)>, ModelError> {
+    let further = compute.further.clone();
+    let devices: Vec<Compute> = std::iter::once(Compute { further: Vec::new(), ..compute }).chain(further).collect();
+    let (count, layers) = (devices.len(), spec.num_layers());
+    let is_whole = spec.per_layer.is_some() || spec.layers.iter().any(|layer| layer.kv_of.is_some());
+    if count > 1 && (is_whole || layers < count) {
+        return Err(ModelError::NotCut { devices: count });
+    }
+    let bound = |index: usize| index * layers / count;
+    let share = |(index, compute): (usize, Compute)| (compute, bound(index)..bound(index + 1));
+    Ok(devices.into_iter().enumerate().map(share).collect())
 }

@@ -51,6 +51,15 @@ impl Stream {
         Ok((Self { rows, delta: None }, x))
     }
 
+    /// The stream on another device, in its workspace.
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn brought(self, ws: &mut Workspace, compute: &Compute) -> Result<Self> {
+        let (_, rows) = self.normed(None)?;
+        Ok(Self::new(StreamRows::brought(ws, compute, &rows)?))
+    }
+
     /// The stream with a block's output still to be added.
     fn plus(self, delta: Tensor) -> Self {
         Self { delta: Some(delta), ..self }

@@ -183,6 +183,14 @@ pub enum ModelError {
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}\nhint: this is a fault of the program or of the device; please report it")]
     Tensor(candle_core::Error),
+    /// Its layers need one another on one device, or there are fewer of them than devices.
+    #[error(
+        "this model cannot be cut over {devices} devices\nhint: give it one device, or one engine on each: cuda:0,cuda:1"
+    )]
+    NotCut {
+        /// Devices asked for.
+        devices: usize,
+    },
     /// The device's memory is full.
     #[error(
         "the device has no room for the weights\nhint: see what else runs on it (nvidia-smi), take a smaller model or a shorter --dtype (bf16, f16), or --device cpu"

@@ -67,6 +67,8 @@ pub struct Compute {
     pub path: OpsPath,
     /// The device's kernels, if it is a CUDA device.
     pub kernels: Option<Kernels>,
+    /// Devices of the same kind that a model's layers behind go to, an equal share to each; none: the whole model is here.
+    pub further: Vec<Compute>,
 }
 
 /// What computes an operation.
@@ -167,12 +169,12 @@ pub enum DeviceError {
         missing: String,
     },
     /// The driver or the card refused.
-    #[error("device `{device}` cannot be opened: {source}\nhint: use --device cpu, or check the driver")]
+    #[error("device `{device}` cannot be opened: {reason}\nhint: use --device cpu, or check the driver")]
     NotOpened {
         /// `cuda` or `metal`.
         device: &'static str,
         /// What Candle said.
-        source: candle_core::Error,
+        reason: candle_core::Error,
     },
 }
 
@@ -204,6 +206,7 @@ impl Compute {
             kv_format: KvFormat::F32,
             path: if on_cpu || kernels.is_some() { OpsPath::Native } else { OpsPath::Portable },
             kernels,
+            further: Vec::new(),
         };
         let weight_dtype = weight_dtype.unwrap_or(if on_cpu { DType::F32 } else { DType::BF16 });
         Ok(compute.in_format(weight_dtype))
@@ -217,7 +220,13 @@ impl Compute {
             DType::F16 => KvFormat::F16,
             _ => KvFormat::F32,
         };
-        Self { weight_dtype, activation_dtype: others, kv_format, ..self }
+        self.each(|compute| Self { weight_dtype, activation_dtype: others, kv_format, ..compute })
+    }
+
+    /// The same with `change` done to it and to the devices behind.
+    pub fn each(self, change: impl Fn(Self) -> Self + Copy) -> Self {
+        let further = self.further.into_iter().map(change).collect();
+        Self { further, ..change(Self { further: Vec::new(), ..self }) }
     }
 
     /// What a CUDA device says of itself; `None` elsewhere.
@@ -226,7 +235,7 @@ impl Compute {
     /// [`DeviceError`] if it does not say.
     pub fn about(&self) -> std::result::Result<Option<About>, DeviceError> {
         let about = self.kernels.as_ref().map(Kernels::about).transpose();
-        about.map_err(|source| DeviceError::NotOpened { device: "cuda", source })
+        about.map_err(|reason| DeviceError::NotOpened { device: "cuda", reason })
     }
 
     /// The CPU with f32 weights, where nothing is rounded that is not asked for: the reference of tests.
@@ -242,6 +251,7 @@ impl Compute {
             kv_format: KvFormat::F32,
             path: OpsPath::Native,
             kernels: None,
+            further: Vec::new(),
         }
     }
 
@@ -256,7 +266,13 @@ impl Compute {
 
     /// The same, but on the portable operations (which keep weights in the activations' format).
     pub fn portable(self) -> Self {
-        Self { path: OpsPath::Portable, weight_dtype: self.activation_dtype, kernels: None, fp8: false, ..self }
+        self.each(|compute| Self {
+            path: OpsPath::Portable,
+            weight_dtype: compute.activation_dtype,
+            kernels: None,
+            fp8: false,
+            ..compute
+        })
     }
 
     /// The same, but what is dense stays so: for matrices too small or too delicate to be rounded.
@@ -339,13 +355,15 @@ impl Compute {
             Device::Metal(_) => "metal".to_owned(),
         };
         let path = if self.path == OpsPath::Portable { " portable" } else { "" };
-        format!("{device} {}{path}", self.weight_format())
+        let cut =
+            if self.further.is_empty() { String::new() } else { format!(" over {} devices", 1 + self.further.len()) };
+        format!("{device} {}{path}{cut}", self.weight_format())
     }
 }
 
 #[cfg(feature = "metal")]
 fn open_metal() -> std::result::Result<Device, DeviceError> {
-    Device::new_metal(0).map_err(|source| DeviceError::NotOpened { device: "metal", source })
+    Device::new_metal(0).map_err(|reason| DeviceError::NotOpened { device: "metal", reason })
 }
 
 #[cfg(not(feature = "metal"))]

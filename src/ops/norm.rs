@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor};
 
 use super::launch::{Launch, row_threads};
 use super::simd::{Vectorised, dispatch, sum, sum_of_squares};
@@ -360,6 +360,22 @@ impl StreamRows {
         let (dtype, device) = (compute.activation_dtype, &compute.device);
         let both = workspace.rows_of(dtype, Slot::Stream, device, 2 * rows, width)?;
         Ok(Self { residual: both.narrow(0, 0, rows)?, both: Some(both), runs: compute.runs() })
+    }
+
+    /// Rows [T, hidden] from elsewhere, in a buffer of `workspace` on the native path.
+    ///
+    /// # Errors
+    /// If the device has no room, or they cannot be brought there.
+    pub fn brought(workspace: &mut Workspace, compute: &Compute, rows: &Tensor) -> Result<Self> {
+        // Through the host, which waits for them: a copy between devices could still be reading when the next step writes there.
+        let rows = rows.to_device(&Device::Cpu)?.to_device(&compute.device)?;
+        if matches!(compute.runs(), Runs::Candle) {
+            return Ok(Self::new(rows));
+        }
+        let (count, width) = rows.dims2()?;
+        let stream = Self::in_workspace(workspace, compute, count, width)?;
+        stream.residual.slice_set(&rows.contiguous()?, 0, 0)?;
+        Ok(stream)
     }
 
     /// The rows.

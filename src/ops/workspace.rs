@@ -84,12 +84,28 @@ pub struct Workspace {
     num_moves: usize,
     /// On a CUDA device, the step that is computed.
     on_device: Option<OnDevice>,
+    /// Of the devices behind, for a model that is cut.
+    further: Vec<Workspace>,
 }
 
 impl Workspace {
     /// Seconds so far.
     pub fn times(&self) -> OpTimes {
-        self.times
+        self.further.iter().map(Self::times).fold(self.times, |sum, times| OpTimes {
+            products_s: sum.products_s + times.products_s,
+            attention_s: sum.attention_s + times.attention_s,
+        })
+    }
+
+    /// That of a model's stage: the first one's is this, each device behind has its own.
+    pub fn stage(&mut self, index: usize) -> &mut Self {
+        if index == 0 {
+            return self;
+        }
+        if self.further.len() < index {
+            self.further.resize_with(index, Self::default);
+        }
+        &mut self.further[index - 1]
     }
 
     /// Begins a step of `batch` on a CUDA device, with room for more as `room` says; elsewhere there is nothing to do.

@@ -123,3 +123,11 @@ fn several_devices_are_not_measured_together() {
     assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("one device") && outcome.stderr.contains("hint: "), "{}", outcome.stderr);
 }
+
+#[test]
+fn a_model_whose_layers_share_a_cache_is_not_cut() {
+    let model = fixture_model("gemma4_text");
+    let outcome = run(&["bench", "engine", "--model", text(&model), "--device", "cpu+cpu"]);
+    assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("cannot be cut over 2 devices\nhint: "), "{}", outcome.stderr);
+}

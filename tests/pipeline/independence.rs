@@ -9,8 +9,9 @@ use super::program::{done, fixture_model, text};
 use super::workshop::ROWS;
 use super::{Job, PAIRS, RAW};
 
-/// Ways to run the same job: batches, threads, steps, blocks, a cache in which sequences push one another out, and several devices.
-const WAYS: [&[&str]; 8] = [
+/// Ways to run the same job: batches, threads, steps, blocks, a cache in which sequences push one another out, several devices, and a model
+/// that is cut over them.
+const WAYS: [&[&str]; 10] = [
     &["--max-batch", "1"],
     &["--max-batch", "7", "--threads", "1"],
     &["--max-batch", "64", "--threads", "2", "--block-size", "16"],
@@ -18,6 +19,8 @@ const WAYS: [&[&str]; 8] = [
     &["--block-size", "128", "--kv-memory", "64MiB"],
     &["--block-size", "16", "--kv-tokens", "640", "--max-batch", "32"],
     &["--device", "cpu,cpu"],
+    &["--device", "cpu+cpu"],
+    &["--device", "cpu+cpu,cpu+cpu", "--max-batch", "3"],
     &["--device", "cpu,cpu,cpu", "--max-batch", "2", "--threads", "3"],
 ];
 

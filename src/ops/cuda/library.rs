@@ -26,8 +26,8 @@ pub fn find() -> std::result::Result<(), DeviceError> {
         match opened {
             Ok(library) => std::mem::forget(library),
             Err(_) if from_driver => {
-                let source = Error::Msg("this machine has no NVIDIA driver (libcuda.so.1)".to_owned());
-                return Err(DeviceError::NotOpened { device: "cuda", source });
+                let reason = Error::Msg("this machine has no NVIDIA driver (libcuda.so.1)".to_owned());
+                return Err(DeviceError::NotOpened { device: "cuda", reason });
             }
             Err(_) => missing.push(name),
         }

@@ -55,7 +55,7 @@ impl Kernels {
         // cudarc panics where a library lacks a function it wants; that is an error of the machine, to be told as one.
         let opened = std::panic::catch_unwind(|| Self::load(index));
         let opened = opened.unwrap_or_else(|_| candle_core::bail!("a CUDA library is missing, or older than 13.0"));
-        opened.map_err(|source| DeviceError::NotOpened { device: "cuda", source })
+        opened.map_err(|reason| DeviceError::NotOpened { device: "cuda", reason })
     }
 
     fn load(index: usize) -> Result<(Device, Self)> {
@@ -290,6 +290,7 @@ impl Staging {
         }
         let stream = &self.kernels.0.stream;
         let staged = &self.host.as_slice().w()?[self.sent..self.used];
+        stream.context().bind_to_thread().w()?;
         let target = self.kernels.address(&self.device)? + (self.sent * size_of::<u32>()) as u64;
         // SAFETY: both ranges lie within their buffers, which are as long as each other; the host's is not written again before `copied`,
         // but behind `used`.
