@@ -78,7 +78,7 @@ for name in device memory stream kernel blas blaslt random multiply; do
   unit "pretend_$name" "$here/$name.cpp" "$flags $strict $more" "$here"/*.hpp "$kernels"/*.hpp "$kernels"/*.cuh
 done
 test_source=$here/test.cpp
-test_object=$out/objects/test-$(hash_of "$flags" "$test_source" "$here/pretend.hpp").o
+test_object=$out/objects/test-$(hash_of "$flags" "$test_source" "$here/test_products.hpp" "$here/pretend.hpp").o
 
 compiled=$(wc -l <"$wanted")
 xargs -a "$wanted" -d '\n' -r -P "$(nproc)" -n 1 bash -c
