@@ -13,9 +13,10 @@ struct Fragments {
   struct D { float at[4]; };
 };
 
-// In f32, by the order of k within the warp's fragments: the twin of the tensor core's.
+// In f32, by the order of k within the warp's fragments: the twin of the tensor core's. A call, as it is 64 shuffles and as many products: in
+// line it would be most of the binary, and of the time that compiling it takes.
 template <class T>
-__device__ __forceinline__ void mma_plain(typename Fragments<T>::D& d, const typename Fragments<T>::A& a, const typename Fragments<T>::B& b) {
+__device__ NOT_INLINED typename Fragments<T>::D mma_plain(typename Fragments<T>::D d, typename Fragments<T>::A a, typename Fragments<T>::B b) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #ifdef PAIRWRIGHT_HOST
   struct Both { typename Fragments<T>::A a; typename Fragments<T>::B b; };
@@ -46,11 +47,12 @@ __device__ __forceinline__ void mma_plain(typename Fragments<T>::D& d, const typ
       }
     }
   }
+  return d;
 }
 
 template <class T>
 __device__ __forceinline__ void mma(typename Fragments<T>::D& d, const typename Fragments<T>::A& a, const typename Fragments<T>::B& b) {
-  mma_plain<T>(d, a, b);
+  d = mma_plain<T>(d, a, b);
 }
 
 #ifndef PAIRWRIGHT_HOST

@@ -5,7 +5,7 @@ kernels/README.md.
     python3 scripts/kernel_registers.py [--jobs 2] [--check]
 
 --check: writes nothing; exit code 1 if a kernel spills that the table does not know to spill. NVCC: the compiler, else third_party/cuda's.
-Kernels whose names differ in a head size or a format alone stand in one row, from the least to the most. attention.cu takes most of an hour."""
+Kernels whose names differ in a head size or a format alone stand in one row, from the least to the most."""
 import argparse, concurrent.futures, os, pathlib, re, subprocess, sys, tempfile
 
 root = pathlib.Path(__file__).resolve().parent.parent
