@@ -88,8 +88,8 @@ impl QuantizeArg {
             (Self::Fp8, None) => {
                 "--quantize fp8 is for CUDA devices\nhint: give --device cuda, or --quantize q8_0 on the CPU"
             }
-            _ if compute.device.is_cpu() => return Ok(()),
-            _ => "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu, or --quantize fp8",
+            (_, about) if about.is_some() || compute.device.is_cpu() => return Ok(()),
+            _ => "--quantize keeps weights in blocks on the CPU and on CUDA devices\nhint: give --device cpu",
         };
         Err(UsageError(message.to_owned()).into())
     }
