@@ -188,8 +188,8 @@ pub(super) struct EngineArgs {
     /// bf16 and f16 halve the memory
     #[arg(long)]
     dtype: Option<DtypeArg>,
-    /// Round weight matrices and embeddings to this block format while loading, on the CPU: less memory, other answers. Norms,
-    /// biases and routers stay as they are; so do weights that are published in blocks
+    /// Round weight matrices and embeddings to this block format while loading: less memory, other answers. Norms, biases and
+    /// routers stay as they are; so do weights that are published in blocks
     #[arg(long)]
     quantize: Option<QuantizeArg>,
     /// How activations enter products with weights in blocks (--quantize, GGUF), on the CPU

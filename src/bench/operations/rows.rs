@@ -37,9 +37,11 @@ pub fn cases(scale: Scale) -> Vec<Case> {
             grouped(3, (2, 8), [96, 200], None),
             grouped(9, (3, 4), [96, 72], Some(GgmlDType::Q8_0)),
         ]),
-        Scale::Processor => {
-            cases.extend([experts(4, 128, 8, 2048), experts(64, 128, 8, 2048), grouped(16, (4, 16), [1024, 1536], None)])
-        }
+        Scale::Processor => cases.extend([
+            experts(4, 128, 8, 2048),
+            experts(64, 128, 8, 2048),
+            grouped(16, (4, 16), [1024, 1536], None),
+        ]),
         Scale::Card => cases.extend([
             experts(32, 128, 8, 2048),
             experts(256, 128, 8, 2048),
@@ -122,7 +124,12 @@ fn experts(copies: usize, num_experts: usize, num_chosen: usize, width: usize) -
 }
 
 /// The products of the rows that each expert has, and the sums of each token's.
-fn grouped(copies: usize, (num_chosen, num_experts): (usize, usize), [k, n]: [usize; 2], blocks: Option<GgmlDType>) -> Case {
+fn grouped(
+    copies: usize,
+    (num_chosen, num_experts): (usize, usize),
+    [k, n]: [usize; 2],
+    blocks: Option<GgmlDType>,
+) -> Case {
     let tokens = copies * DISTINCT;
     let shape = format!("products T={tokens} {num_chosen} of {num_experts} k={k} n={n}{}", super::named(blocks));
     Case::new("experts", shape, copies, move |compute, copies| {

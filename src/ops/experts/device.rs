@@ -154,7 +154,8 @@ impl GroupedLinear {
         let Some(columns) = sources.first().map(|source| source.columns) else { candle_core::bail!("no matrix") };
         let (out, device) = (sources.iter().map(|source| source.rows).sum(), &compute.device);
         let format = compute.device_blocks_of(&sources[0]);
-        if let Some(format) = format.filter(|_| sources.iter().all(|source| compute.device_blocks_of(source) == format)) {
+        if let Some(format) = format.filter(|_| sources.iter().all(|source| compute.device_blocks_of(source) == format))
+        {
             let blocks = DeviceBlocks::zeros(kernels, device, format, num_experts, (out, columns), has_bias)?;
             return Ok(Self::Blocks(blocks));
         }

@@ -284,12 +284,7 @@ impl Linear {
 }
 
 /// The stacked matrices for a CUDA device: in blocks if all of them are, else as one.
-fn on_device(
-    compute: &Compute,
-    kernels: &Kernels,
-    sources: &[MatrixView<'_>],
-    bias: Option<&[f32]>,
-) -> Result<Form> {
+fn on_device(compute: &Compute, kernels: &Kernels, sources: &[MatrixView<'_>], bias: Option<&[f32]>) -> Result<Form> {
     let output = compute.activation_dtype;
     if sources.iter().any(|source| compute.device_blocks_of(source).is_none()) {
         let weight = stacked(compute, sources)?;
