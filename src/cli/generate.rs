@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
 use super::exit::UsageError;
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::engine::EngineStats;
 use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptInput, PromptRequest};
 use crate::provenance::sha256_file;
@@ -44,20 +45,22 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
 /// Generates what is not yet there.
 pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts")?;
     let is_file = args.out.extension().is_some_and(|extension| extension == "jsonl");
-    if is_file { lines(&args, file, &interrupt) } else { stage(&args, file, &interrupt) }
+    if is_file { lines(&args, file, &stop) } else { stage(&args, file, &stop) }
 }
 
 /// A line in, a line out.
-fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let chosen = &args.prompts;
     let for_a_run = [
         ("--language", chosen.language.is_some()),
@@ -106,7 +109,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let total = order.len() as u64 * u64::from(samples);
-    let mut progress = Progress::new(&args.output, interrupt, &[("generate", total)]);
+    let mut progress = Progress::new(&args.output, stop, &[("generate", total)]);
     generate::Observer::progress(&mut progress, &[writer.num_done() as u64], &EngineStats::default());
     let store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
     let ending = generate::generate(&mut model, todo, &options, &mut progress, store)?;
@@ -117,7 +120,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
 }
 
 /// The first stage of a run.
-fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     if args.raw_prompts || args.logprobs.is_some() || args.prompt_logprobs || args.fresh {
         let message = "--raw-prompts, --logprobs, --prompt-logprobs and --fresh need --out FILE.jsonl\n\
                        hint: a folder as --out makes the first stage of a run";
@@ -149,7 +152,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         summary(args, &EngineStats::default())?;
         return Ok(Ending::Completed);
     }
-    let mut progress = Progress::new(&args.output, interrupt, &[("generate", status.candidates.num_wanted as u64)]);
+    let mut progress = Progress::new(&args.output, stop, &[("generate", status.candidates.num_wanted as u64)]);
     let mut model = model.load()?;
     let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
     progress.finish(&model.engine().stats());

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::arguments::{EngineArgs, Thinking};
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::generate::Ending;
 use crate::judge::Rubric;
 use crate::run::{self, RunDir};
@@ -36,6 +37,8 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -46,7 +49,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
         return Ok(Ending::Completed);
     }
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let run = RunDir::new(settings::required(&args.run, "RUN", "the run's folder")?);
     let mut loaded = run.load()?;
     let compute = args.engine.compute()?;
@@ -65,11 +68,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {
-        let mut progress = Progress::new(&args.output, &interrupt, &[("judge", status.verdicts.num_wanted as u64)]);
+        let mut progress = Progress::new(&args.output, &stop, &[("judge", status.verdicts.num_wanted as u64)]);
         let mut model = model.load()?;
         let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
         progress.finish(&model.engine().stats());
-        if ending == Ending::Interrupted {
+        if ending != Ending::Completed {
             return Ok(ending);
         }
     }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
 use super::pair::{self, PairArgs};
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::demo;
 use crate::generate::Ending;
 use crate::judge::{Judge, Rubric};
@@ -45,6 +46,8 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -61,7 +64,7 @@ struct Plan {
 /// Runs what is left of the job.
 pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let run = RunDir::new(&args.out);
     run.existing_lock()?;
     args.pair.check()?;
@@ -76,22 +79,23 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
         return pair::announce(&plan.run, &args.output);
     }
-    if compute(&plan, before, &args.output, &interrupt)? == Ending::Interrupted {
-        return Ok(Ending::Interrupted);
+    let ending = compute(&plan, before, &args.output, &stop)?;
+    if ending != Ending::Completed {
+        return Ok(ending);
     }
     pair::write(&plan.run, &plan.loaded, &args.pair)?;
     pair::announce(&plan.run, &args.output)
 }
 
 /// Generates and judges what is not done: in one queue if one model does both, else one stage after the other.
-fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+fn compute(plan: &Plan, before: Status, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Ending> {
     let Plan { run, loaded, stage, rubric, .. } = plan;
     if !before.candidates.is_done() {
         let mut model = plan.generator.load()?;
         let answers = ("generate", before.candidates.num_wanted as u64);
         let ending = if plan.judge.is(&plan.generator) {
             let ratings = ("judge", loaded.num_answers(stage.options.num_samples));
-            let mut progress = Progress::new(output, interrupt, &[answers, ratings]);
+            let mut progress = Progress::new(output, stop, &[answers, ratings]);
             let judge = Judge { tokenizer: &plan.judge.tokenizer()?, name: &plan.judge.record.name, rubric };
             let ending = run::generate_and_judge(run, loaded, &mut model, stage, judge, &mut progress)?;
             if ending == Ending::Completed {
@@ -100,12 +104,12 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interru
             progress.finish(&model.engine().stats());
             ending
         } else {
-            let mut progress = Progress::new(output, interrupt, &[answers]);
+            let mut progress = Progress::new(output, stop, &[answers]);
             let ending = run::generate(run, loaded, &mut model, stage, &mut progress)?;
             progress.finish(&model.engine().stats());
             ending
         };
-        if ending == Ending::Interrupted {
+        if ending != Ending::Completed {
             return Ok(ending);
         }
     }
@@ -113,7 +117,7 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interru
     if before.verdicts.is_done() {
         return Ok(Ending::Completed);
     }
-    let mut progress = Progress::new(output, interrupt, &[("judge", before.verdicts.num_wanted as u64)]);
+    let mut progress = Progress::new(output, stop, &[("judge", before.verdicts.num_wanted as u64)]);
     let mut model = plan.judge.load()?;
     let ending = run::judge(run, loaded, &mut model, rubric, &mut progress)?;
     progress.finish(&model.engine().stats());

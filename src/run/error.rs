@@ -58,7 +58,7 @@ pub enum RunError {
         source: std::io::Error,
     },
     /// The stored prompts are damaged.
-    #[error("{path}, line {line}: {what}\nhint: restore the file, or start again in another --out")]
+    #[error("{path}, line {line}: {what}\nhint: delete the file, and the same command writes it again from the source")]
     StoredPrompts {
         /// The file.
         path: PathBuf,
