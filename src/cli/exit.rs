@@ -81,7 +81,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
 fn is_input(error: &GenerateError) -> bool {
     match error {
         GenerateError::Engine(error) => !matches!(error, EngineError::Tensor(_)),
-        GenerateError::Prompt(_) => true,
+        GenerateError::Prompt(_) | GenerateError::TooLarge { .. } => true,
         GenerateError::Store(_) => false,
     }
 }

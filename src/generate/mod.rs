@@ -70,6 +70,14 @@ pub enum GenerateError {
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Rows were left because the KV cache is too small for them; all others are done.
+    #[error("{num_rows} rows were left, all others are done: {error}")]
+    TooLarge {
+        /// How many.
+        num_rows: u64,
+        /// Why the first was.
+        error: EngineError,
+    },
     /// The tokenizer or template cannot be used.
     #[error(transparent)]
     Prompt(#[from] PromptError),

@@ -219,19 +219,22 @@ fn nulls_empty_and_overlong_rows_are_counted_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_cache_too_small_for_the_answers_can_be_raised_and_the_run_continued() {
+fn rows_too_large_for_the_cache_are_left_and_done_when_it_is_raised() {
     let workshop = Workshop::new();
-    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    let long = "a very long question ".repeat(40);
+    let prompts = workshop.prompts("p.jsonl", &[ROWS[0], ["long", &long, "yes", "eng"], ROWS[1]]);
     let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
     let make = make(&prompts, &out, &rubric, &models);
-    let small = run(&[&make[..], &["--kv-tokens", "32"]].concat());
-    assert_eq!(small.code, Some(3), "{}", small.stderr);
-    assert!(
-        small.stderr.contains("does not fit the KV cache of 32 tokens\nhint: raise --kv-memory"),
-        "{}",
-        small.stderr
-    );
-    assert_eq!(small.stdout, "");
-    assert!(!tree(&workshop.path("out")).keys().any(|path| path.starts_with("dataset")));
+    for (tokens, done_rows) in [("32", 0), ("256", 2)] {
+        let small = run(&[&make[..], &["--kv-tokens", tokens]].concat());
+        let stderr = &small.stderr;
+        assert_eq!(small.code, Some(3), "{stderr}");
+        assert!(stderr.contains(&format!("{} rows were left, all others are done", 3 - done_rows)), "{stderr}");
+        assert!(stderr.contains(&format!("does not fit the KV cache of {tokens} tokens\nhint: raise --kv-memory")), "{stderr}");
+        assert_eq!(small.stdout, "");
+        assert!(!tree(&workshop.path("out")).keys().any(|path| path.starts_with("dataset")));
+        let status: Value = serde_json::from_str(&done(&["status", &out, "--json"])).unwrap();
+        assert_eq!(status["candidates"]["num_done"], done_rows, "{status}");
+    }
     done(&make);
 }
