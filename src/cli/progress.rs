@@ -70,6 +70,8 @@ pub(super) struct Progress {
     bar: Option<ProgressBar>,
     plain: bool,
     is_quiet: bool,
+    /// What a step took at most when last heard of; 0 before.
+    step_tokens: usize,
 }
 
 struct Stage {
@@ -91,7 +93,7 @@ impl Progress {
         let name = if let [stage] = &stages[..] { stage.name } else { "rows" };
         let bar = (style == Style::Bar).then(|| bar(name, total));
         let now = Instant::now();
-        Self { stop: stop.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain, is_quiet: output.quiet }
+        Self { stop: stop.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain, is_quiet: output.quiet, step_tokens: 0 }
     }
 
     /// The stage at `index` turned out to have so many rows.
@@ -218,6 +220,10 @@ fn clock(seconds: f64) -> String {
 
 impl Observer for Progress {
     fn progress(&mut self, num_rows: &[u64], stats: &EngineStats) {
+        if stats.num_steps > 0 && stats.max_step_tokens < self.step_tokens {
+            self.note(&format!("the device ran out of memory: steps of {} tokens from here on", stats.max_step_tokens));
+        }
+        self.step_tokens = if stats.num_steps > 0 { stats.max_step_tokens } else { 0 };
         for (stage, num_rows) in self.stages.iter_mut().zip(num_rows) {
             if stats.num_steps == 0 {
                 stage.num_before += num_rows;
