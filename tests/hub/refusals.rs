@@ -100,7 +100,7 @@ fn hostile_listings_are_refused() {
         fetched_nothing(&home);
         assert!(!home.path().join("evil").exists());
     }
-    for sha in ["../../evil", "main", &COMMIT[1..]] {
+    for sha in ["../../evil", "main", COMMIT.trim_start_matches("01")] {
         let home = home(small());
         let text: &'static str = Box::leak(json!({"sha": sha}).to_string().into_boxed_str());
         home.server.fault("revision/main", 1, Action::Status(200, Vec::new(), text));
