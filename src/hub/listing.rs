@@ -9,6 +9,8 @@ use super::{HubError, Licence, RepoId, RepoKind};
 
 /// More pages than any repository of a model or a dataset has, at up to 1,000 files each.
 const MAX_PAGES: usize = 1_000;
+/// More files than that is no model and no dataset of rows.
+const MAX_FILES: usize = 200_000;
 
 /// What the Hub says of a revision.
 pub(super) struct Revision {
@@ -157,8 +159,8 @@ pub(super) fn files(client: &Client, repo: &RepoId, commit: &str) -> Result<Vec<
     let mut num_pages = 0;
     while let Some(url) = next {
         num_pages += 1;
-        if num_pages > MAX_PAGES {
-            let what = format!("the list of files has more than {MAX_PAGES} pages");
+        if num_pages > MAX_PAGES || files.len() > MAX_FILES {
+            let what = format!("the list of files is longer than {MAX_PAGES} pages or {MAX_FILES} files");
             return Err(HubError::Answer { url: shown(&first), what });
         }
         let (entries, link) = client.persist(|| client.json::<Vec<Entry>>(&Ask::get(&url)))?;
