@@ -47,6 +47,11 @@ pub fn hub_is_offline() -> bool {
     text("HF_HUB_OFFLINE").is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
 }
 
+/// `HF_HUB_DOWNLOAD_TIMEOUT`: seconds without an answer, or a further byte of one, after which a connection counts as broken.
+pub fn hub_silence_s() -> u64 {
+    text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|value| value.trim().parse().ok()).filter(|&s| s > 0).unwrap_or(60)
+}
+
 /// `HF_HOME`, in place of `huggingface` in `XDG_CACHE_HOME` or in `.cache` of the home: as Python's huggingface_hub has it.
 fn hub_home() -> Option<PathBuf> {
     let cache = || text("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")));

@@ -59,6 +59,7 @@ impl ConnectionArgs {
             token: config::hub_token(),
             cache: config::hub_cache().ok_or_else(no_home)?,
             offline: config::hub_is_offline(),
+            silence_s: config::hub_silence_s(),
             num_retries: self.retries,
         })
     }

@@ -13,8 +13,6 @@ use ureq::{Agent, Body};
 use super::error::clean;
 use super::{Hub, HubError};
 
-/// Without an answer, or a further byte of one, for so long a connection counts as broken.
-const SILENCE: Duration = Duration::from_secs(60);
 /// The longest wait that a server may ask for; past it the user is told.
 const MAX_WAIT_S: u64 = 120;
 /// The first wait of several where the server asks for none, doubled each time.
@@ -115,17 +113,18 @@ impl Client {
                 hint: "look at HF_TOKEN, or at the file that `hf auth login` left",
             });
         }
+        let silence = Some(Duration::from_secs(hub.silence_s));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(USER_AGENT)
             .accept_encoding("identity")
-            .timeout_resolve(Some(SILENCE))
-            .timeout_connect(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
-            .timeout_recv_response(Some(SILENCE))
+            .timeout_resolve(silence)
+            .timeout_connect(silence)
+            .timeout_per_read(silence)
+            .timeout_per_write(silence)
+            .timeout_recv_response(silence)
             .build()
             .new_agent();
         Ok(Self { agent, endpoint, token: hub.token.clone(), num_retries: hub.num_retries })
@@ -339,6 +338,7 @@ mod tests {
             token: Some("secret".to_owned()),
             cache: "cache".into(),
             offline: false,
+            silence_s: 1,
             num_retries: 0,
         };
         let client = Client::new(&hub("https://hub.example/")).ok().unwrap();

@@ -17,6 +17,8 @@ pub struct Hub {
     pub cache: PathBuf,
     /// Whether the user forbade connections.
     pub offline: bool,
+    /// After so many seconds without a byte a connection counts as broken.
+    pub silence_s: u64,
     /// How often a request is tried again that failed in passing.
     pub num_retries: u32,
 }

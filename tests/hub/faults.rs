@@ -41,6 +41,26 @@ fn cut_connections_and_busy_servers_are_made_up_for() {
 }
 
 #[test]
+fn a_line_that_falls_silent_is_taken_up_anew() {
+    let home = home(small());
+    home.server.fault("/blobs/", 1, Action::Stall(2000));
+    home.server.fault("revision/main", 1, Action::Stall(5));
+    let output = home.command(&PULL).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let last = home.server.seen().pop().unwrap();
+    assert_eq!(last.headers.get("range").map(String::as_str), Some("bytes=2000-"));
+    // What never says anything is an error that says so.
+    home.server.fault("revision/main", 9, Action::Stall(0));
+    let output = home.command(&ONCE).env("HF_HUB_DOWNLOAD_TIMEOUT", "1").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the connection failed: ") && said.contains("timeout") && said.contains("\nhint: "),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_line_that_stays_broken_is_one_error_and_what_came_is_kept() {
     let home = home(small());
     home.server.fault("/blobs/", 9, Action::Cut(100));

@@ -45,6 +45,8 @@ pub enum Action {
     Status(u16, Vec<(&'static str, String)>, &'static str),
     /// So many bytes of the body, and the end.
     Cut(usize),
+    /// So many bytes of the body, and then nothing for as long as the other side waits.
+    Stall(usize),
     /// One byte is another.
     Spoil,
     /// More than was promised.
@@ -189,7 +191,7 @@ impl Server {
     }
 }
 
-fn serve(host: &'static str, mut stream: TcpStream, state: &Mutex<State>, store: SocketAddr) {
+fn serve(host: &'static str, stream: TcpStream, state: &Mutex<State>, store: SocketAddr) {
     let Some(request) = read_request(host, &stream) else { return };
     let (mut reply, action) = {
         let mut state = state.lock().unwrap();
@@ -209,10 +211,11 @@ fn serve(host: &'static str, mut stream: TcpStream, state: &Mutex<State>, store:
         };
         (reply, action)
     };
+    let stalls = matches!(action, Some(Action::Stall(_)));
     let mut length = Some(reply.body.len());
     let mut sent = reply.body.len();
     match action {
-        Some(Action::Cut(bytes)) => sent = bytes.min(sent),
+        Some(Action::Cut(bytes) | Action::Stall(bytes)) => sent = bytes.min(sent),
         Some(Action::Spoil) => reply.body[0] ^= 1,
         Some(Action::Lengthen) => {
             reply.body.extend_from_slice(&[7; 100]);
@@ -230,8 +233,15 @@ fn serve(host: &'static str, mut stream: TcpStream, state: &Mutex<State>, store:
         head += &format!("{name}: {value}\r\n");
     }
     head += &length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
-    let mut write = |bytes: &[u8]| stream.write_all(bytes).and_then(|()| stream.flush()).is_ok();
-    if !write((head + "\r\n").as_bytes()) || !write(&reply.body[..sent]) || length.is_some() {
+    let write = |bytes: &[u8]| (&stream).write_all(bytes).and_then(|()| (&stream).flush()).is_ok();
+    if !write((head + "\r\n").as_bytes()) || !write(&reply.body[..sent]) {
+        return;
+    }
+    if stalls {
+        // Until the other side hangs up.
+        let _ = (&stream).read(&mut [0]);
+    }
+    if length.is_some() {
         return;
     }
     while write(&[b' '; 1 << 16]) {}
