@@ -48,6 +48,9 @@ using f16 = __half;
 using fp8 = __nv_fp8_e4m3;
 #endif
 
+// The id of a row that is there only to fill a batch.
+constexpr unsigned NO_ROW = 0xffffffffu;
+
 // ---- conversions: exact to f32, to nearest even from it; fp8 (e4m3) saturates at 448
 
 __device__ __forceinline__ float to_f32(float x) { return x; }

@@ -1,9 +1,6 @@
 // Token embedding: rows of a table, times a factor. Knows token ids as row numbers and nothing else about them.
 #include "common.cuh"
 
-// The id of a row that is there only to fill a batch.
-constexpr unsigned NO_ROW = 0xffffffffu;
-
 template <int LEN, class T>
 __device__ __forceinline__ void gather_row(const T* source, T* target, int width, float factor) {
   for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {

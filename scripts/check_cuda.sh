@@ -39,6 +39,13 @@ rows() { wc -l < "$1/journal/$2.jsonl"; }
 for stage in candidates verdicts; do
     [[ "$(rows "$out/processor" $stage)" == "$(rows "$out/device" $stage)" ]] || { echo "check_cuda: other rows in $stage" >&2; exit 1; }
 done
+# A GGUF file's blocks stay blocks on the device, and give the processor's answers.
+printf '{"id":"a","prompt":"Hello world"}\n{"id":"b","prompt":"The cat"}\n' >"$out/prompts.jsonl"
+for device in cpu cuda; do
+    "$program" generate --model tests/fixtures/gguf/llama_q8_0.gguf --prompts "$out/prompts.jsonl" --out "$out/$device.jsonl" \
+        --device "$device" --dtype f32 --activations f32 --temperature 0 --max-tokens 12 -q
+done
+diff "$out/cpu.jsonl" "$out/cuda.jsonl" || { echo "check_cuda: other answers with blocks on the device" >&2; exit 1; }
 # Two devices share a job, or hold the model together.
 for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
     PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices"

@@ -40,7 +40,8 @@ def family(name):
     format = next((format for format in formats if name.endswith(f"_{format}")), "")
     name = name.removesuffix(f"_{format}") if format else name
     width = "" if not format else ("32 bits" if format.startswith("f32") else "16 bits")
-    large = " D > 128" if size and int(size) > 128 else " D <= 128" if size else ""
+    # A product's size is that of its tiles.
+    large = "" if not size or "product" in name else " D > 128" if int(size) > 128 else " D <= 128"
     return name, (width + large).strip()
 
 

@@ -15,6 +15,11 @@ pub fn pinned_date() -> Option<String> {
     std::env::var("PAIRWRIGHT_DATE").ok().filter(|value| !value.is_empty())
 }
 
+/// `SLURM_JOB_END_TIME`, set by Slurm in a job: when the job is ended, in seconds since 1970.
+pub fn slurm_end_time() -> Option<i64> {
+    std::env::var("SLURM_JOB_END_TIME").ok()?.parse().ok()
+}
+
 /// `PATH`: where NVIDIA's libraries of pip lie, beside a `python3`.
 pub fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

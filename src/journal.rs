@@ -2,8 +2,9 @@
 //! Knows JSON lines and checksums, not what the rows mean nor which stage writes them.
 //!
 //! A line is `{"crc":"<16 hex digits>","row":<JSON>}` with the XXH3-64 of the row's JSON text; the first line's row is the
-//! [`JournalHeader`]. A line counts once its newline is on disk. Only the last line can be torn by a kill, so a bad last
-//! line is cut off and reported, and a bad line anywhere else is an error: then something other than a kill happened.
+//! [`JournalHeader`], whose stage and parameter hash are the seed of all other checksums: each line says by itself whose it is,
+//! and every line that holds counts, whatever became of the others. A bad last line is a kill's trace and is cut off; a bad line
+//! elsewhere is damage, left where it is. Both are reported, and their rows are done again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -14,12 +15,12 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::provenance::{folder_of, sync_folder};
 
 /// Version of the line layout above.
-pub const JOURNAL_FORMAT_VERSION: u32 = 1;
+pub const JOURNAL_FORMAT_VERSION: u32 = 2;
 
 const LINE_START: &str = "{\"crc\":\"";
 const CHECKSUM_HEX_DIGITS: usize = 16;
@@ -40,6 +41,11 @@ pub struct JournalHeader {
 }
 
 impl JournalHeader {
+    /// The seed of the rows' checksums.
+    fn seed(&self) -> u64 {
+        xxh3_64_with_seed(self.parameter_hash.as_bytes(), xxh3_64(self.stage.as_bytes()))
+    }
+
     /// A header of this version of the tool.
     pub fn new(stage: impl Into<String>, parameter_hash: impl Into<String>) -> Self {
         Self {
@@ -61,9 +67,9 @@ pub struct SyncPolicy {
 }
 
 impl Default for SyncPolicy {
-    /// 64 rows or 5 seconds: at most that much is computed again after a power cut. A mere kill loses nothing.
+    /// 1,000 rows or 5 seconds: at most that much is computed again after a power cut. A mere kill loses nothing.
     fn default() -> Self {
-        Self { max_unsynced_rows: 64, max_unsynced_time: Duration::from_secs(5) }
+        Self { max_unsynced_rows: 1000, max_unsynced_time: Duration::from_secs(5) }
     }
 }
 
@@ -74,6 +80,15 @@ pub struct TornTail {
     pub line: u64,
     /// Bytes cut off.
     pub size_bytes: u64,
+}
+
+/// A line that holds no row any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DamagedLine {
+    /// One-based.
+    pub line: u64,
+    /// What is wrong with it.
+    pub detail: &'static str,
 }
 
 /// What went wrong with a journal.
@@ -94,19 +109,6 @@ pub enum JournalError {
     NotAJournal {
         /// The file or folder.
         path: PathBuf,
-    },
-    /// A bad line with good lines after it.
-    #[error(
-        "line {line} of the journal {} is damaged: {detail}; lines after it are intact, so this was no interrupted write\n\
-         hint: restore the file from a copy, or delete it to do the stage again", path.display()
-    )]
-    Damaged {
-        /// The file or folder.
-        path: PathBuf,
-        /// One-based line.
-        line: u64,
-        /// What is wrong with the line.
-        detail: &'static str,
     },
     /// A line whose checksum holds and whose row is of another type.
     #[error(
@@ -161,7 +163,9 @@ pub struct Journal<T> {
     num_rows: u64,
     num_unsynced_rows: u64,
     last_sync: Instant,
+    seed: u64,
     torn_tail: Option<TornTail>,
+    damaged: Vec<DamagedLine>,
     row_type: PhantomData<fn() -> T>,
 }
 
@@ -174,13 +178,16 @@ pub struct JournalContent<T> {
     pub rows: Vec<T>,
     /// The last line, if it is torn.
     pub torn_tail: Option<TornTail>,
-    /// Length of the intact part.
-    good_size_bytes: u64,
+    /// Bad lines before the last one.
+    pub damaged: Vec<DamagedLine>,
+    /// Length without a torn tail.
+    kept_size_bytes: u64,
 }
 
 impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// Creates the journal at `path`, or continues it: returns it and the rows it holds. A torn last line is cut off, see
-    /// [`Self::torn_tail`]. Errors: another stage or parameter hash, damage before the last line, a writer at work, I/O.
+    /// [`Self::torn_tail`]; damaged lines stay where they are, see [`Self::damaged`]. Errors: another stage or parameter hash, a
+    /// writer at work, I/O.
     pub fn open(path: &Path, header: &JournalHeader) -> Result<(Self, Vec<T>), JournalError> {
         Self::open_with_policy(path, header, SyncPolicy::default())
     }
@@ -203,7 +210,11 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             // Some network file systems have no locks; the checksums still tell if two writers met.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        let content = read_rows::<T>(&file, path)?;
+        let mut content = read_rows::<T>(&file, path, Some(header))?;
+        if content.header.is_none() && content.rows.is_empty() {
+            // Nothing to keep: not even whose it was.
+            content.kept_size_bytes = 0;
+        }
         let mut journal = Self {
             file,
             path: path.to_path_buf(),
@@ -211,15 +222,17 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
             num_rows: content.rows.len() as u64,
             num_unsynced_rows: 0,
             last_sync: Instant::now(),
+            seed: header.seed(),
             torn_tail: content.torn_tail,
+            damaged: content.damaged,
             row_type: PhantomData,
         };
         if let Some(found) = &content.header {
             check_header(path, found, header)?;
         }
-        journal.truncate_to(content.good_size_bytes)?;
-        if content.header.is_none() {
-            let line = journal.encode(header)?;
+        journal.truncate_to(content.kept_size_bytes)?;
+        if content.kept_size_bytes == 0 {
+            let line = journal.encode(header, 0)?;
             journal.write_line(line.as_bytes())?;
         }
         journal.sync()?;
@@ -230,7 +243,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// Adds one row; on disk at the latest when the policy says so. On an error nothing of the row stays in the file.
     /// A row that would not read back equal in kind (a NaN where a number must stand) is refused.
     pub fn append(&mut self, row: &T) -> Result<(), JournalError> {
-        let line = self.encode(row)?;
+        let line = self.encode(row, self.seed)?;
         self.write_line(line.as_bytes())?;
         self.num_rows += 1;
         self.num_unsynced_rows += 1;
@@ -239,11 +252,11 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if is_due { self.sync() } else { Ok(()) }
     }
 
-    fn encode<R: Serialize + DeserializeOwned>(&self, row: &R) -> Result<String, JournalError> {
+    fn encode<R: Serialize + DeserializeOwned>(&self, row: &R, seed: u64) -> Result<String, JournalError> {
         let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };
         let text = serde_json::to_string(row).map_err(unwritable)?;
         serde_json::from_str::<R>(&text).map_err(unwritable)?;
-        Ok(encode_line(&text))
+        Ok(encode_line(&text, seed))
     }
 }
 
@@ -256,9 +269,19 @@ impl<T> Journal<T> {
         Ok(())
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What [`Journal::open`] cut off the end, if anything.
     pub fn torn_tail(&self) -> Option<TornTail> {
         self.torn_tail
+    }
+
+    /// Bad lines that [`Journal::open`] found before the last one.
+    pub fn damaged(&self) -> &[DamagedLine] {
+        &self.damaged
     }
 
     /// Rows in the file, those found at opening included.
@@ -289,10 +312,14 @@ impl<T> Drop for Journal<T> {
     }
 }
 
-/// Reads a journal without changing or locking it, also while another process writes it. Errors as [`Journal::open`].
-pub fn read_journal<T: DeserializeOwned>(path: &Path) -> Result<JournalContent<T>, JournalError> {
+/// Reads a journal without changing or locking it, also while another process writes it. `expected`: whose it should be, by which rows
+/// are known even if the header is damaged. Errors as [`Journal::open`].
+pub fn read_journal<T: DeserializeOwned>(
+    path: &Path,
+    expected: Option<&JournalHeader>,
+) -> Result<JournalContent<T>, JournalError> {
     let file = fs::File::open(path).map_err(io_error("open", path))?;
-    read_rows(&file, path)
+    read_rows(&file, path, expected)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
@@ -312,63 +339,73 @@ fn check_header(path: &Path, found: &JournalHeader, expected: &JournalHeader) ->
     }
 }
 
-fn encode_line(row_text: &str) -> String {
-    let checksum = xxh3_64(row_text.as_bytes());
+fn encode_line(row_text: &str, seed: u64) -> String {
+    let checksum = xxh3_64_with_seed(row_text.as_bytes(), seed);
     format!("{LINE_START}{checksum:016x}{LINE_MIDDLE}{row_text}{LINE_END}")
 }
 
 /// The row's JSON text of one line with its newline, or what is wrong with the line.
-fn decode_line(line: &[u8]) -> Result<&str, &'static str> {
+fn decode_line(line: &[u8], seed: u64) -> Result<&str, &'static str> {
     let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
     let body = text.strip_suffix(LINE_END).ok_or("its end is missing")?;
     let rest = body.strip_prefix(LINE_START).ok_or("it does not start as a journal line")?;
     let (checksum, rest) = rest.split_at_checked(CHECKSUM_HEX_DIGITS).ok_or("its checksum is missing")?;
     let row_text = rest.strip_prefix(LINE_MIDDLE).ok_or("its row is missing")?;
-    if format!("{:016x}", xxh3_64(row_text.as_bytes())) != checksum {
+    if format!("{:016x}", xxh3_64_with_seed(row_text.as_bytes(), seed)) != checksum {
         return Err("its checksum does not match");
     }
     Ok(row_text)
 }
 
-fn read_rows<T: DeserializeOwned>(file: &File, path: &Path) -> Result<JournalContent<T>, JournalError> {
+fn read_rows<T: DeserializeOwned>(
+    file: &File,
+    path: &Path,
+    expected: Option<&JournalHeader>,
+) -> Result<JournalContent<T>, JournalError> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut content = JournalContent { header: None, rows: Vec::new(), torn_tail: None, good_size_bytes: 0 };
-    let mut line = Vec::new();
+    let mut content =
+        JournalContent { header: None, rows: Vec::new(), torn_tail: None, damaged: Vec::new(), kept_size_bytes: 0 };
+    let mut seed = expected.map(JournalHeader::seed);
+    let (mut line, mut is_stranger) = (Vec::new(), false);
     for line_number in 1u64.. {
         line.clear();
         let size_bytes = reader.read_until(b'\n', &mut line).map_err(io_error("read", path))? as u64;
         if size_bytes == 0 {
             break;
         }
-        match decode_line(&line) {
-            Ok(row_text) => {
-                let shape = |source| JournalError::Row { path: path.to_path_buf(), line: line_number, source };
-                if content.header.is_none() {
-                    content.header = Some(serde_json::from_str(row_text).map_err(shape)?);
-                } else {
-                    content.rows.push(serde_json::from_str(row_text).map_err(shape)?);
-                }
-                content.good_size_bytes += size_bytes;
+        let shape = |source| JournalError::Row { path: path.to_path_buf(), line: line_number, source };
+        let checked = match (line_number, seed) {
+            (1, _) => decode_line(&line, 0),
+            (_, Some(seed)) => decode_line(&line, seed),
+            (_, None) => Err("nobody says whose it is, as the first line is damaged"),
+        };
+        match checked {
+            Ok(text) if line_number == 1 => {
+                let header: JournalHeader = serde_json::from_str(text).map_err(shape)?;
+                seed = Some(header.seed());
+                content.header = Some(header);
             }
+            Ok(text) => content.rows.push(serde_json::from_str(text).map_err(shape)?),
             Err(detail) => {
-                let is_last = reader.fill_buf().map_err(io_error("read", path))?.is_empty();
-                if line_number == 1 && !could_be_torn_header(&line) {
-                    return Err(JournalError::NotAJournal { path: path.to_path_buf() });
+                is_stranger |= line_number == 1 && !could_be_ours(&line);
+                if reader.fill_buf().map_err(io_error("read", path))?.is_empty() {
+                    content.torn_tail = Some(TornTail { line: line_number, size_bytes });
+                    break;
                 }
-                if !is_last {
-                    return Err(JournalError::Damaged { path: path.to_path_buf(), line: line_number, detail });
-                }
-                content.torn_tail = Some(TornTail { line: line_number, size_bytes });
+                content.damaged.push(DamagedLine { line: line_number, detail });
             }
         }
+        content.kept_size_bytes += size_bytes;
     }
-    Ok(content)
+    match is_stranger && content.rows.is_empty() {
+        true => Err(JournalError::NotAJournal { path: path.to_path_buf() }),
+        false => Ok(content),
+    }
 }
 
-/// Guards a stranger's file against being emptied: a torn first line must start as ours do, or be the zeros that some file
-/// systems leave after a power cut.
-fn could_be_torn_header(line: &[u8]) -> bool {
-    let start = LINE_START.as_bytes();
-    let is_ours = line.iter().zip(start).all(|(got, expected)| got == expected);
-    is_ours || line.iter().all(|&byte| byte == 0)
+/// Guards a stranger's file against being emptied: a bad first line must start as ours do, but for one damaged byte, or be the zeros
+/// that some file systems leave after a power cut.
+fn could_be_ours(line: &[u8]) -> bool {
+    let num_wrong = line.iter().zip(LINE_START.as_bytes()).filter(|(got, expected)| got != expected).count();
+    num_wrong <= usize::from(line.len() > LINE_START.len()) || line.iter().all(|&byte| byte == 0)
 }

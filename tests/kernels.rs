@@ -12,6 +12,8 @@ mod small_float;
 
 #[path = "kernels/activation.rs"]
 mod activation;
+#[path = "kernels/blocks.rs"]
+mod blocks;
 #[path = "kernels/embedding.rs"]
 mod embedding;
 #[path = "kernels/experts.rs"]

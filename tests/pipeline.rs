@@ -5,12 +5,16 @@
 mod aya;
 #[path = "pipeline/dataset.rs"]
 mod dataset;
+#[path = "pipeline/faults.rs"]
+mod faults;
 #[path = "pipeline/independence.rs"]
 mod independence;
 #[path = "support/program.rs"]
 mod program;
 #[path = "pipeline/resume.rs"]
 mod resume;
+#[path = "pipeline/stopping.rs"]
+mod stopping;
 #[path = "support/workshop.rs"]
 mod workshop;
 

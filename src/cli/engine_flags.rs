@@ -88,8 +88,8 @@ impl QuantizeArg {
             (Self::Fp8, None) => {
                 "--quantize fp8 is for CUDA devices\nhint: give --device cuda, or --quantize q8_0 on the CPU"
             }
-            _ if compute.device.is_cpu() => return Ok(()),
-            _ => "--quantize keeps weights in blocks on the CPU only\nhint: give --device cpu, or --quantize fp8",
+            (_, about) if about.is_some() || compute.device.is_cpu() => return Ok(()),
+            _ => "--quantize keeps weights in blocks on the CPU and on CUDA devices\nhint: give --device cpu",
         };
         Err(UsageError(message.to_owned()).into())
     }
@@ -188,8 +188,8 @@ pub(super) struct EngineArgs {
     /// bf16 and f16 halve the memory
     #[arg(long)]
     dtype: Option<DtypeArg>,
-    /// Round weight matrices and embeddings to this block format while loading, on the CPU: less memory, other answers. Norms,
-    /// biases and routers stay as they are; so do weights that are published in blocks
+    /// Round weight matrices and embeddings to this block format while loading: less memory, other answers. Norms, biases and
+    /// routers stay as they are; so do weights that are published in blocks
     #[arg(long)]
     quantize: Option<QuantizeArg>,
     /// How activations enter products with weights in blocks (--quantize, GGUF), on the CPU

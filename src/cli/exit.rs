@@ -23,15 +23,18 @@ pub(super) struct UsageError(pub(super) String);
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NOT_USABLE: u8 = 3;
-const INTERRUPTED: u8 = 130;
+const STOPPED_EARLY: u8 = 75;
+/// A second Ctrl-C.
+pub(super) const STOPPED_AT_ONCE: u8 = 130;
 
 /// Prints an error as one message (what, got, expected, hint) and gives the documented code.
 pub(super) fn code(result: anyhow::Result<Ending>) -> ExitCode {
     match result {
         Ok(Ending::Completed) => ExitCode::SUCCESS,
-        Ok(Ending::Interrupted) => {
-            eprintln!("interrupted: what was done is kept; the same command goes on from there");
-            ExitCode::from(INTERRUPTED)
+        Ok(ending @ (Ending::Interrupted | Ending::OutOfTime)) => {
+            let why = if ending == Ending::OutOfTime { "out of time" } else { "stopped early" };
+            eprintln!("{why}: what was done is kept; the same command goes on from there");
+            ExitCode::from(STOPPED_EARLY)
         }
         Err(error) => {
             if is_closed_pipe(&error) {
@@ -81,7 +84,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
 fn is_input(error: &GenerateError) -> bool {
     match error {
         GenerateError::Engine(error) => !matches!(error, EngineError::Tensor(_)),
-        GenerateError::Prompt(_) => true,
+        GenerateError::Prompt(_) | GenerateError::TooLarge { .. } => true,
         GenerateError::Store(_) => false,
     }
 }

@@ -5,10 +5,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
+use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
 use super::exit::UsageError;
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::engine::EngineStats;
 use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptInput, PromptRequest};
 use crate::provenance::sha256_file;
@@ -34,9 +35,8 @@ pub(super) struct Args {
     /// Write each prompt token's log-probability (natural log; null for the first)
     #[arg(long)]
     prompt_logprobs: bool,
-    /// Start FILE.jsonl anew instead of adding the lines it lacks
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    claim: ClaimArgs,
     #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
@@ -44,20 +44,22 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
 /// Generates what is not yet there.
 pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts")?;
     let is_file = args.out.extension().is_some_and(|extension| extension == "jsonl");
-    if is_file { lines(&args, file, &interrupt) } else { stage(&args, file, &interrupt) }
+    if is_file { lines(&args, file, &stop) } else { stage(&args, file, &stop) }
 }
 
 /// A line in, a line out.
-fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let chosen = &args.prompts;
     let for_a_run = [
         ("--language", chosen.language.is_some()),
@@ -77,7 +79,7 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
-    let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
+    let earlier = if args.claim.fresh { None } else { LineWriter::parameters(&args.out) };
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
@@ -103,10 +105,10 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
     let samples = options.num_samples;
     let mut model = model.load()?;
-    let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.fresh)?;
+    let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.claim.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let total = order.len() as u64 * u64::from(samples);
-    let mut progress = Progress::new(&args.output, interrupt, &[("generate", total)]);
+    let mut progress = Progress::new(&args.output, stop, &[("generate", total)]);
     generate::Observer::progress(&mut progress, &[writer.num_done() as u64], &EngineStats::default());
     let store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
     let ending = generate::generate(&mut model, todo, &options, &mut progress, store)?;
@@ -117,14 +119,15 @@ fn lines(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
 }
 
 /// The first stage of a run.
-fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Ending> {
-    if args.raw_prompts || args.logprobs.is_some() || args.prompt_logprobs || args.fresh {
-        let message = "--raw-prompts, --logprobs, --prompt-logprobs and --fresh need --out FILE.jsonl\n\
+fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
+    if args.raw_prompts || args.logprobs.is_some() || args.prompt_logprobs {
+        let message = "--raw-prompts, --logprobs and --prompt-logprobs need --out FILE.jsonl\n\
                        hint: a folder as --out makes the first stage of a run";
         return Err(UsageError(message.to_owned()).into());
     }
     let run = RunDir::new(&args.out);
-    let date = settings::run_date(run.existing_lock()?)?;
+    let earlier = run.existing_lock()?.filter(|_| !args.claim.fresh);
+    let date = settings::run_date(earlier)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
@@ -138,7 +141,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
     }
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
-    run.claim(&mut lock)?;
+    let _occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
     }
@@ -149,7 +152,7 @@ fn stage(args: &Args, file: &Path, interrupt: &Interrupt) -> anyhow::Result<Endi
         summary(args, &EngineStats::default())?;
         return Ok(Ending::Completed);
     }
-    let mut progress = Progress::new(&args.output, interrupt, &[("generate", status.candidates.num_wanted as u64)]);
+    let mut progress = Progress::new(&args.output, stop, &[("generate", status.candidates.num_wanted as u64)]);
     let mut model = model.load()?;
     let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
     progress.finish(&model.engine().stats());

@@ -4,9 +4,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::arguments::{EngineArgs, Thinking};
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::arguments::{ChangeArgs, EngineArgs, Thinking};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::generate::Ending;
 use crate::judge::Rubric;
 use crate::run::{self, RunDir};
@@ -34,7 +35,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "on|off", default_value = "off", ignore_case = true)]
     thinking: Thinking,
     #[command(flatten)]
+    changes: ChangeArgs,
+    #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    time: TimeArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -46,7 +51,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
         return Ok(Ending::Completed);
     }
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let run = RunDir::new(settings::required(&args.run, "RUN", "the run's folder")?);
     let mut loaded = run.load()?;
     let compute = args.engine.compute()?;
@@ -61,15 +66,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
     loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, args.thinking));
     let status = run.require_candidates()?;
-    run.claim(&mut loaded.lock)?;
+    let _occupied = run.claim(&mut loaded.lock, args.changes.claim())?;
     if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {
-        let mut progress = Progress::new(&args.output, &interrupt, &[("judge", status.verdicts.num_wanted as u64)]);
+        let mut progress = Progress::new(&args.output, &stop, &[("judge", status.verdicts.num_wanted as u64)]);
         let mut model = model.load()?;
         let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
         progress.finish(&model.engine().stats());
-        if ending == Ending::Interrupted {
+        if ending != Ending::Completed {
             return Ok(ending);
         }
     }

@@ -3,15 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
+use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
 use super::pair::{self, PairArgs};
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::demo;
 use crate::generate::Ending;
 use crate::judge::{Judge, Rubric};
 use crate::prompt::TemplateOptions;
-use crate::run::{self, GenerateStage, LoadedRun, RunDir, Status};
+use crate::run::{self, GenerateStage, LoadedRun, Occupied, RunDir, Status};
 
 /// A rating is read where the judge would begin to answer, so it must not begin by thinking.
 const JUDGE_THINKING: Thinking = Thinking::Off;
@@ -32,6 +33,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
+    claim: ClaimArgs,
+    #[command(flatten)]
     dialogue: DialogueArgs,
     /// Questions to the judge in place of the built-in ones (`pairwright judge --show-rubric` prints these)
     #[arg(long, value_name = "FILE")]
@@ -45,6 +48,8 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -56,17 +61,21 @@ struct Plan {
     judge: NamedModel,
     stage: GenerateStage,
     rubric: Rubric,
+    /// The folder is this process's until all is done.
+    _occupied: Occupied,
 }
 
 /// Runs what is left of the job.
 pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let run = RunDir::new(&args.out);
     run.existing_lock()?;
     args.pair.check()?;
     if args.demo {
-        run.check_demo()?;
+        if !args.claim.fresh {
+            run.check_demo()?;
+        }
         use_demo(&mut args, &run)?;
     }
     let plan = plan(&args, run)?;
@@ -76,22 +85,23 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
         return pair::announce(&plan.run, &args.output);
     }
-    if compute(&plan, before, &args.output, &interrupt)? == Ending::Interrupted {
-        return Ok(Ending::Interrupted);
+    let ending = compute(&plan, before, &args.output, &stop)?;
+    if ending != Ending::Completed {
+        return Ok(ending);
     }
     pair::write(&plan.run, &plan.loaded, &args.pair)?;
     pair::announce(&plan.run, &args.output)
 }
 
 /// Generates and judges what is not done: in one queue if one model does both, else one stage after the other.
-fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interrupt) -> anyhow::Result<Ending> {
+fn compute(plan: &Plan, before: Status, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Ending> {
     let Plan { run, loaded, stage, rubric, .. } = plan;
     if !before.candidates.is_done() {
         let mut model = plan.generator.load()?;
         let answers = ("generate", before.candidates.num_wanted as u64);
         let ending = if plan.judge.is(&plan.generator) {
             let ratings = ("judge", loaded.num_answers(stage.options.num_samples));
-            let mut progress = Progress::new(output, interrupt, &[answers, ratings]);
+            let mut progress = Progress::new(output, stop, &[answers, ratings]);
             let judge = Judge { tokenizer: &plan.judge.tokenizer()?, name: &plan.judge.record.name, rubric };
             let ending = run::generate_and_judge(run, loaded, &mut model, stage, judge, &mut progress)?;
             if ending == Ending::Completed {
@@ -100,12 +110,12 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interru
             progress.finish(&model.engine().stats());
             ending
         } else {
-            let mut progress = Progress::new(output, interrupt, &[answers]);
+            let mut progress = Progress::new(output, stop, &[answers]);
             let ending = run::generate(run, loaded, &mut model, stage, &mut progress)?;
             progress.finish(&model.engine().stats());
             ending
         };
-        if ending == Ending::Interrupted {
+        if ending != Ending::Completed {
             return Ok(ending);
         }
     }
@@ -113,7 +123,7 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, interrupt: &Interru
     if before.verdicts.is_done() {
         return Ok(Ending::Completed);
     }
-    let mut progress = Progress::new(output, interrupt, &[("judge", before.verdicts.num_wanted as u64)]);
+    let mut progress = Progress::new(output, stop, &[("judge", before.verdicts.num_wanted as u64)]);
     let mut model = plan.judge.load()?;
     let ending = run::judge(run, loaded, &mut model, rubric, &mut progress)?;
     progress.finish(&model.engine().stats());
@@ -138,7 +148,8 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
     let generator = settings::required(&args.generator, "--generator", "the model that writes the second answer")?;
     let judge = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
-    let date = settings::run_date(run.existing_lock()?)?;
+    let earlier = run.existing_lock()?.filter(|_| !args.claim.fresh);
+    let date = settings::run_date(earlier)?;
     let compute = args.engine.compute()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
@@ -168,10 +179,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, JUDGE_THINKING));
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
-    run.claim(&mut lock)?;
+    let occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
     }
     let loaded = run.load()?;
-    Ok(Plan { run, loaded, generator, judge, stage, rubric })
+    Ok(Plan { run, loaded, generator, judge, stage, rubric, _occupied: occupied })
 }

@@ -18,6 +18,7 @@ mod pull;
 mod score;
 mod settings;
 mod status;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ use crate::hub;
 /// What `--help` says after the commands.
 const AFTER_HELP: &str = "\
 Exit codes: 0 done · 1 failed · 2 usage · 3 input, model or run not usable · \
-130 interrupted (run again to resume)
+75 stopped early (run again to resume) · 130 ended at once
 
 Try it without any download:
   pairwright make --demo --out runs/demo";

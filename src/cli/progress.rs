@@ -2,13 +2,12 @@
 //! Knows the terminal and the clock; knows nothing of what the rows are.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::stop::Stop;
 use crate::engine::EngineStats;
 use crate::generate::Observer;
 
@@ -59,40 +58,18 @@ impl OutputArgs {
     }
 }
 
-/// Set by the first Ctrl-C; the second ends the process at once.
-#[derive(Debug, Clone)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// Installs the handler; once per process.
-    pub(super) fn install() -> anyhow::Result<Self> {
-        let flag = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&flag);
-        ctrlc::set_handler(move || {
-            if seen.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("\nstopping after the present step; once more ends at once");
-        })?;
-        Ok(Self(flag))
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
 /// Seconds between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Progress of a stage, or of several in one queue.
 pub(super) struct Progress {
-    interrupt: Interrupt,
+    stop: Stop,
     stages: Vec<Stage>,
     started: Instant,
     last_line: Instant,
     bar: Option<ProgressBar>,
     plain: bool,
+    is_quiet: bool,
 }
 
 struct Stage {
@@ -106,7 +83,7 @@ struct Stage {
 
 impl Progress {
     /// Progress over stages, each with its name and number of rows.
-    pub(super) fn new(output: &OutputArgs, interrupt: &Interrupt, stages: &[(&'static str, u64)]) -> Self {
+    pub(super) fn new(output: &OutputArgs, stop: &Stop, stages: &[(&'static str, u64)]) -> Self {
         let style = output.style();
         let stage = |&(name, num_rows)| Stage { name, num_rows, num_done: 0, num_before: 0 };
         let stages: Vec<Stage> = stages.iter().map(stage).collect();
@@ -114,7 +91,7 @@ impl Progress {
         let name = if let [stage] = &stages[..] { stage.name } else { "rows" };
         let bar = (style == Style::Bar).then(|| bar(name, total));
         let now = Instant::now();
-        Self { interrupt: interrupt.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain }
+        Self { stop: stop.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain, is_quiet: output.quiet }
     }
 
     /// The stage at `index` turned out to have so many rows.
@@ -268,8 +245,18 @@ impl Observer for Progress {
         }
     }
 
+    fn note(&mut self, line: &str) {
+        if !self.is_quiet {
+            eprintln!("{line}");
+        }
+    }
+
     fn should_stop(&mut self) -> bool {
-        self.interrupt.is_set()
+        self.stop.is_asked()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.stop.deadline()
     }
 }
 

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::arguments::EngineArgs;
-use super::progress::{Interrupt, OutputArgs, Progress};
+use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::stop::{Stop, TimeArgs};
 use crate::engine::EngineStats;
 use crate::generate::{Ending, GenerateError, LineWriter, Observer};
 use crate::judge::{self, ScoreRequest};
@@ -33,13 +34,15 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
+    time: TimeArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
 /// Scores what is not yet scored.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     args.engine.start_threads()?;
-    let interrupt = Interrupt::install()?;
+    let stop = Stop::install(&args.time)?;
     let requests = judge::read_score_requests(&args.data)?;
     let compute = args.engine.compute()?;
     let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
@@ -58,7 +61,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let mut model = model.load()?;
     let mut writer = LineWriter::open(&args.out, &order, 1, false, &parameters, args.fresh)?;
     let todo: Vec<ScoreRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
-    let mut progress = Progress::new(&args.output, &interrupt, &[("score", order.len() as u64)]);
+    let mut progress = Progress::new(&args.output, &stop, &[("score", order.len() as u64)]);
     progress.progress(&[writer.num_done() as u64], &EngineStats::default());
     let store = |id: &str, line: serde_json::Value| {
         writer.write_line(id, 0, format!("{line}\n")).map_err(|error| GenerateError::Store(Box::new(error)))

@@ -17,10 +17,11 @@ const SEQUENCES: u64 = 40;
 
 /// All of it.
 pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
-    let in_fp8 = if compute.fp8 { " fp8" } else { "" };
-    let mut checks = vec![(format!("toy model{in_fp8}"), false)];
+    let is_narrow = compute.fp8 || compute.quantize.is_some();
+    let format = if is_narrow { format!(" {}", compute.weight_format()) } else { String::new() };
+    let mut checks = vec![(format!("toy model{format}"), false)];
     if !quick {
-        checks.push((format!("random model{in_fp8}"), true));
+        checks.push((format!("random model{format}"), true));
     }
     for (name, is_dummy) in &checks {
         let checked = with_toy(|dir| {

@@ -10,12 +10,13 @@ mod room;
 use std::path::PathBuf;
 
 use candle_core::DType;
+use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
 use crate::bench::machine::MachineCeilings;
 use crate::bench::operations::Rate;
 use crate::ops::paged::KvFormat;
-use crate::ops::{Compute, DeviceError, OpsPath};
+use crate::ops::{Compute, DeviceError, OpsPath, Runs};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
@@ -136,6 +137,9 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
     engine::check(compute, options.quick, &mut told);
     if has_fp8 {
         engine::check(&eights, true, &mut told);
+    }
+    if matches!(compute.runs(), Runs::Cuda(_)) {
+        engine::check(&Compute { quantize: Some(GgmlDType::Q8_0), ..compute.clone() }, true, &mut told);
     }
     room::check(compute, &mut told);
     if !options.quick {

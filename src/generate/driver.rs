@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::closing::Closing;
 use super::source::{Heard, Link, Message, Telling};
 use super::{Ended, Ending, GenerateError, Observer, Source};
-use crate::engine::{Event, FinishReason, Fleet, Request, SequenceId};
+use crate::engine::{EngineError, Event, FinishReason, Fleet, Request, SequenceId};
 
 /// How long an idle engine waits for a row before the observer is asked whether to stop.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -31,7 +32,8 @@ pub fn drive<'a>(
         };
         let lanes = sources.into_iter().enumerate().map(start).collect();
         drop(sender);
-        let mut driver = Driver { engine, queue_len, lanes, inbox, parts: HashMap::new() };
+        let closing = Closing::new(observer.deadline());
+        let mut driver = Driver { engine, queue_len, lanes, inbox, parts: HashMap::new(), closing, too_large: None };
         let ending = driver.run(observer);
         driver.end(ending, observer)
     })
@@ -44,6 +46,9 @@ struct Driver<'e> {
     inbox: Receiver<Message>,
     /// What each sequence in the engine is part of.
     parts: HashMap<SequenceId, Part>,
+    closing: Closing,
+    /// Rows that were left, and why the first was.
+    too_large: Option<(u64, EngineError)>,
 }
 
 /// Which request of which row a sequence is.
@@ -63,6 +68,8 @@ struct Lane {
     num_fed: u64,
     is_fed: bool,
     num_sequences: usize,
+    /// Rows in the engine: since when, and how many of their sequences are.
+    begun: HashMap<u64, (Instant, usize)>,
     /// The present step's news, and where they go; `None` when there will be no more.
     news: Vec<Heard>,
     telling: Option<Telling>,
@@ -79,6 +86,7 @@ impl Lane {
             num_fed: 0,
             is_fed: false,
             num_sequences: 0,
+            begun: HashMap::new(),
             news: Vec::new(),
             telling: Some(telling),
             is_over: false,
@@ -96,6 +104,19 @@ impl Lane {
         } else {
             self.waiting.push_back((row, requests));
         }
+    }
+
+    /// A sequence of the row has left the engine; how long the row took, if it was its last one.
+    fn leave(&mut self, row: u64) -> Option<Duration> {
+        self.num_sequences -= 1;
+        let (since, num_left) = self.begun.get_mut(&row)?;
+        *num_left -= 1;
+        if *num_left > 0 {
+            return None;
+        }
+        let took = since.elapsed();
+        self.begun.remove(&row);
+        Some(took)
     }
 
     /// Passes the step's news on. With the last of them its reader comes to its end.
@@ -126,10 +147,18 @@ impl Driver<'_> {
             self.lanes.iter_mut().for_each(Lane::tell);
             self.report(observer);
             if self.lanes.iter().all(|lane| lane.is_over) {
-                return Ok(Ending::Completed);
+                return match self.too_large.take() {
+                    None => Ok(Ending::Completed),
+                    Some((num_rows, error)) => Err(GenerateError::TooLarge { num_rows, error }),
+                };
             }
             if observer.should_stop() || self.lanes.iter().any(|lane| lane.is_over && lane.telling.is_some()) {
                 return Ok(Ending::Interrupted);
+            }
+            let now = Instant::now();
+            let has_more = self.lanes.iter().any(|lane| !lane.is_fed || !lane.waiting.is_empty());
+            if self.closing.is_over(now) || (self.closing.is_closed(now) && self.parts.is_empty() && has_more) {
+                return Ok(Ending::OutOfTime);
             }
         }
     }
@@ -149,6 +178,7 @@ impl Driver<'_> {
                 }
                 Message::Fed(source) => self.lanes[source].is_fed = true,
                 Message::Done { source, num_rows } => self.lanes[source].num_done += num_rows,
+                Message::TooLarge(error) => self.too_large.get_or_insert((0, error)).0 += 1,
                 Message::Over(source) => self.lanes[source].is_over = true,
                 Message::Failed(error) => return Err(error),
             }
@@ -159,6 +189,10 @@ impl Driver<'_> {
 
     /// Queues rows in the engine, as many as each source may have there.
     fn admit(&mut self) {
+        let now = Instant::now();
+        if self.closing.is_closed(now) {
+            return;
+        }
         for (source, lane) in self.lanes.iter_mut().enumerate() {
             while lane.num_sequences < self.queue_len
                 && let Some((row, requests)) = lane.waiting.pop_front()
@@ -167,6 +201,7 @@ impl Driver<'_> {
                 match self.engine.add_all(requests) {
                     Ok(ids) => {
                         lane.num_sequences += ids.len();
+                        lane.begun.insert(row, (now, ids.len()));
                         let parts = ids.into_iter().enumerate();
                         self.parts.extend(parts.map(|(part, id)| (id, Part { source, row, part })));
                     }
@@ -189,7 +224,9 @@ impl Driver<'_> {
     fn ended(&mut self, id: SequenceId, ended: Ended) {
         let Some(Part { source, row, part }) = self.parts.remove(&id) else { return };
         let lane = &mut self.lanes[source];
-        lane.num_sequences -= 1;
+        if let Some(took) = lane.leave(row) {
+            self.closing.note(took);
+        }
         lane.news.push(Heard::Ended { row, part, ended });
     }
 

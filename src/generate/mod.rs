@@ -2,6 +2,7 @@
 //! Knows nothing of ratings or of the dataset that is written from its answers.
 
 mod answer;
+mod closing;
 mod driver;
 mod in_flight;
 mod lines;
@@ -10,6 +11,8 @@ mod source;
 mod system;
 mod text_model;
 pub mod verify;
+
+use std::time::Instant;
 
 use crate::engine::{EngineError, EngineStats, Request, SamplingParams, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
@@ -42,6 +45,12 @@ pub trait Observer {
     fn progress(&mut self, num_rows: &[u64], stats: &EngineStats);
     /// True to stop as soon as the present step is done; rows in flight are given up, to be done by the next run.
     fn should_stop(&mut self) -> bool;
+    /// Something that people should know of.
+    fn note(&mut self, _line: &str) {}
+    /// When the stage has to be over, if anybody says so: rows that would not be done by then are not begun.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// How a stage ended.
@@ -51,6 +60,8 @@ pub enum Ending {
     Completed,
     /// The observer asked to stop.
     Interrupted,
+    /// The deadline came near; rows are left.
+    OutOfTime,
 }
 
 /// Why generation cannot go on. What goes wrong with one row is a [`Failure`] of that row instead.
@@ -59,6 +70,14 @@ pub enum GenerateError {
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Rows were left because the KV cache is too small for them; all others are done.
+    #[error("{num_rows} rows were left, all others are done: {error}")]
+    TooLarge {
+        /// How many.
+        num_rows: u64,
+        /// Why the first was.
+        error: EngineError,
+    },
     /// The tokenizer or template cannot be used.
     #[error(transparent)]
     Prompt(#[from] PromptError),

@@ -19,7 +19,7 @@ pub enum FeedForward {
     /// Every token takes the same way.
     Dense(Mlp),
     /// Every token takes the ways of a few experts.
-    Experts(Experts),
+    Experts(Box<Experts>),
     /// Both, added.
     Beside(Box<Beside>),
 }
@@ -33,7 +33,7 @@ impl FeedForward {
         let shape = &spec.layers[layer];
         match (shape.mlp_width > 0, shape.experts) {
             (true, true) => Ok(Self::Beside(Box::new(Beside::new(loader, spec, layer)?))),
-            (false, true) => Ok(Self::Experts(Experts::new(loader, spec, layer)?)),
+            (false, true) => Ok(Self::Experts(Box::new(Experts::new(loader, spec, layer)?))),
             _ => Ok(Self::Dense(Mlp::new(loader, spec, layer)?)),
         }
     }

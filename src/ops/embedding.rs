@@ -30,6 +30,9 @@ impl Embedding {
         source.validate()?;
         match (compute.runs(), compute.blocks_of(source), source.format) {
             (Runs::Cpu, Some(_), _) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
+            (Runs::Cuda(_), ..) if compute.device_blocks_of(source).is_some() => {
+                Ok(Self::Blocks(Linear::new(compute, &[*source], None)?))
+            }
             (Runs::Cpu, None, StoredFormat::Dense(weight_dtype @ (DType::BF16 | DType::F16)))
                 if compute.weight_dtype == DType::F32 =>
             {
@@ -54,12 +57,17 @@ impl Embedding {
         };
         let stream = StreamRows::in_workspace(workspace, compute, ids.len(), width)?;
         if let Runs::Cuda(kernels) = &runs {
-            let table = match self {
-                Self::Table(table) => table,
-                Self::Tied(matrix) | Self::Blocks(matrix) => matrix.device_table()?,
-            };
-            check_ids(ids, table.dim(0)?)?;
-            gather(kernels, table, &workspace.step()?.token_ids, stream.residual())?;
+            let (device_ids, target) = (&workspace.step()?.token_ids, stream.residual());
+            match self {
+                Self::Table(table) => {
+                    check_ids(ids, table.dim(0)?)?;
+                    gather(kernels, table, device_ids, target)?;
+                }
+                Self::Tied(matrix) | Self::Blocks(matrix) => {
+                    check_ids(ids, matrix.out_features())?;
+                    matrix.gather_on_device(kernels, device_ids, target)?;
+                }
+            }
             return Ok(stream);
         }
         match self {
@@ -119,7 +127,7 @@ pub fn select_rows(
 }
 
 /// Rows `ids` of a table on a CUDA device.
-fn gather(kernels: &Kernels, table: &Tensor, ids: &Tensor, target: &Tensor) -> Result<()> {
+pub(super) fn gather(kernels: &Kernels, table: &Tensor, ids: &Tensor, target: &Tensor) -> Result<()> {
     let width = table.dim(1)?;
     Launch::new(kernels, "gather", table.dtype())
         .over(target.dim(0)?, row_threads(width))

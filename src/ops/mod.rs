@@ -286,7 +286,7 @@ impl Compute {
     pub fn for_head(&self, mut published: impl Iterator<Item = StoredFormat>) -> Self {
         match self.quantize {
             None => self.unquantized(),
-            Some(GgmlDType::Q8_0) if self.path == OpsPath::Native => {
+            Some(GgmlDType::Q8_0) if matches!(self.runs(), Runs::Cpu) => {
                 let is_bf16 = published.all(|format| format == DType::BF16.into());
                 let weight_dtype = if is_bf16 { DType::BF16 } else { DType::F16 };
                 Self { quantize: None, weight_dtype, ..self.clone() }
@@ -302,6 +302,12 @@ impl Compute {
             StoredFormat::Blocks(format) => Some(format),
             StoredFormat::Dense(_) => self.quantize.and_then(|format| blocks::fitting(format, source.columns)),
         }
+    }
+
+    /// The same on a CUDA device, which has kernels for the formats of 4 to 8 bits; others are widened there.
+    fn device_blocks_of(&self, source: &MatrixView<'_>) -> Option<GgmlDType> {
+        let format = self.blocks_of(source).filter(|_| !self.fp8);
+        format.filter(|&format| blocks::DeviceBlocks::has_kernels(format))
     }
 
     /// The format of weight matrices in one word, for example `f32` or `q8_0`.

@@ -19,7 +19,7 @@ const GROUP_QUANTS: usize = GROUP * PANEL;
 
 /// How scales are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scales {
+pub enum Scales {
     /// An f16 per group, and with mins another one.
     Halves,
     /// Per 256 columns an f16 and with mins another one; per group, or per half of one, an integer that multiplies it.
@@ -28,16 +28,18 @@ enum Scales {
 
 /// What distinguishes the formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    kind: QuantKind,
+pub struct Layout {
+    /// How quants are meant.
+    pub kind: QuantKind,
     /// Bits of a quant.
-    bits: usize,
-    scales: Scales,
+    pub bits: usize,
+    /// How scales are stored.
+    pub scales: Scales,
 }
 
 impl Layout {
     /// `None` for formats that have no integer product here.
-    fn of(format: GgmlDType) -> Option<Self> {
+    pub fn of(format: GgmlDType) -> Option<Self> {
         let kind = |zero, sub_group, has_mins| QuantKind { zero, sub_group, has_mins };
         let (bits, scales, kind) = match format {
             GgmlDType::Q8_0 => (8, Scales::Halves, kind(128, 32, false)),

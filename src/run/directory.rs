@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::RunError;
+use super::{Occupied, RunError};
 use crate::data::{DropCounts, PromptRecord};
 use crate::generate::GenerateRow;
 use crate::journal::{Journal, JournalHeader, read_journal};
 use crate::judge::JudgeRow;
-use crate::provenance::{RunLock, write_atomic};
+use crate::provenance::{RunLock, sha256_hex, write_atomic};
 
 /// Paths of a run. Nothing is read or written until asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ struct PromptsHeader {
     num_rows_read: u64,
     drops: DropCounts,
     num_records: u64,
+    /// Of the lines behind this one.
+    sha256: String,
 }
 
 /// What the first stage left.
@@ -46,6 +48,18 @@ impl LoadedRun {
         let num_human = self.records.iter().filter(|record| record.response.is_some()).count();
         self.records.len() as u64 * u64::from(num_samples) + num_human as u64
     }
+}
+
+/// What becomes of a run that is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// It is continued, if all that its rows depend on is the same.
+    #[default]
+    Same,
+    /// It is continued, also if something differs that leaves its rows usable.
+    WithChanges,
+    /// It is removed.
+    Anew,
 }
 
 /// How far a stage is.
@@ -146,7 +160,9 @@ impl RunDir {
             Ok(entries) => entries,
         };
         // A kill while the lock is written leaves its temporary file, which is no reason to refuse the folder.
-        let is_leftover = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".run.lock.tmp-");
+        let is_leftover = |name: &std::ffi::OsStr| {
+            name == super::IN_USE || name.to_string_lossy().starts_with(".run.lock.tmp-")
+        };
         let mut others = entries
             .filter_map(Result::ok)
             .filter(|entry| entry.path() != self.demo() && !is_leftover(&entry.file_name()));
@@ -165,6 +181,7 @@ impl RunDir {
             Some(lock) if !self.demo().exists() => Err(RunError::OtherRun {
                 path: self.root.clone(),
                 differences: vec![format!("source: {} → the embedded demonstration", lock.source.path)],
+                is_harmless: false,
             }),
             _ => Ok(()),
         }
@@ -174,8 +191,8 @@ impl RunDir {
     /// then taken over; pairing may differ, since it touches neither answers nor ratings.
     ///
     /// # Errors
-    /// [`RunError::NotOurs`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
-    pub fn claim(&self, lock: &mut RunLock) -> Result<(), RunError> {
+    /// [`RunError::NotOurs`], [`RunError::InUse`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
+    pub fn claim(&self, lock: &mut RunLock, claim: Claim) -> Result<Occupied, RunError> {
         let create = |path: &Path| {
             std::fs::create_dir_all(path).map_err(|source| RunError::Io {
                 path: path.to_owned(),
@@ -183,6 +200,12 @@ impl RunDir {
                 source,
             })
         };
+        self.existing_lock()?;
+        create(&self.root)?;
+        let occupied = Occupied::take(&self.root)?;
+        if claim == Claim::Anew {
+            self.clear()?;
+        }
         let there = self.existing_lock()?;
         if let Some(mut found) = there.clone() {
             take_over(lock, &found);
@@ -191,16 +214,40 @@ impl RunDir {
             let mut compared = lock.clone();
             compared.parameters.remove("pair");
             let differences = found.differences(&compared);
-            if !differences.is_empty() {
-                return Err(RunError::OtherRun { path: self.root.clone(), differences });
+            let is_harmless = differences.iter().all(|difference| RunLock::is_harmless(difference));
+            if !differences.is_empty() && !(is_harmless && claim == Claim::WithChanges) {
+                return Err(RunError::OtherRun { path: self.root.clone(), differences, is_harmless });
             }
+            lock.keep(&found, differences);
         }
         // The lock comes first: a folder that holds anything else without it would be refused after a kill.
-        create(&self.root)?;
         if there.as_ref() != Some(lock) {
             lock.write(&self.lock())?;
         }
-        create(&self.journals())
+        create(&self.journals())?;
+        Ok(occupied)
+    }
+
+    /// Removes all that runs write here, the lock last: who is killed before leaves a run that can still be removed.
+    fn clear(&self) -> Result<(), RunError> {
+        if self.existing_lock()?.is_none() {
+            return Ok(());
+        }
+        let gone = |path: PathBuf, result: std::io::Result<()>| match result {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(RunError::Io { path, action: "removed", source })
+            }
+            _ => Ok(()),
+        };
+        for folder in [self.dataset(), self.journals()] {
+            let result = std::fs::remove_dir_all(&folder);
+            gone(folder, result)?;
+        }
+        for file in [self.prompts(), self.report(), self.summary(), self.lock()] {
+            let result = std::fs::remove_file(&file);
+            gone(file, result)?;
+        }
+        Ok(())
     }
 
     /// Stores the chosen rows, all at once.
@@ -213,13 +260,15 @@ impl RunDir {
         num_rows_read: u64,
         drops: &DropCounts,
     ) -> Result<(), RunError> {
-        let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records: records.len() as u64 };
         let unwritable =
             |error: serde_json::Error| RunError::Io { path: self.prompts(), action: "written", source: error.into() };
-        let mut text = serde_json::to_string(&header).map_err(unwritable)? + "\n";
+        let mut rows = String::new();
         for record in records {
-            text += &(serde_json::to_string(record).map_err(unwritable)? + "\n");
+            rows += &(serde_json::to_string(record).map_err(unwritable)? + "\n");
         }
+        let (num_records, sha256) = (records.len() as u64, sha256_hex(rows.as_bytes()));
+        let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records, sha256 };
+        let text = serde_json::to_string(&header).map_err(unwritable)? + "\n" + &rows;
         Ok(write_atomic(&self.prompts(), text.as_bytes())?)
     }
 
@@ -237,21 +286,23 @@ impl RunDir {
         if !path.exists() {
             return Err(no_run("prompts.jsonl"));
         }
-        let text = std::fs::read_to_string(&path).map_err(|source| RunError::Io {
-            path: path.clone(),
-            action: "read",
-            source,
-        })?;
+        let unreadable = |source| RunError::Io { path: path.clone(), action: "read", source };
+        let bytes = std::fs::read(&path).map_err(unreadable)?;
         let damaged = |line: usize, what: String| RunError::StoredPrompts { path: path.clone(), line: line + 1, what };
-        let mut lines = text.lines().enumerate();
-        let (_, first) = lines.next().ok_or_else(|| damaged(0, "the file is empty".to_owned()))?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| damaged(0, "it is not UTF-8".to_owned()))?;
+        let (first, rows) = text.split_once('\n').ok_or_else(|| damaged(0, "its rows are missing".to_owned()))?;
         let header: PromptsHeader = serde_json::from_str(first).map_err(|error| damaged(0, error.to_string()))?;
-        let records: Vec<PromptRecord> = lines
-            .map(|(line, text)| serde_json::from_str(text).map_err(|error| damaged(line, error.to_string())))
+        let records: Vec<PromptRecord> = rows
+            .lines()
+            .enumerate()
+            .map(|(line, text)| serde_json::from_str(text).map_err(|error| damaged(line + 1, error.to_string())))
             .collect::<Result<_, _>>()?;
         if records.len() as u64 != header.num_records {
             let what = format!("there are {} rows, want {}", records.len(), header.num_records);
             return Err(damaged(records.len(), what));
+        }
+        if sha256_hex(rows.as_bytes()) != header.sha256 {
+            return Err(damaged(0, "the rows are not those that were stored: their checksum differs".to_owned()));
         }
         Ok(LoadedRun { lock, records, num_rows_read: header.num_rows_read, drops: header.drops })
     }
@@ -261,10 +312,7 @@ impl RunDir {
     /// # Errors
     /// If it is another run's, damaged, or in use.
     pub fn candidates(&self, lock: &RunLock) -> Result<(Journal<GenerateRow>, Vec<GenerateRow>), RunError> {
-        let mut relevant = lock.clone();
-        relevant.judge = None;
-        relevant.rubric_sha256 = None;
-        self.open_stage("candidates", relevant, &["prompts", "generate"])
+        self.open_stage("candidates", lock)
     }
 
     /// Opens the judge stage's journal for `lock`.
@@ -272,18 +320,15 @@ impl RunDir {
     /// # Errors
     /// If it is another run's, damaged, or in use.
     pub fn verdicts(&self, lock: &RunLock) -> Result<(Journal<JudgeRow>, Vec<JudgeRow>), RunError> {
-        self.open_stage("verdicts", lock.clone(), &["prompts", "generate", "judge"])
+        self.open_stage("verdicts", lock)
     }
 
     fn open_stage<T: Serialize + DeserializeOwned>(
         &self,
         stage: &str,
-        mut lock: RunLock,
-        parameters: &[&str],
+        lock: &RunLock,
     ) -> Result<(Journal<T>, Vec<T>), RunError> {
-        lock.parameters.retain(|name, _| parameters.contains(&name.as_str()));
-        let header = JournalHeader::new(stage, lock.run_hash());
-        Ok(Journal::open(&self.journals().join(format!("{stage}.jsonl")), &header)?)
+        Ok(Journal::open(&self.journals().join(format!("{stage}.jsonl")), &header_of(stage, lock))?)
     }
 
     /// Refuses to judge a run that lacks answers.
@@ -320,12 +365,12 @@ impl RunDir {
     ///
     /// # Errors
     /// If it is damaged.
-    pub fn read_stage<T: DeserializeOwned>(&self, stage: &str) -> Result<Vec<T>, RunError> {
+    pub fn read_stage<T: DeserializeOwned>(&self, stage: &str, lock: &RunLock) -> Result<Vec<T>, RunError> {
         let path = self.journals().join(format!("{stage}.jsonl"));
         if !path.exists() {
             return Ok(Vec::new());
         }
-        Ok(read_journal(&path)?.rows)
+        Ok(read_journal(&path, Some(&header_of(stage, lock)))?.rows)
     }
 
     /// How far the run is.
@@ -335,12 +380,12 @@ impl RunDir {
     pub fn status(&self) -> Result<Status, RunError> {
         let run = self.load()?;
         let samples = super::stages::num_samples(&run.lock) as usize;
-        let rows: Vec<GenerateRow> = self.read_stage("candidates")?;
+        let rows: Vec<GenerateRow> = self.read_stage("candidates", &run.lock)?;
         let num_failed = rows.iter().filter(|row| matches!(row, GenerateRow::Failure(_))).count();
         let candidates = StageStatus { num_done: rows.len(), num_failed, num_wanted: run.records.len() * samples };
         let answered: BTreeSet<&str> = rows.iter().filter_map(GenerateRow::answered).collect();
         let human = run.records.iter().filter(|r| r.response.is_some() && answered.contains(r.id.as_str())).count();
-        let verdicts: Vec<JudgeRow> = self.read_stage("verdicts")?;
+        let verdicts: Vec<JudgeRow> = self.read_stage("verdicts", &run.lock)?;
         let verdicts = StageStatus {
             num_done: verdicts.len(),
             num_failed: verdicts.iter().filter(|row| matches!(row, JudgeRow::Failure(_))).count(),
@@ -354,6 +399,18 @@ impl RunDir {
             dataset_written: self.dataset_lock().exists() && self.summary().exists(),
         })
     }
+}
+
+/// Whose rows a stage's journal has: what they depend on, of all that the lock says.
+fn header_of(stage: &str, lock: &RunLock) -> JournalHeader {
+    let mut lock = lock.clone();
+    if stage == "candidates" {
+        lock.judge = None;
+        lock.rubric_sha256 = None;
+        lock.parameters.remove("judge");
+    }
+    lock.parameters.retain(|name, _| ["prompts", "generate", "judge"].contains(&name.as_str()));
+    JournalHeader::new(stage, lock.run_hash())
 }
 
 /// Fills what only later stages use from another lock, where it is missing.

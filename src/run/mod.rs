@@ -3,8 +3,10 @@
 
 mod directory;
 mod error;
+mod occupied;
 mod stages;
 
-pub use directory::{LoadedRun, RunDir, StageStatus, Status};
+pub use directory::{Claim, LoadedRun, RunDir, StageStatus, Status};
 pub use error::RunError;
+pub use occupied::{IN_USE, Occupied};
 pub use stages::{GenerateStage, generate, generate_and_judge, judge, pair};

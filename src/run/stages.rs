@@ -17,7 +17,7 @@ use crate::generate::{
     self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Observer, PromptInput, PromptRequest,
     SystemPrompts, TextModel,
 };
-use crate::journal::Journal;
+use crate::journal::{DamagedLine, Journal, TornTail};
 use crate::judge::{self, Judge, JudgeItem, JudgeRow, Rubric};
 use crate::provenance::{RunLock, write_atomic};
 
@@ -48,6 +48,7 @@ pub fn generate(
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
     let (mut journal, rows) = run.candidates(&loaded.lock)?;
+    note_damage(&journal, observer);
     let answered = Answered::new(rows, stage.options.num_samples);
     observer.progress(&[answered.keys.len() as u64], &EngineStats::default());
     let name = model.record().name.clone();
@@ -72,6 +73,7 @@ pub fn judge(
     run.require_candidates()?;
     let (_, candidates) = run.candidates(&loaded.lock)?;
     let (mut journal, rows) = run.verdicts(&loaded.lock)?;
+    note_damage(&journal, observer);
     let rated: HashSet<_> = rows.iter().map(JudgeRow::key).collect();
     let items =
         judge_items(loaded, &candidates).into_iter().filter(|item| !rated.contains(&JudgeRow::key_of(&item.candidate)));
@@ -97,6 +99,8 @@ pub fn generate_and_judge(
 ) -> Result<Ending, RunError> {
     let (mut candidates, rows) = run.candidates(&loaded.lock)?;
     let (mut verdicts, rated) = run.verdicts(&loaded.lock)?;
+    note_damage(&candidates, observer);
+    note_damage(&verdicts, observer);
     observer.progress(&[rows.len() as u64, rated.len() as u64], &EngineStats::default());
     let rated: HashSet<_> = rated.iter().map(JudgeRow::key).collect();
     let earlier = judge_items(loaded, &rows);
@@ -133,6 +137,24 @@ pub fn generate_and_judge(
     candidates.sync()?;
     verdicts.sync()?;
     Ok(ending)
+}
+
+/// Says what a kill or a bad disk left in a journal; those rows are done again.
+fn note_damage<T>(journal: &Journal<T>, observer: &mut dyn Observer) {
+    let path = journal.path().display();
+    if let Some(TornTail { line, size_bytes }) = journal.torn_tail() {
+        observer.note(&format!("{path}: line {line} was not written to its end ({size_bytes} bytes); its row is done again"));
+    }
+    if let Some(DamagedLine { line, detail }) = journal.damaged().first() {
+        let more = match journal.damaged().len() {
+            1 => String::new(),
+            count => format!(", and {} more are", count - 1),
+        };
+        observer.note(&format!(
+            "warning: {path}: line {line} is damaged: {detail}{more}; such rows are done again, but the disk or the copy that did \
+             this may have done more"
+        ));
+    }
 }
 
 /// What an earlier call left of the generate stage.

@@ -128,7 +128,7 @@ fn torn(judge: &'static str, cuts: &[usize]) {
 }
 
 #[test]
-fn ctrl_c_stops_with_130_and_the_next_call_goes_on() {
+fn ctrl_c_stops_with_75_and_the_next_call_goes_on() {
     for judge in ["qwen2", "llama"] {
         interrupted(&Job::judged_by(judge, 4));
     }
@@ -142,7 +142,7 @@ fn interrupted(job: &Job) {
         let journal = job.workshop.path(&run).join(format!("journal/{stage}.jsonl"));
         assert!(reaches(&mut child, &journal, lines), "{stage} ended too soon");
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{stage}");
+        assert_eq!(child.wait().unwrap().code(), Some(75), "{stage}");
         assert!(!job.workshop.path(&run).join("dataset").exists());
         let before = num_lines(&journal);
         assert!(before >= lines);

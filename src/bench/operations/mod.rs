@@ -8,9 +8,11 @@ mod rows;
 mod sampled;
 mod timing;
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
+use crate::ops::linear::StoredFormat;
 use crate::ops::paged::KvFormat;
 use crate::ops::{BlockInputs, Compute, OpsPath, to_host};
 pub use timing::Rate;
@@ -170,6 +172,16 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 fn matrix(compute: &Compute, copies: usize, rows: usize, width: usize, seed: u64) -> Result<Tensor> {
     let rows = Tensor::from_vec(numbers(rows * width, seed), (rows, width), &compute.device)?;
     rows.to_dtype(compute.activation_dtype)?.repeat((copies, 1))?.contiguous()
+}
+
+/// The compute with matrices in these blocks, if any are named.
+fn in_blocks(compute: &Compute, blocks: Option<GgmlDType>) -> Compute {
+    Compute { quantize: blocks.or(compute.quantize), ..compute.clone() }
+}
+
+/// What a case in blocks adds to its shape.
+fn named(blocks: Option<GgmlDType>) -> String {
+    blocks.map_or(String::new(), |blocks| format!(" {}", StoredFormat::from(blocks).name()))
 }
 
 /// Little-endian bytes of f32.

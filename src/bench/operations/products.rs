@@ -1,5 +1,6 @@
 //! Products with weight matrices, and rows taken out of tables. Knows matrices; knows no layer.
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result};
 
 use super::{Case, Prepared, Scale, bytes, matrix, numbers, size};
@@ -19,16 +20,39 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         Scale::Processor => (32_000, 1024, 512),
         Scale::Card => (128_256, 4096, 16_384),
     };
-    let mut cases: Vec<Case> = rows.iter().map(|&rows| linear(rows, k, n)).collect();
-    cases.push(gather(vocabulary, width, tokens));
+    let mut cases: Vec<Case> = rows.iter().map(|&rows| linear("linear", rows, [k, n], None)).collect();
+    cases.push(gather(vocabulary, width, tokens, None));
+    let formats: &[GgmlDType] = match scale {
+        Scale::Small => &BLOCKS,
+        Scale::Processor | Scale::Card => &[GgmlDType::Q8_0, GgmlDType::Q4K],
+    };
+    for &format in formats {
+        let rows = if scale == Scale::Small { &rows[2..] } else { rows };
+        cases.extend(rows.iter().map(|&rows| linear("blocks", rows, [k, n], Some(format))));
+        cases.push(gather(if scale == Scale::Small { 100 } else { vocabulary }, k, tokens, Some(format)));
+    }
     cases
 }
 
+/// The formats that have kernels.
+const BLOCKS: [GgmlDType; 8] = [
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+    GgmlDType::Q5_0,
+    GgmlDType::Q5_1,
+    GgmlDType::Q8_0,
+    GgmlDType::Q4K,
+    GgmlDType::Q5K,
+    GgmlDType::Q6K,
+];
+
 /// y = x Wᵀ.
-fn linear(rows: usize, k: usize, n: usize) -> Case {
+fn linear(op: &'static str, rows: usize, [k, n]: [usize; 2], blocks: Option<GgmlDType>) -> Case {
     // The reference takes few rows; the others repeat them.
     let distinct = (1..=rows.min(16)).rev().find(|&few| rows.is_multiple_of(few)).unwrap_or(1);
-    Case::new("linear", format!("m={rows} k={k} n={n}"), rows / distinct, move |compute, copies| {
+    let shape = format!("m={rows} k={k} n={n}{}", super::named(blocks));
+    Case::new(op, shape, rows / distinct, move |compute, copies| {
+        let compute = &super::in_blocks(compute, blocks);
         let data = bytes(&numbers(n * k, 1));
         let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
         let linear = Linear::new(compute, &[view], None)?;
@@ -41,9 +65,10 @@ fn linear(rows: usize, k: usize, n: usize) -> Case {
 }
 
 /// Tokens to rows.
-fn gather(vocabulary: usize, width: usize, tokens: usize) -> Case {
-    let shape = format!("T={tokens} width={width} V={vocabulary}");
-    Case::new("embedding", shape, 1, move |compute, _| {
+fn gather(vocabulary: usize, width: usize, tokens: usize, blocks: Option<GgmlDType>) -> Case {
+    let shape = format!("T={tokens} width={width} V={vocabulary}{}", super::named(blocks));
+    let case = Case::new("embedding", shape, 1, move |compute, _| {
+        let compute = &super::in_blocks(compute, blocks);
         let data = bytes(&numbers(vocabulary * width, 1));
         let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: vocabulary, columns: width };
         let (table, ids) = (Embedding::table(compute, &view)?, ids(tokens, vocabulary));
@@ -52,8 +77,9 @@ fn gather(vocabulary: usize, width: usize, tokens: usize) -> Case {
         let moved = 2 * tokens * width * size(&compute);
         let run = move || Ok(table.stream(&compute, &mut workspace, &ids)?.residual().clone());
         Ok(Prepared::new(moved, 0, run))
-    })
-    .exact()
+    });
+    // What is widened on the way is rounded to the device's format, and Candle's sums round twice where ours do once.
+    if blocks.is_some() { case } else { case.exact() }
 }
 
 /// Ids below `bound`, in no order.

@@ -1,5 +1,6 @@
 //! What is done to each row by itself: norms, activations, experts' choice. Knows rows; knows no layer.
 
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
 
 use super::{Case, Prepared, Scale, matrix, numbers, size};
@@ -31,15 +32,22 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         cases.push(activation("gelu", Activation::GeluTanh, copies, 2 * width));
     }
     match scale {
-        Scale::Small => cases.extend([experts(3, 8, 2, 96), grouped(3, 8, 2, [96, 200])]),
-        Scale::Processor => {
-            cases.extend([experts(4, 128, 8, 2048), experts(64, 128, 8, 2048), grouped(16, 16, 4, [1024, 1536])])
-        }
+        Scale::Small => cases.extend([
+            experts(3, 8, 2, 96),
+            grouped(3, (2, 8), [96, 200], None),
+            grouped(9, (3, 4), [96, 72], Some(GgmlDType::Q8_0)),
+        ]),
+        Scale::Processor => cases.extend([
+            experts(4, 128, 8, 2048),
+            experts(64, 128, 8, 2048),
+            grouped(16, (4, 16), [1024, 1536], None),
+        ]),
         Scale::Card => cases.extend([
             experts(32, 128, 8, 2048),
             experts(256, 128, 8, 2048),
-            grouped(32, 128, 8, [2048, 1536]),
-            grouped(256, 128, 8, [2048, 1536]),
+            grouped(32, (8, 128), [2048, 1536], None),
+            grouped(256, (8, 128), [2048, 1536], None),
+            grouped(256, (8, 128), [2048, 1536], Some(GgmlDType::Q4K)),
         ]),
     }
     cases
@@ -116,11 +124,16 @@ fn experts(copies: usize, num_experts: usize, num_chosen: usize, width: usize) -
 }
 
 /// The products of the rows that each expert has, and the sums of each token's.
-fn grouped(copies: usize, num_experts: usize, num_chosen: usize, [k, n]: [usize; 2]) -> Case {
+fn grouped(
+    copies: usize,
+    (num_chosen, num_experts): (usize, usize),
+    [k, n]: [usize; 2],
+    blocks: Option<GgmlDType>,
+) -> Case {
     let tokens = copies * DISTINCT;
-    let shape = format!("products T={tokens} {num_chosen} of {num_experts} k={k} n={n}");
+    let shape = format!("products T={tokens} {num_chosen} of {num_experts} k={k} n={n}{}", super::named(blocks));
     Case::new("experts", shape, copies, move |compute, copies| {
-        let tokens = copies * DISTINCT;
+        let (tokens, compute) = (copies * DISTINCT, &super::in_blocks(compute, blocks));
         let rule = Router { num_chosen, normalised: true, expert_scale: None };
         let scores = matrix(compute, copies, DISTINCT, num_experts, 2)?.to_dtype(DType::F32)?;
         let x = matrix(compute, copies, DISTINCT, k, 3)?;
@@ -131,13 +144,20 @@ fn grouped(copies: usize, num_experts: usize, num_chosen: usize, [k, n]: [usize;
             })
         };
         let (compute, mut workspace) = (compute.clone(), Workspace::default());
-        let weights = num_experts.min(tokens * num_chosen) * n * k * compute.weight_dtype.size_in_bytes();
-        let moved = weights + tokens * (k + num_chosen * n) * size(&compute);
+        let weights = (num_experts.min(tokens * num_chosen) * n * k) as f64 * compute.bytes_per_weight();
+        let moved = weights as usize + tokens * (k + num_chosen * n) * size(&compute);
         let operations = 2 * tokens * num_chosen * k * n;
         if has_kernels(&compute, num_experts, num_chosen, &[k]) {
             let router = DeviceRouter::new(&compute, &rule)?;
-            let all = GroupedLinear::new(&compute, num_experts, n, k, false)?;
-            each_expert(&mut |expert, views| all.set(&compute, expert, views, None))?;
+            let mut all = None;
+            each_expert(&mut |expert, views| {
+                let all: &GroupedLinear = match &mut all {
+                    Some(all) => all,
+                    none => none.insert(GroupedLinear::new(&compute, num_experts, views, false)?),
+                };
+                all.set(&compute, expert, views, None)
+            })?;
+            let Some(all) = all else { candle_core::bail!("a mixture of no experts") };
             let run = move || {
                 let routing = router.route(&mut workspace, &scores)?;
                 let rows = all.forward(&mut workspace, Slot::ExpertRows, &x, &routing, true)?;

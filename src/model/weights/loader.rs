@@ -64,12 +64,9 @@ impl<'a> Loader<'a> {
         for (expert, matrix) in matrices.enumerate() {
             let compute = self.compute;
             self.with_stored(matrix, |views, biases| {
-                let out = views.iter().map(|view| view.rows).sum();
                 let all: &GroupedLinear = match &mut grouped {
                     Some(all) => all,
-                    none => {
-                        none.insert(GroupedLinear::new(compute, num_experts, out, matrix.columns, biases.is_some())?)
-                    }
+                    none => none.insert(GroupedLinear::new(compute, num_experts, views, biases.is_some())?),
                 };
                 all.set(compute, expert, views, biases.as_deref())
             })?;

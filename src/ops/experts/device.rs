@@ -3,6 +3,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::super::blocks::{DeviceBlocks, Grouping};
 use super::super::launch::{Launch, row_threads};
 use super::super::linear::{MatrixView, stacked};
 use super::super::workspace::{Slot, Workspace};
@@ -128,24 +129,40 @@ impl DeviceRouting {
 }
 
 /// The matrices of all experts, [E, out, in], and their biases.
-pub struct GroupedLinear {
-    kernels: Kernels,
-    weight: Tensor,
-    /// f32 [E, out]
-    bias: Option<Tensor>,
+pub enum GroupedLinear {
+    /// In one format.
+    Dense {
+        /// Of the device.
+        kernels: Kernels,
+        /// [E, out, in]
+        weight: Tensor,
+        /// f32 [E, out]
+        bias: Option<Tensor>,
+    },
+    /// In blocks.
+    Blocks(DeviceBlocks),
 }
 
 impl GroupedLinear {
-    /// Room for `num_experts` matrices [out, in], with biases if `has_bias`, of a compute for which [`has_kernels`].
+    /// Room for `num_experts` matrices [out, in] that are stored as `sources` of one of them, stacked by rows; with biases if `has_bias`.
+    /// The compute is one for which [`has_kernels`].
     ///
     /// # Errors
     /// If there is no CUDA device, or no room on it.
-    pub fn new(compute: &Compute, num_experts: usize, out: usize, columns: usize, has_bias: bool) -> Result<Self> {
+    pub fn new(compute: &Compute, num_experts: usize, sources: &[MatrixView<'_>], has_bias: bool) -> Result<Self> {
         let Runs::Cuda(kernels) = compute.runs() else { candle_core::bail!("grouped products without a CUDA device") };
-        let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, &compute.device);
+        let Some(columns) = sources.first().map(|source| source.columns) else { candle_core::bail!("no matrix") };
+        let (out, device) = (sources.iter().map(|source| source.rows).sum(), &compute.device);
+        let format = compute.device_blocks_of(&sources[0]);
+        if let Some(format) = format.filter(|_| sources.iter().all(|source| compute.device_blocks_of(source) == format))
+        {
+            let blocks = DeviceBlocks::zeros(kernels, device, format, num_experts, (out, columns), has_bias)?;
+            return Ok(Self::Blocks(blocks));
+        }
+        let zeros = |shape: &[usize], dtype| Tensor::zeros(shape, dtype, device);
         let weight = zeros(&[num_experts, out, columns], compute.weight_dtype)?;
         let bias = has_bias.then(|| zeros(&[num_experts, out], DType::F32)).transpose()?;
-        Ok(Self { kernels, weight, bias })
+        Ok(Self::Dense { kernels, weight, bias })
     }
 
     /// Puts an expert's matrix, stacked of `sources`, and bias in place.
@@ -159,8 +176,17 @@ impl GroupedLinear {
         sources: &[MatrixView<'_>],
         bias: Option<&[f32]>,
     ) -> Result<()> {
-        self.weight.slice_set(&stacked(compute, sources)?.unsqueeze(0)?, 0, expert)?;
-        match (&self.bias, bias) {
+        let all = match self {
+            Self::Dense { weight, bias, .. } => {
+                weight.slice_set(&stacked(compute, sources)?.unsqueeze(0)?, 0, expert)?;
+                bias.as_ref()
+            }
+            Self::Blocks(blocks) => {
+                blocks.set(expert, sources)?;
+                blocks.bias()
+            }
+        };
+        match (all, bias) {
             (Some(all), Some(bias)) => {
                 all.slice_set(&Tensor::from_slice(bias, (1, bias.len()), all.device())?, 0, expert)
             }
@@ -182,19 +208,34 @@ impl GroupedLinear {
         routing: &DeviceRouting,
         gathers: bool,
     ) -> Result<Tensor> {
-        let ((num_experts, out, columns), entries) = (self.weight.dims3()?, routing.tokens * routing.num_chosen);
+        let entries = routing.tokens * routing.num_chosen;
+        let (num_experts, out, columns) = match self {
+            Self::Dense { weight, .. } => weight.dims3()?,
+            Self::Blocks(blocks) => blocks.dims(),
+        };
         let want = (if gathers { routing.tokens } else { entries }, columns);
-        if x.dims2()? != want || num_experts != routing.num_experts || x.dtype() != self.weight.dtype() {
+        if x.dims2()? != want || num_experts != routing.num_experts {
             candle_core::bail!("a grouped product of {:?} {:?}, want {want:?}", x.shape(), x.dtype())
         }
         let y = workspace.rows_of(x.dtype(), slot, x.device(), entries, out)?;
-        Launch::new(&self.kernels, "grouped_product", x.dtype())
+        let rows = gathers.then_some(&routing.rows);
+        let (kernels, weight, bias) = match self {
+            Self::Blocks(blocks) => {
+                blocks.run(x, &y, 0, Some(&Grouping { rows, bounds: &routing.bounds, num_rows: entries }))?;
+                return Ok(y);
+            }
+            Self::Dense { kernels, weight, bias } => (kernels, weight, bias),
+        };
+        if x.dtype() != weight.dtype() {
+            candle_core::bail!("a grouped product of {:?} with {:?}", x.dtype(), weight.dtype())
+        }
+        Launch::new(kernels, "grouped_product", x.dtype())
             .over_all([entries / TILE + num_experts, out.div_ceil(TILE), 1], PRODUCT_THREADS)
             .tensor(x)
-            .optional(gathers.then_some(&routing.rows))
+            .optional(rows)
             .tensor(&routing.bounds)
-            .tensor(&self.weight)
-            .optional(self.bias.as_ref())
+            .tensor(weight)
+            .optional(bias.as_ref())
             .tensor(&y)
             .int(num_experts)
             .int(columns)

@@ -11,11 +11,13 @@ use rayon::prelude::*;
 
 use device::DeviceMatrix;
 
+use super::blocks::DeviceBlocks;
+use super::embedding::gather;
 use super::product::{Inputs, Job, WeightMatrix};
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::PANEL;
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
-use super::{Compute, DenseProducts, Runs, SharedOut, bf16x3, blocks, packed};
+use super::{Compute, DenseProducts, Kernels, Runs, SharedOut, bf16x3, blocks, packed};
 
 /// A matrix of a stack.
 type Weight = Arc<dyn WeightMatrix>;
@@ -27,6 +29,8 @@ enum Form {
     Native(Vec<Weight>),
     /// On a CUDA device.
     Cuda(DeviceMatrix),
+    /// On a CUDA device, in blocks: a matrix for each run of sources of one format, and the format of the results.
+    CudaBlocks(Vec<DeviceBlocks>, DType),
     /// [out, in], for the portable path.
     Portable(Tensor),
 }
@@ -66,10 +70,7 @@ impl Linear {
         let form = match compute.runs() {
             Runs::Candle => Form::Portable(stacked(compute, sources)?),
             Runs::Cpu => Form::Native(native(compute, sources)?),
-            Runs::Cuda(kernels) => {
-                let weight = stacked(compute, sources)?;
-                Form::Cuda(DeviceMatrix::new(compute, kernels, weight, bias.as_deref(), compute.activation_dtype)?)
-            }
+            Runs::Cuda(kernels) => on_device(compute, &kernels, sources, bias.as_deref())?,
         };
         let bias = bias.map(|mut bias| {
             bias.resize(out_features + PANEL, 0.0);
@@ -83,17 +84,23 @@ impl Linear {
     /// # Errors
     /// If the device cannot.
     pub fn with_wide_results(mut self) -> Result<Self> {
-        if let Form::Cuda(matrix) = self.form {
-            let bias = self.bias.as_ref().map(|bias| &bias[..self.out_features]);
-            self.form = Form::Cuda(matrix.with_output(DType::F32, bias)?);
-        }
+        let bias = self.bias.as_ref().map(|bias| &bias[..self.out_features]);
+        self.form = match self.form {
+            Form::Cuda(matrix) => Form::Cuda(matrix.with_output(DType::F32, bias)?),
+            Form::CudaBlocks(parts, _) => Form::CudaBlocks(parts, DType::F32),
+            other => other,
+        };
         Ok(self)
     }
 
-    /// W on a CUDA device: an embedding look-up that shares the head's matrix.
-    pub(super) fn device_table(&self) -> Result<&Tensor> {
+    /// Rows `ids` (u32, on the device) of W on a CUDA device, to `target`: a look-up that shares the head's matrix, or a table in blocks.
+    pub(super) fn gather_on_device(&self, kernels: &Kernels, ids: &Tensor, target: &Tensor) -> Result<()> {
         match &self.form {
-            Form::Cuda(matrix) => Ok(&matrix.weight),
+            Form::Cuda(matrix) => gather(kernels, &matrix.weight, ids, target),
+            Form::CudaBlocks(parts, _) => match &parts[..] {
+                [table] => table.gather(ids, target),
+                parts => candle_core::bail!("a table in {} formats", parts.len()),
+            },
             Form::Native(_) | Form::Portable(_) => candle_core::bail!("a table that is not on the device"),
         }
     }
@@ -131,6 +138,7 @@ impl Linear {
     fn output_dtype(&self) -> DType {
         match &self.form {
             Form::Cuda(matrix) => matrix.output,
+            Form::CudaBlocks(_, output) => *output,
             Form::Native(_) | Form::Portable(_) => DType::F32,
         }
     }
@@ -157,6 +165,15 @@ impl Linear {
             Form::Cuda(matrix) => {
                 let y = target(workspace, x.dim(0)?)?;
                 matrix.run(workspace, x, &y)?;
+                return Ok(y);
+            }
+            Form::CudaBlocks(parts, _) => {
+                let y = target(workspace, x.dim(0)?)?;
+                let mut first = 0;
+                for part in parts {
+                    part.run(x, &y, first, None)?;
+                    first += part.dims().1;
+                }
                 return Ok(y);
             }
             Form::Native(weights) => weights,
@@ -238,6 +255,12 @@ impl Linear {
                 let ids = Tensor::new(ids, &compute.device)?;
                 return weight.index_select(&ids, 0)?.to_dtype(compute.activation_dtype);
             }
+            Form::CudaBlocks(..) => {
+                let rows = rows.to_dtype(compute.activation_dtype)?;
+                let Runs::Cuda(kernels) = compute.runs() else { candle_core::bail!("a table on another device") };
+                self.gather_on_device(&kernels, &Tensor::new(ids, &compute.device)?, &rows)?;
+                return Ok(rows);
+            }
         };
         let k = self.in_features;
         let each = |(&id, target): (&u32, &mut [f32])| {
@@ -258,6 +281,24 @@ impl Linear {
         })?;
         Ok(rows)
     }
+}
+
+/// The stacked matrices for a CUDA device: in blocks if all of them are, else as one.
+fn on_device(compute: &Compute, kernels: &Kernels, sources: &[MatrixView<'_>], bias: Option<&[f32]>) -> Result<Form> {
+    let output = compute.activation_dtype;
+    if sources.iter().any(|source| compute.device_blocks_of(source).is_none()) {
+        let weight = stacked(compute, sources)?;
+        return Ok(Form::Cuda(DeviceMatrix::new(compute, kernels.clone(), weight, bias, output)?));
+    }
+    let (mut parts, mut first) = (Vec::new(), 0);
+    for run in sources.chunk_by(|a, b| compute.device_blocks_of(a) == compute.device_blocks_of(b)) {
+        let Some(format) = compute.device_blocks_of(&run[0]) else { continue };
+        let rows: usize = run.iter().map(|source| source.rows).sum();
+        let bias = bias.map(|bias| &bias[first..first + rows]);
+        parts.push(DeviceBlocks::new(kernels.clone(), &compute.device, format, run, bias)?);
+        first += rows;
+    }
+    Ok(Form::CudaBlocks(parts, output))
 }
 
 /// The stacked matrices for the native path.

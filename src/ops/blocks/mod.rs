@@ -3,12 +3,16 @@
 //! of the dense product with the widened weights. Formats and rounding of weights are Candle's. Knows one matrix; knows nothing
 //! of files, nor of who chose its format.
 
+mod device;
+
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Result;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::k_quants::*;
+pub use device::{DeviceBlocks, Grouping};
 use rayon::prelude::*;
 
 use super::BlockInputs;
@@ -85,16 +89,16 @@ impl<T: GgmlType> Blocks<T> {
     }
 
     /// From the blocks' bytes, which need no alignment.
-    fn from_bytes(source: &MatrixView<'_>) -> Result<Self> {
-        let mut this = Self::zeros(source.rows, source.columns);
-        if size_of_val(&this.blocks[..]) != source.bytes.len() {
-            candle_core::bail!("{} bytes for {} blocks of {:?}", source.bytes.len(), this.blocks.len(), T::DTYPE)
+    fn from_bytes(bytes: &[u8], rows: usize, columns: usize) -> Result<Self> {
+        let mut this = Self::zeros(rows, columns);
+        if size_of_val(&this.blocks[..]) != bytes.len() {
+            candle_core::bail!("{} bytes for {} blocks of {:?}", bytes.len(), this.blocks.len(), T::DTYPE)
         }
         // SAFETY: as many bytes as the blocks take; Candle's block types are `repr(C)` of integers and halves without padding
         // (it asserts their sizes), so that any bytes are a valid block.
         unsafe {
             let target = this.blocks.as_mut_ptr().cast::<u8>();
-            std::ptr::copy_nonoverlapping(source.bytes.as_ptr(), target, source.bytes.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
         }
         Ok(this)
     }
@@ -271,28 +275,28 @@ impl WeightMatrix for Integers {
     }
 }
 
+/// The bytes of a matrix in `format`'s blocks: as they are stored, or those of a dense one rounded.
+fn bytes_in<'a>(format: GgmlDType, source: &MatrixView<'a>) -> Result<Cow<'a, [u8]>> {
+    source.validate()?;
+    StoredFormat::Blocks(format).row_bytes(source.columns)?;
+    match source.format {
+        StoredFormat::Dense(_) => {
+            with_block_type!(format, Block => Ok(Cow::Owned(Blocks::<Block>::quantised(source).bytes().to_vec())))
+        }
+        StoredFormat::Blocks(stored) if stored == format => Ok(Cow::Borrowed(source.bytes)),
+        StoredFormat::Blocks(stored) => candle_core::bail!("a matrix in {stored:?} blocks, asked for in {format:?}"),
+    }
+}
+
 /// A matrix in `format`'s blocks: a stored one of that format as it is, a dense one rounded. `inputs`: how the batch enters its
 /// products, where the format has a choice.
 ///
 /// # Errors
 /// If the rows are not whole blocks, the size is wrong, or the matrix is stored in another block format.
 pub fn matrix(format: GgmlDType, source: &MatrixView<'_>, inputs: BlockInputs) -> Result<Arc<dyn WeightMatrix>> {
-    source.validate()?;
-    StoredFormat::Blocks(format).row_bytes(source.columns)?;
-    match source.format {
-        StoredFormat::Dense(_) => with_block_type!(format, Block => {
-            let blocks = Blocks::<Block>::quantised(source);
-            match Panels::new(format, blocks.bytes(), source.rows, source.columns) {
-                Some(panels) => Ok(Arc::new(Integers { panels, inputs })),
-                None => Ok(Arc::new(blocks)),
-            }
-        }),
-        StoredFormat::Blocks(stored) if stored == format => {
-            match Panels::new(format, source.bytes, source.rows, source.columns) {
-                Some(panels) => Ok(Arc::new(Integers { panels, inputs })),
-                None => with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::from_bytes(source)?))),
-            }
-        }
-        StoredFormat::Blocks(stored) => candle_core::bail!("a matrix in {stored:?} blocks, asked for in {format:?}"),
+    let (bytes, rows, columns) = (bytes_in(format, source)?, source.rows, source.columns);
+    match Panels::new(format, &bytes, rows, columns) {
+        Some(panels) => Ok(Arc::new(Integers { panels, inputs })),
+        None => with_block_type!(format, Block => Ok(Arc::new(Blocks::<Block>::from_bytes(&bytes, rows, columns)?))),
     }
 }
