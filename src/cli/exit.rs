@@ -7,6 +7,7 @@ use crate::bench::BenchError;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
+use crate::hub::HubError;
 use crate::journal::JournalError;
 use crate::judge::RubricError;
 use crate::ops::DeviceError;
@@ -51,7 +52,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    if error.is::<UsageError>() {
+    let hub = error.downcast_ref::<HubError>();
+    if error.is::<UsageError>() || hub.is_some_and(HubError::is_usage) {
         return USAGE;
     }
     let not_usable = error.is::<DataError>()
@@ -65,6 +67,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<ProvenanceError>()
         || error.is::<RegistryError>()
         || error.is::<NonFiniteWeights>()
+        || hub.is_some_and(HubError::is_not_usable)
         || error.downcast_ref::<GenerateError>().is_some_and(is_input)
         || error.downcast_ref::<BenchError>().is_some_and(|error| match error {
             BenchError::Model(_) => true,

@@ -13,6 +13,8 @@ mod make;
 mod models;
 mod pair;
 mod progress;
+mod publish;
+mod pull;
 mod score;
 mod settings;
 mod status;
@@ -21,6 +23,8 @@ mod stop;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::hub;
 
 /// What `--help` says after the commands.
 const AFTER_HELP: &str = "\
@@ -31,7 +35,7 @@ Try it without any download:
   pairwright make --demo --out runs/demo";
 
 /// Preference datasets for any language, made on your own hardware: prompts with human answers in, second answers and ratings
-/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere.
+/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere but by `publish`.
 #[derive(Debug, Parser)]
 #[command(name = "pairwright", version, after_help = AFTER_HELP, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -58,6 +62,10 @@ enum Command {
     /// Models that one may get, and whether one that is here is whole
     #[command(subcommand)]
     Models(models::Command),
+    #[command(about = format!("A model or a dataset from the Hugging Face Hub{}", hub::HELP_NOTE))]
+    Pull(pull::Args),
+    #[command(about = format!("A run's dataset onto the Hugging Face Hub{}", hub::HELP_NOTE))]
+    Publish(publish::Args),
     /// Measurements of this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -77,6 +85,8 @@ pub fn main() -> ExitCode {
         Command::Languages(args) => languages::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
+        Command::Pull(args) => pull::run(&args),
+        Command::Publish(args) => publish::run(&args),
         Command::Bench(command) => bench::run(command),
         Command::Doctor(args) => doctor::run(args),
     };

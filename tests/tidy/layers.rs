@@ -25,7 +25,7 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("bench", UP_TO_DATASET),
     ("plan", UP_TO_DATASET),
     ("doctor", &["ops", "model", "engine", "demo", "bench"]),
-    ("hub", UP_TO_DATASET),
+    ("hub", &[]),
     ("cli", EVERYTHING),
 ];
 const COMPUTE_AND_TEXT: &[&str] = &["ops", "model", "engine", "data", "prompt"];
