@@ -40,10 +40,24 @@ pub(super) fn code(result: anyhow::Result<Ending>) -> ExitCode {
             if is_closed_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            // Messages name their causes themselves.
+            let message = error.to_string();
+            let hint = if is_full_disk(&error, &message) { FULL_DISK } else { "" };
+            eprintln!("error: {message}{hint}");
             ExitCode::from(code_of(&error))
         }
     }
+}
+
+/// What is said behind an error of a full disk.
+const FULL_DISK: &str = "\nhint: make room on the disk, and the same command goes on from there";
+
+/// Whether the disk is full, which libraries pass on in words alone.
+fn is_full_disk(error: &anyhow::Error, message: &str) -> bool {
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    let in_chain = error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full));
+    // ENOSPC on Linux and macOS.
+    in_chain || message.contains("(os error 28)")
 }
 
 /// The reader of stdout went away, as `head` does.

@@ -64,7 +64,10 @@ fn survives(kinds: &[&str]) {
             num_hit += usize::from(!hit.status.success());
             assert!(!stderr.contains("panicked"), "{kind} at call {at}: {stderr}");
             if *kind != "kill" && !hit.status.success() {
-                assert_eq!(stderr.matches("error: ").count(), 1, "{kind} at call {at}: {stderr}");
+                let errors = stderr.lines().filter(|line| line.starts_with("error: ")).count();
+                assert_eq!(errors, 1, "{kind} at call {at}: {stderr}");
+                let is_told_what_to_do = *kind != "enospc" || stderr.contains("hint: ");
+                assert!(is_told_what_to_do, "{kind} at call {at}: {stderr}");
             }
             let again = make(&job, &run, shim, 0, "");
             assert!(again.status.success(), "{kind} at call {at}, then: {}", String::from_utf8_lossy(&again.stderr));
