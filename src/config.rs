@@ -1,6 +1,8 @@
 //! The environment, read in this one place. Every variable that changes what Pairwright does is documented here and in
 //! README.md; the command line wins over the environment. Knows no command.
 
+use std::path::PathBuf;
+
 /// `NO_COLOR` (<https://no-color.org>): progress is drawn without colour.
 pub fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -13,7 +15,29 @@ pub fn pinned_date() -> Option<String> {
 }
 
 /// `PATH`: where NVIDIA's libraries of pip lie, beside a `python3`.
-pub fn search_path() -> impl Iterator<Item = std::path::PathBuf> {
+pub fn search_path() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).collect::<Vec<_>>().into_iter()
+}
+
+/// `HF_HUB_CACHE`: the folder of fetched models and datasets, in place of `hub` in `HF_HOME`. `None` where there is no home.
+pub fn hub_cache() -> Option<PathBuf> {
+    text("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(hub_home()?.join("hub")))
+}
+
+/// `HF_HOME`, in place of `huggingface` in `XDG_CACHE_HOME` or in `.cache` of the home: as Python's huggingface_hub has it.
+fn hub_home() -> Option<PathBuf> {
+    let cache = || text("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    text("HF_HOME").map(PathBuf::from).or_else(|| Some(cache()?.join("huggingface")))
+}
+
+/// `LC_ALL`, `LC_CTYPE`, `LANG`: whether the first that is set says that texts are UTF-8.
+pub fn speaks_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text).unwrap_or_default().to_lowercase();
+    cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// A variable that is set to something.
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }

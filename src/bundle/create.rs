@@ -68,7 +68,8 @@ impl Plan {
             plan.files.extend(files);
         }
         plan.items.sort_by(|a, b| a.folder.cmp(&b.folder));
-        plan.files.extend(texts::files(&plan.items, &plan.output));
+        let texts = texts::files(&plan.items, &plan.files, &plan.output);
+        plan.files.extend(texts);
         plan.files.sort_by(|a, b| a.path.cmp(&b.path));
         let out = plan.output.path().to_path_buf();
         let unfit = |what: String, hint: &str| BundleError::Source { path: out.clone(), what, hint: hint.to_owned() };

@@ -135,8 +135,7 @@ impl Cache {
             },
         };
         let place = dir.join("snapshots").join(&commit);
-        let identity =
-            Identity { repo: repo.to_owned(), revision: name.map(str::to_owned), commit: Some(commit) };
+        let identity = Identity { repo: repo.to_owned(), revision: name.map(str::to_owned), commit: Some(commit) };
         place.is_dir().then_some(Snapshot { identity, dir: place })
     }
 

@@ -144,7 +144,8 @@ impl Work<'_> {
         for item in items {
             let place = dir.join(&item.folder);
             let is_binary = item.kind == Kind::Binary;
-            let present = if is_binary { has_all(self.bundle, &place, item) } else { is_present(self.bundle, &place, item) };
+            let present =
+                if is_binary { has_all(self.bundle, &place, item) } else { is_present(self.bundle, &place, item) };
             if present {
                 done.push(Installed { item: item.folder.clone(), outcome: Outcome::Present(place), note: None });
                 continue;

@@ -70,7 +70,11 @@ impl Names {
 pub fn is_repo(id: &str) -> bool {
     let is_half = |half: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        !half.is_empty() && half.len() <= 96 && !half.starts_with('.') && half.chars().all(plain) && !half.contains("--")
+        !half.is_empty()
+            && half.len() <= 96
+            && !half.starts_with('.')
+            && half.chars().all(plain)
+            && !half.contains("--")
     };
     id.split_once('/').is_some_and(|(owner, name)| is_half(owner) && is_half(name))
 }
@@ -86,13 +90,30 @@ mod tests {
 
     #[test]
     fn only_plain_relative_paths_pass() {
-        for good in ["a", "models/o--n@0123456789ab/config.json", ".gitattributes", "a b/ü.txt", "comet/nullable.json"] {
+        for good in ["a", "models/o--n@0123456789ab/config.json", ".gitattributes", "a b/ü.txt", "comet/nullable.json"]
+        {
             assert_eq!(fault(good), None, "{good}");
         }
         let long = "a/".repeat(200) + "b";
         let bad = [
-            "", "/etc/passwd", "..", "a/../b", "./a", "a//b", "a/", "C:/x", "a\\b", "a\nb", "a\0", "x.", "x ", "nul",
-            "a/Aux.json", "com1", "lpt9.txt", &long,
+            "",
+            "/etc/passwd",
+            "..",
+            "a/../b",
+            "./a",
+            "a//b",
+            "a/",
+            "C:/x",
+            "a\\b",
+            "a\nb",
+            "a\0",
+            "x.",
+            "x ",
+            "nul",
+            "a/Aux.json",
+            "com1",
+            "lpt9.txt",
+            &long,
         ];
         for bad in bad {
             assert!(fault(bad).is_some(), "{bad}");
@@ -106,7 +127,9 @@ mod tests {
             paths.iter().any(|path| names.add(path).is_some())
         };
         assert!(!collision(&["a/b", "a/c", "b/a", "c"]));
-        for twins in [["a/b", "a/b"], ["a/b", "a/B"], ["a/b", "A/c"], ["a", "a/b"], ["a/b", "a"], ["ß", "ß"], ["É", "é"]] {
+        for twins in
+            [["a/b", "a/b"], ["a/b", "a/B"], ["a/b", "A/c"], ["a", "a/b"], ["a/b", "a"], ["ß", "ß"], ["É", "é"]]
+        {
             assert!(collision(&twins), "{twins:?}");
         }
     }

@@ -68,7 +68,8 @@ impl Bundle {
     fn open_folder(path: &Path) -> Result<Self, BundleError> {
         let file = path.join(MANIFEST_FILE);
         let not_one = |what: String| BundleError::NotABundle { path: path.to_owned(), what };
-        let metadata = fs::symlink_metadata(&file).map_err(|_| not_one(format!("there is no {MANIFEST_FILE} in it")))?;
+        let metadata =
+            fs::symlink_metadata(&file).map_err(|_| not_one(format!("there is no {MANIFEST_FILE} in it")))?;
         if !metadata.is_file() || metadata.len() > MAX_MANIFEST_BYTES {
             return Err(not_one(format!("its {MANIFEST_FILE} is no plain file of at most 64 MiB")));
         }
@@ -109,7 +110,9 @@ impl Bundle {
         }
         let strays: Vec<&String> = found.iter().filter(|path| !wanted.contains(path.as_str())).collect();
         if !strays.is_empty() {
-            return Err(self.unsafe_with(format!("it holds files that its manifest does not name: {}", name_some(&strays))));
+            return Err(
+                self.unsafe_with(format!("it holds files that its manifest does not name: {}", name_some(&strays)))
+            );
         }
         for file in &self.manifest.files {
             let place = self.path.join(&file.path);
@@ -235,7 +238,9 @@ impl Bundle {
         };
         let Entry { path, size_bytes, sha256, blob_id, .. } = entry;
         if got.size_bytes != *size_bytes {
-            return Err(self.damaged(format!("{path} has {} bytes or more, want {size_bytes}{place_note}", got.size_bytes)));
+            return Err(
+                self.damaged(format!("{path} has {} bytes or more, want {size_bytes}{place_note}", got.size_bytes))
+            );
         }
         if got.sha256 != *sha256 {
             return Err(self.damaged(format!("{path} has the SHA-256 {}, want {sha256}{place_note}", got.sha256)));

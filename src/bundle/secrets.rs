@@ -8,8 +8,21 @@ use std::path::{Path, PathBuf};
 
 /// Files that are named so hold secrets.
 const NAMES: [&str; 15] = [
-    "token", "stored_tokens", ".netrc", "_netrc", ".env", ".git-credentials", "credentials", "credentials.json", ".pypirc",
-    ".npmrc", "id_rsa", "id_ecdsa", "id_ed25519", ".htpasswd", "kaggle.json",
+    "token",
+    "stored_tokens",
+    ".netrc",
+    "_netrc",
+    ".env",
+    ".git-credentials",
+    "credentials",
+    "credentials.json",
+    ".pypirc",
+    ".npmrc",
+    "id_rsa",
+    "id_ecdsa",
+    "id_ed25519",
+    ".htpasswd",
+    "kaggle.json",
 ];
 const EXTENSIONS: [&str; 4] = ["pem", "key", "p12", "pfx"];
 /// Formats that are, or hold, Python's pickles.
@@ -97,7 +110,8 @@ fn token_in(text: &[u8]) -> Option<(usize, &'static str)> {
             continue;
         }
         let rest = &text[at..];
-        let is_start = |(mark, _, _): &&(&[u8], usize, &str)| rest.starts_with(mark) && !text[at - 1].is_ascii_alphanumeric();
+        let is_start =
+            |(mark, _, _): &&(&[u8], usize, &str)| rest.starts_with(mark) && !text[at - 1].is_ascii_alphanumeric();
         if let Some((mark, count, what)) = TOKENS.iter().find(is_start) {
             let body = rest[mark.len()..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_');
             if body.count() >= *count {

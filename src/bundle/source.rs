@@ -131,9 +131,12 @@ pub fn dataset(
     licence: Option<String>,
     languages: Vec<String>,
 ) -> Result<Collected, BundleError> {
-    let mut name = folder_name(identity.as_ref(), name);
+    let stem = if name.is_dir() { name } else { Path::new(name.file_stem().unwrap_or_default()) };
+    let mut name = folder_name(identity.as_ref(), stem);
     // A name has 240 bytes in all; a table may be cut to many languages.
-    let cut = languages.join("-").chars().filter(|c| c.is_alphanumeric() || *c == '-').take(40).collect::<String>();
+    let short = languages.iter().map(|language| language.split(" (").next().unwrap_or(language));
+    let short = short.collect::<Vec<_>>().join("-").replace(' ', "-");
+    let cut = short.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(40).collect::<String>();
     if !cut.is_empty() {
         name = format!("{name}-{cut}");
     }
@@ -186,7 +189,7 @@ pub fn licences_in(dir: &Path) -> Result<Vec<PathBuf>, BundleError> {
 }
 
 /// Every file below `dir`, but those in folders whose name begins with a dot (`.git`, `.cache`), file managers' own, and our manifest.
-fn walk(dir: &Path) -> Result<Vec<PathBuf>, BundleError> {
+pub fn walk(dir: &Path) -> Result<Vec<PathBuf>, BundleError> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::create::Output;
-use super::manifest::{Item, Kind};
+use super::manifest::{Item, Kind, inside};
 use super::source::SourceFile;
 
 /// What to type.
@@ -15,17 +15,30 @@ pub const LICENCES_FILE: &str = "LICENCES.md";
 const OWN_LICENCE: &str = include_str!("../../LICENSE");
 
 /// All of them.
-pub(super) fn files(items: &[Item], output: &Output) -> Vec<SourceFile> {
-    let mut files =
-        vec![SourceFile::text(RUN_FILE, run(items, output)), SourceFile::text(LICENCES_FILE, licences(items))];
+pub(super) fn files(items: &[Item], files: &[SourceFile], output: &Output) -> Vec<SourceFile> {
+    let run = run(items, &prompts(items, files), output);
+    let mut files = vec![SourceFile::text(RUN_FILE, run), SourceFile::text(LICENCES_FILE, licences(items))];
     if items.iter().any(|item| item.kind == Kind::Binary) {
         files.push(SourceFile::text("LICENCES/pairwright.txt", OWN_LICENCE.to_owned()));
     }
     files
 }
 
+/// The file of prompts that a first run takes: of several the one that trains.
+fn prompts(items: &[Item], files: &[SourceFile]) -> String {
+    let datasets = items.iter().filter(|item| item.kind == Kind::Dataset);
+    let of_datasets =
+        files.iter().filter(|file| datasets.clone().any(|item| inside(&file.path, &item.folder).is_some()));
+    let tables = of_datasets.map(|file| file.path.as_str()).filter(|path| {
+        let extension = path.rsplit('.').next().unwrap_or_default();
+        ["parquet", "pq", "jsonl", "ndjson", "csv", "tsv"].contains(&extension)
+    });
+    let first = tables.min_by_key(|path| (!path.contains("train"), *path));
+    first.unwrap_or("PROMPTS").to_owned()
+}
+
 /// In the same words for every name of the output, so that equal bundles are equal bytes.
-fn run(items: &[Item], output: &Output) -> String {
+fn run(items: &[Item], prompts: &str, output: &Output) -> String {
     let program = if items.iter().any(|item| item.kind == Kind::Binary) { "bin/pairwright" } else { "pairwright" };
     let folder = |kind: Kind| items.iter().filter(move |item| item.kind == kind).map(|item| item.folder.as_str());
     let mut text = String::from("# What to type on the sealed machine\n\nNothing here needs a network.\n\n");
@@ -38,20 +51,20 @@ fn run(items: &[Item], output: &Output) -> String {
         text += "tar xf NAME.tar                  # makes the folder `bundle`\n```\n\n";
         text += "(`pairwright bundle verify` and `bundle install` also take the tar, or its first part, as it is.)\n\n";
     }
-    text += "In the bundle's folder:\n\n```sh\nsha256sum -c SHA256SUMS          # every file is as it was made\n";
-    let _ = writeln!(text, "{program} bundle verify .          # the same, and that nothing else is in it");
-    let _ = writeln!(text, "{program} bundle install . --to ~/pairwright    # or --hf-cache, where Python programs look");
+    text += "In the bundle's folder:\n\n```sh\nsha256sum -c SHA256SUMS                          # every file is as it was made\n";
+    let _ = writeln!(text, "{program} bundle verify .                # the same, and that nothing else is in it");
+    let _ =
+        writeln!(text, "{program} bundle install . --to ~/pairwright    # or --hf-cache, where Python programs look");
     text += "```\n\nThen:\n\n```sh\ncd ~/pairwright\n";
-    let _ = writeln!(text, "{program} doctor                   # what this machine has, and what is missing");
+    let _ = writeln!(text, "{program} doctor                         # what this machine has, and what is missing");
     for model in folder(Kind::Model) {
         let _ = writeln!(text, "{program} models verify {model} --deep");
     }
     let models: Vec<&str> = folder(Kind::Model).collect();
     let generator = models.first().unwrap_or(&"models/WRITER");
     let judge = models.get(1).or(models.first()).unwrap_or(&"models/RATER");
-    let prompts = folder(Kind::Dataset).next().map_or("PROMPTS".to_owned(), |folder| format!("{folder}/FILE"));
     let languages = items.iter().flat_map(|item| &item.languages).next();
-    let language = languages.map_or("LANGUAGE", String::as_str);
+    let language = languages.and_then(|name| name.split(" (").next()).unwrap_or("LANGUAGE");
     let _ = writeln!(
         text,
         "{program} make --prompts {prompts} --language \"{language}\" \\\n    --generator {generator} --judge {judge} --out runs/first\n```"

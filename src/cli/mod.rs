@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod bundle;
 mod doctor;
 mod engine_flags;
 mod exit;
@@ -57,6 +58,9 @@ enum Command {
     /// Models that one may get, and whether one that is here is whole
     #[command(subcommand)]
     Models(models::Command),
+    /// Models, prompts and the program for a machine without a network: make, check and install them
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Measurements of this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Languages(args) => languages::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
+        Command::Bundle(command) => bundle::run(&command),
         Command::Bench(command) => bench::run(command),
         Command::Doctor(args) => doctor::run(args),
     };

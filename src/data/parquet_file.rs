@@ -61,7 +61,10 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError>
 
 /// Runs a piece of the Parquet reader. Its errors become ours, and so do its panics: the reader trusts some lengths and
 /// offsets that a damaged file can get wrong, and a bad file must not look like a bug of this program.
-pub(super) fn guarded<T, E: std::fmt::Display>(path: &Path, work: impl FnOnce() -> Result<T, E>) -> Result<T, DataError> {
+pub(super) fn guarded<T, E: std::fmt::Display>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, DataError> {
     match catch_quietly(work) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(parquet_error(path, error.to_string())),
