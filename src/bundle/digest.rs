@@ -7,7 +7,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// Bytes read at a time.
-pub(super) const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// What a file's content hashes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,8 @@ pub(super) fn copy(
     mut write: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<Digests> {
     let mut hasher = Hasher::new(size_bytes, lfs);
-    let mut buffer = vec![0; PIECE_BYTES];
+    let most = size_bytes.saturating_add(1).min(PIECE_BYTES);
+    let mut buffer = vec![0; usize::try_from(most).unwrap_or(1)];
     let mut from = from.take(size_bytes.saturating_add(1));
     loop {
         match from.read(&mut buffer) {

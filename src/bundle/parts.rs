@@ -29,7 +29,8 @@ pub(super) fn sums_path(whole: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(super) struct Parts {
     parts: Vec<(PathBuf, u64)>,
-    open: Option<(usize, File)>,
+    /// Which part is open, and where in it reading goes on.
+    open: Option<(usize, File, u64)>,
     at: u64,
 }
 
@@ -69,7 +70,6 @@ impl Parts {
     /// Goes on reading at `at`.
     pub(super) fn seek_to(&mut self, at: u64) {
         self.at = at;
-        self.open = None;
     }
 
     /// The names of the parts that hold bytes `from` to `to`.
@@ -102,14 +102,16 @@ impl Read for Parts {
         let Some(index) = self.parts.iter().position(holds) else { return Ok(0) };
         let (path, size) = &self.parts[index];
         let inside = self.at - start;
-        if self.open.as_ref().is_none_or(|(open, _)| *open != index) {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(inside))?;
-            self.open = Some((index, file));
+        if self.open.as_ref().is_none_or(|(open, ..)| *open != index) {
+            self.open = Some((index, File::open(path)?, 0));
         }
-        let Some((_, file)) = &mut self.open else { return Ok(0) };
+        let Some((_, file, place)) = &mut self.open else { return Ok(0) };
+        if *place != inside {
+            *place = file.seek(SeekFrom::Start(inside))?;
+        }
         let room = buffer.len().min(usize::try_from(size - inside).unwrap_or(usize::MAX));
         let count = file.read(buffer.get_mut(..room).unwrap_or_default())?;
+        *place += count as u64;
         self.at += count as u64;
         Ok(count)
     }

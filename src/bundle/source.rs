@@ -223,7 +223,9 @@ fn collect(
     let (mut taken, mut left_out): (Vec<SourceFile>, Vec<String>) = Default::default();
     let mut found: Vec<Secret> = Vec::new();
     for from in files {
-        let Some(inside) = from.strip_prefix(root).ok().and_then(Path::to_str) else {
+        // Of a file in the current folder the folder is `.`, and no part of the file's path.
+        let relative = from.strip_prefix(root).unwrap_or(&from);
+        let Some(inside) = Some(relative).filter(|path| path.is_relative()).and_then(Path::to_str) else {
             return Err(unfit(&from, "its name is not UTF-8", "rename it"));
         };
         let inside = inside.replace(std::path::MAIN_SEPARATOR, "/");
