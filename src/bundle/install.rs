@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use super::create::{remove, set_executable};
 use super::error::io_error;
 use super::hf_cache::{Cache, Tree, TreeFile};
-use super::manifest::{Entry, Item, Kind, MANIFEST_FILE};
+use super::manifest::{Entry, Item, Kind, MANIFEST_FILE, inside};
 use super::{Bundle, BundleError, space};
-use crate::provenance::{folder_of, sha256_hex, sync_folder, write_atomic};
+use crate::provenance::{folder_of, sha256_file, sha256_hex, sync_folder, write_atomic};
 
 /// Digits of the manifest's hash in the name of the folder where files wait.
 const SHORT: usize = 12;
@@ -69,11 +69,17 @@ pub fn install(
 ) -> Result<Vec<Installed>, BundleError> {
     bundle.check_sums()?;
     let items = bundle.manifest().items.clone();
+    for text in bundle.manifest().files.clone() {
+        // What is of no item is not installed, and has to be right all the same.
+        if items.iter().all(|item| inside(&text.path, &item.folder).is_none()) {
+            bundle.copy(&text, |_| Ok(()))?;
+        }
+    }
     check_space(bundle, target, &items)?;
     let mut work = Work { bundle, progress, made: Vec::new() };
     let done = match target {
-        Target::Folder(dir) => work.into_folder(dir, &items),
-        Target::Cache(cache) => items.iter().map(|item| work.into_cache(cache, item)).collect(),
+        Target::Folder(dir) => work.fill_folder(dir, &items),
+        Target::Cache(cache) => items.iter().map(|item| work.fill_cache(cache, item)).collect(),
     };
     if let Err(error) = &done
         && !error.is_of_the_machine()
@@ -104,8 +110,12 @@ fn check_space(bundle: &Bundle, target: &Target, items: &[Item]) -> Result<(), B
     }
 }
 
-/// Whether `place` has every file of the item, and says that it is this item.
+/// Whether `place` has every file of the item, and says that it is this item; of a program, which has no such note, by its sum.
 fn is_present(bundle: &Bundle, place: &Path, item: &Item) -> bool {
+    if item.kind == Kind::Binary {
+        let same = |(path, file): (&str, &Entry)| sha256_file(&place.join(path)).is_ok_and(|sum| sum == file.sha256);
+        return bundle.manifest().files_of(item).all(same);
+    }
     let receipt = bundle.manifest().of_item(item).to_bytes();
     fs::read(place.join(MANIFEST_FILE)).is_ok_and(|found| found == receipt) && has_all(bundle, place, item)
 }
@@ -136,23 +146,20 @@ fn is_cached(bundle: &Bundle, cache: &Cache, item: &Item) -> bool {
 
 impl Work<'_> {
     /// Items wait in a folder of their own until all are whole; then each is put in place by one rename.
-    fn into_folder(&mut self, dir: &Path, items: &[Item]) -> Result<Vec<Installed>, BundleError> {
+    fn fill_folder(&mut self, dir: &Path, items: &[Item]) -> Result<Vec<Installed>, BundleError> {
         let short = sha256_hex(self.bundle.manifest_bytes());
         let staging = dir.join(format!(".pairwright-{}.partial", short.get(..SHORT).unwrap_or(&short)));
         let mut done = Vec::new();
         let mut wanted = Vec::new();
         for item in items {
             let place = dir.join(&item.folder);
-            let is_binary = item.kind == Kind::Binary;
-            let present =
-                if is_binary { has_all(self.bundle, &place, item) } else { is_present(self.bundle, &place, item) };
-            if present {
+            if is_present(self.bundle, &place, item) {
                 done.push(Installed { item: item.folder.clone(), outcome: Outcome::Present(place), note: None });
                 continue;
             }
             let own = self.bundle.manifest().of_item(item).to_bytes();
             let is_ours = fs::read(place.join(MANIFEST_FILE)).is_ok_and(|found| found == own);
-            if place.symlink_metadata().is_ok() && !is_ours {
+            if place.symlink_metadata().is_ok() && !is_ours && item.kind != Kind::Binary {
                 return Err(BundleError::Exists { path: place, what: " and is something else" });
             }
             wanted.push((item, place));
@@ -167,6 +174,10 @@ impl Work<'_> {
         }
         for (item, place) in wanted {
             self.make_dir(folder_of(&place))?;
+            if item.kind == Kind::Binary {
+                done.push(self.put_program(&staging, item, place)?);
+                continue;
+            }
             let old = staging.join("replaced");
             if place.symlink_metadata().is_ok() {
                 fs::rename(&place, &old).map_err(io_error("move away", &place))?;
@@ -179,6 +190,17 @@ impl Work<'_> {
         remove(&staging)?;
         done.sort_by(|a, b| a.item.cmp(&b.item));
         Ok(done)
+    }
+
+    /// A program takes the place of an older one, and other things in that folder stay.
+    fn put_program(&mut self, staging: &Path, item: &Item, place: PathBuf) -> Result<Installed, BundleError> {
+        self.make_dir(&place)?;
+        for (name, file) in self.bundle.manifest().files_of(item) {
+            let to = place.join(name);
+            fs::rename(staging.join(&file.path), &to).map_err(io_error("put in place", &to))?;
+        }
+        sync_folder(&place)?;
+        Ok(Installed { item: item.folder.clone(), outcome: Outcome::Installed(place), note: None })
     }
 
     /// Copies the item's files to where they wait, but those that are there.
@@ -226,7 +248,7 @@ impl Work<'_> {
 
     /// Blobs first, then the links of the snapshot, then its list of files, and the branch's name last: a program that looks by name sees
     /// the old commit or all of the new one.
-    fn into_cache(&mut self, cache: &Cache, item: &Item) -> Result<Installed, BundleError> {
+    fn fill_cache(&mut self, cache: &Cache, item: &Item) -> Result<Installed, BundleError> {
         let told = |outcome, note| Installed { item: item.folder.clone(), outcome, note };
         let (Some((repo, commit)), Some(snapshot)) = (item.hub(), snapshot_dir(cache, item)) else {
             return Ok(told(Outcome::NotOfTheHub, None));

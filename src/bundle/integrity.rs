@@ -11,6 +11,7 @@ use super::digest;
 use super::error::{io_error, name_some};
 use super::hf_cache::{self, Identity};
 use super::manifest::{MANIFEST_FILE, Manifest};
+use crate::provenance::folder_of;
 
 /// What a file should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +129,7 @@ pub fn repair(identity: Option<&Identity>) -> String {
 /// # Errors
 /// [`BundleError::Incomplete`], naming the files and the command that mends them.
 pub fn check(path: &Path, deep: bool, progress: &mut dyn FnMut(u64)) -> Result<Checked, BundleError> {
-    let dir = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let dir = if path.is_dir() { path } else { folder_of(path) };
     let expectation = expectation(dir)?;
     let identity = expectation.as_ref().and_then(|list| list.identity.clone()).or_else(|| hf_cache::identify(dir));
     let mut faults = Vec::new();
@@ -152,7 +153,7 @@ pub fn check(path: &Path, deep: bool, progress: &mut dyn FnMut(u64)) -> Result<C
 
 /// Bytes that [`check`] would hash.
 pub fn bytes_to_hash(path: &Path) -> u64 {
-    let dir = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let dir = if path.is_dir() { path } else { folder_of(path) };
     let list = expectation(dir).ok().flatten().map(|list| list.files).unwrap_or_default();
     list.iter().filter(|file| dir.join(&file.path).is_file()).map(|file| file.size_bytes).sum()
 }

@@ -109,7 +109,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
         return Some(("", path));
     }
     let cuts = path.match_indices('/').map(|(at, _)| at);
-    let cut = cuts.filter(|at| *at <= PREFIX_BYTES && path.len() - at - 1 <= NAME_BYTES).last()?;
+    let cut = cuts.rev().find(|at| *at <= PREFIX_BYTES && path.len() - at - 1 <= NAME_BYTES)?;
     Some((path.get(..cut)?, path.get(cut + 1..)?))
 }
 

@@ -141,6 +141,11 @@ fn folders_with_links_strays_losses_and_changes_are_refused() {
     refuse(&["datasets/p/p.jsonl has the SHA-256"]);
     std::fs::write(&file, &good[1..]).unwrap();
     refuse(&["datasets/p/p.jsonl has", "bytes, want"]);
+    let run = std::fs::read(folder.join("RUN.md")).unwrap();
+    std::fs::write(&file, &good).unwrap();
+    std::fs::write(folder.join("RUN.md"), vec![b'x'; run.len()]).unwrap();
+    refuse(&["RUN.md has the SHA-256"]);
+    std::fs::write(folder.join("RUN.md"), run).unwrap();
     std::fs::remove_file(&file).unwrap();
     refuse(&["missing: datasets/p/p.jsonl"]);
     workshop.write("outside.jsonl", &good);

@@ -29,6 +29,15 @@ fn what_is_installed_is_what_was_bundled_and_a_second_time_does_nothing() {
     assert!(said.contains("as BUNDLE.json has them, 8 by their hash too"), "{said}");
     let own = std::process::Command::new(workshop.path("t/bin/pairwright")).arg("--version").output().unwrap();
     assert!(own.status.success());
+    // Another program of the same name and length gives way, beside what else is there.
+    let program = workshop.path("t/bin/pairwright");
+    let length = std::fs::metadata(&program).unwrap().len();
+    std::fs::remove_file(&program).unwrap();
+    std::fs::File::create(&program).unwrap().set_len(length).unwrap();
+    workshop.write("t/bin/mine", "stays");
+    done(&workshop, &["bundle", "install", "a.tar", "--to", "t"]);
+    std::fs::remove_file(workshop.path("t/bin/mine")).unwrap();
+    assert!(before == tree(&workshop.path("t")));
     // A damaged file is mended by another install; what somebody else put there is not touched.
     std::fs::write(workshop.path("t/models/writer/config.json"), "{}").unwrap();
     done(&workshop, &["bundle", "install", "a.tar", "--to", "t"]);

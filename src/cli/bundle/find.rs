@@ -44,6 +44,10 @@ pub(super) fn listed(name: &str) -> anyhow::Result<Option<(String, Option<String
 
 /// Finds `text`: a path; `ID=PATH`, a path that is said to hold that commit; an id in the cache; for models a name of the list.
 pub(super) fn find(kind: Kind, text: &str, cache: &Cache) -> anyhow::Result<Found> {
+    let path = Path::new(text);
+    if path.exists() {
+        return Ok(Found { path: path.to_owned(), identity: None });
+    }
     if let Some((id, path)) = text.split_once('=')
         && let Some((repo, revision)) = id_of(id)
     {
@@ -54,10 +58,6 @@ pub(super) fn find(kind: Kind, text: &str, cache: &Cache) -> anyhow::Result<Foun
             revision: revision.filter(|revision| !is_commit(revision)).map(str::to_owned),
         };
         return Ok(Found { path: PathBuf::from(path), identity: Some(identity) });
-    }
-    let path = Path::new(text);
-    if path.exists() {
-        return Ok(Found { path: path.to_owned(), identity: None });
     }
     let (repo, revision) = match id_of(text) {
         Some((repo, revision)) => (repo.to_owned(), revision.map(str::to_owned)),
