@@ -96,7 +96,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT_VERSION`] of the writer.
+    /// Version of the layout.
     pub format_version: u32,
     /// Version of this tool that wrote it.
     pub tool_version: String,

@@ -1,6 +1,6 @@
 //! Bundles: models, prompts and the program itself in one folder or tar that a machine without a network can take, check and install.
 //!
-//! [`source`] collects what goes in, [`create`] writes it, [`read`] opens it with distrust, [`install`] puts it in place; [`integrity`]
+//! [`source`] collects what goes in, [`create`] writes it, [`Bundle`] opens it with distrust, [`install`] puts it in place; [`integrity`]
 //! holds a model's folder against the list of files that its bundle or its Hugging Face cache has of it.
 //! Knows files, sums and folders. What a model is, whether it runs and what a row of prompts means is for others; nothing here opens a
 //! connection.
