@@ -57,7 +57,7 @@ run_sealed() {
         return
     fi
     cargo nextest list --release --locked --list-type binaries-only --message-format json >"$tmp/binaries.json"
-    cargo metadata --format-version 1 --all-features --locked >"$tmp/metadata.json"
+    cargo metadata --format-version 1 --filter-platform "$(rustc -vV | sed -n 's/^host: //p')" --locked >"$tmp/metadata.json"
     unshare -rn cargo nextest run --binaries-metadata "$tmp/binaries.json" --cargo-metadata "$tmp/metadata.json" \
         --status-level fail --hide-progress-bar -E "$tests"
     printf 'without interfaces: the tests pass\n'
