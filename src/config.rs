@@ -63,6 +63,12 @@ fn hub_home() -> Option<PathBuf> {
     text("HF_HOME").map(PathBuf::from).or_else(|| Some(cache()?.join("huggingface")))
 }
 
+/// `LC_ALL`, `LC_CTYPE`, `LANG`: whether the first that is set says that texts are UTF-8.
+pub fn speaks_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text).unwrap_or_default().to_lowercase();
+    cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// A variable that is set to something.
 fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())

@@ -6,6 +6,7 @@
 //! `tests/tidy.rs` checks it.
 
 pub mod bench;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod data;

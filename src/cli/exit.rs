@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
 use crate::bench::BenchError;
+use crate::bundle::BundleError;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
@@ -82,6 +83,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<RegistryError>()
         || error.is::<NonFiniteWeights>()
         || hub.is_some_and(HubError::is_not_usable)
+        || error.downcast_ref::<BundleError>().is_some_and(|error| !error.is_of_the_machine())
         || error.downcast_ref::<GenerateError>().is_some_and(is_input)
         || error.downcast_ref::<BenchError>().is_some_and(|error| match error {
             BenchError::Model(_) => true,

@@ -105,7 +105,8 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
     let samples = options.num_samples;
     let mut model = model.load()?;
-    let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.claim.fresh)?;
+    let mut writer =
+        LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.claim.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let total = order.len() as u64 * u64::from(samples);
     let mut progress = Progress::new(&args.output, stop, &[("generate", total)]);

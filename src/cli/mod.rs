@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod bundle;
 mod doctor;
 mod engine_flags;
 mod exit;
@@ -66,6 +67,9 @@ enum Command {
     Pull(pull::Args),
     #[command(about = format!("A run's dataset onto the Hugging Face Hub{}", hub::HELP_NOTE))]
     Publish(publish::Args),
+    /// Models, prompts and the program for a machine without a network: make, check and install them
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Measurements of this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -87,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => models::run(&command),
         Command::Pull(args) => pull::run(&args),
         Command::Publish(args) => publish::run(&args),
+        Command::Bundle(command) => bundle::run(&command),
         Command::Bench(command) => bench::run(command),
         Command::Doctor(args) => doctor::run(args),
     };

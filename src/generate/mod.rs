@@ -24,7 +24,7 @@ pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use source::{Ended, Prepared, Row, Source};
 pub use system::{SystemPromptError, SystemPrompts};
-pub use text_model::{TextModel, TextModelError, TextModelOptions};
+pub use text_model::{TextModel, TextModelError, TextModelOptions, card_license};
 
 /// How answers are made.
 #[derive(Debug, Clone, PartialEq)]

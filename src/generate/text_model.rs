@@ -270,7 +270,7 @@ pub(super) fn license(dir: &Path, gguf_files: &[PathBuf]) -> Result<Option<Strin
 }
 
 /// The licence that the model's card states in its front matter, if there is a card.
-fn card_license(dir: &Path) -> Option<String> {
+pub fn card_license(dir: &Path) -> Option<String> {
     use std::io::Read;
     let mut card = Vec::new();
     std::fs::File::open(dir.join("README.md")).ok()?.take(MAX_FRONT_MATTER).read_to_end(&mut card).ok()?;

@@ -160,9 +160,8 @@ impl RunDir {
             Ok(entries) => entries,
         };
         // A kill while the lock is written leaves its temporary file, which is no reason to refuse the folder.
-        let is_leftover = |name: &std::ffi::OsStr| {
-            name == super::IN_USE || name.to_string_lossy().starts_with(".run.lock.tmp-")
-        };
+        let is_leftover =
+            |name: &std::ffi::OsStr| name == super::IN_USE || name.to_string_lossy().starts_with(".run.lock.tmp-");
         let mut others = entries
             .filter_map(Result::ok)
             .filter(|entry| entry.path() != self.demo() && !is_leftover(&entry.file_name()));

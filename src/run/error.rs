@@ -98,7 +98,9 @@ pub enum RunError {
 
 fn ways_out(is_harmless: bool) -> &'static str {
     match is_harmless {
-        true => "--accept-changes goes on with these (the card will name them), --fresh starts anew, or give another --out",
+        true => {
+            "--accept-changes goes on with these (the card will name them), --fresh starts anew, or give another --out"
+        }
         false => "give another --out, the parameters of that run, or --fresh to start anew in this folder",
     }
 }

@@ -30,7 +30,11 @@ struct Occupant {
 
 impl Occupant {
     fn here(root: &Path) -> Self {
-        Self { host: gethostname::gethostname().to_string_lossy().into_owned(), pid: std::process::id(), folder: number_of(root) }
+        Self {
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            folder: number_of(root),
+        }
     }
 }
 
@@ -52,13 +56,8 @@ impl Occupied {
         let path = root.join(IN_USE);
         let io_error = |source| RunError::Io { path: path.clone(), action: "written", source };
         loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(io_error)?;
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io_error)?;
             let has_lock = match file.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => return Err(in_use(root, read(&mut file).as_ref(), "")),

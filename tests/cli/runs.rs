@@ -238,7 +238,10 @@ fn rows_too_large_for_the_cache_are_left_and_done_when_it_is_raised() {
         let stderr = &small.stderr;
         assert_eq!(small.code, Some(3), "{stderr}");
         assert!(stderr.contains(&format!("{} rows were left, all others are done", 2 - done_rows)), "{stderr}");
-        assert!(stderr.contains(&format!("does not fit the KV cache of {tokens} tokens\nhint: raise --kv-memory")), "{stderr}");
+        assert!(
+            stderr.contains(&format!("does not fit the KV cache of {tokens} tokens\nhint: raise --kv-memory")),
+            "{stderr}"
+        );
         assert_eq!(small.stdout, "");
         assert!(!tree(&workshop.path("out")).keys().any(|path| path.starts_with("dataset")));
         let status: Value = serde_json::from_str(&done(&["status", &out, "--json"])).unwrap();
