@@ -251,7 +251,7 @@ fn lines_and_runs_take_their_own_flags_and_leave_nothing_else() {
         run(&[&arguments[..], &["--max-tokens", "3"], more].concat()).code
     };
     let before = tree(&workshop.path("."));
-    for flag in [&["--raw-prompts"][..], &["--logprobs", "1"], &["--prompt-logprobs"], &["--fresh"]] {
+    for flag in [&["--raw-prompts"][..], &["--logprobs", "1"], &["--prompt-logprobs"]] {
         assert_eq!(call(&prompts, &folder, flag), Some(2), "{flag:?}");
     }
     let for_a_run = [

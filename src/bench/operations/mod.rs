@@ -47,6 +47,8 @@ pub struct Case {
     pub agreement: Agreement,
     /// How often its input repeats itself.
     copies: usize,
+    /// What its matrices are rounded to.
+    blocks: Option<GgmlDType>,
     build: Box<Build>,
 }
 
@@ -96,7 +98,13 @@ impl Case {
         copies: usize,
         build: impl Fn(&Compute, usize) -> Result<Prepared> + 'static,
     ) -> Self {
-        Self { op, shape, agreement: Agreement::Rounded, copies, build: Box::new(build) }
+        Self { op, shape, agreement: Agreement::Rounded, copies, blocks: None, build: Box::new(build) }
+    }
+
+    /// The same with matrices in blocks, where a format is named.
+    fn with_blocks(self, blocks: Option<GgmlDType>) -> Self {
+        let name = blocks.map_or(String::new(), |blocks| format!(" {}", StoredFormat::from(blocks).name()));
+        Self { shape: self.shape + &name, blocks, ..self }
     }
 
     fn exact(self) -> Self {
@@ -108,7 +116,9 @@ impl Case {
     /// # Errors
     /// If a tensor operation fails on either.
     pub fn check(&self, compute: &Compute, reference: &Compute) -> Result<(Prepared, Compared)> {
-        let want = to_host(&(self.build)(reference, 1)?.run()?)?;
+        let in_blocks = |compute: &Compute| Compute { quantize: self.blocks.or(compute.quantize), ..compute.clone() };
+        let compute = &in_blocks(compute);
+        let want = to_host(&(self.build)(&in_blocks(reference), 1)?.run()?)?;
         let mut prepared = (self.build)(compute, self.copies)?;
         let got = to_host(&prepared.run()?)?;
         let allowed = match self.agreement {
@@ -172,16 +182,6 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 fn matrix(compute: &Compute, copies: usize, rows: usize, width: usize, seed: u64) -> Result<Tensor> {
     let rows = Tensor::from_vec(numbers(rows * width, seed), (rows, width), &compute.device)?;
     rows.to_dtype(compute.activation_dtype)?.repeat((copies, 1))?.contiguous()
-}
-
-/// The compute with matrices in these blocks, if any are named.
-fn in_blocks(compute: &Compute, blocks: Option<GgmlDType>) -> Compute {
-    Compute { quantize: blocks.or(compute.quantize), ..compute.clone() }
-}
-
-/// What a case in blocks adds to its shape.
-fn named(blocks: Option<GgmlDType>) -> String {
-    blocks.map_or(String::new(), |blocks| format!(" {}", StoredFormat::from(blocks).name()))
 }
 
 /// Little-endian bytes of f32.

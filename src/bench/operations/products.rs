@@ -50,9 +50,7 @@ const BLOCKS: [GgmlDType; 8] = [
 fn linear(op: &'static str, rows: usize, [k, n]: [usize; 2], blocks: Option<GgmlDType>) -> Case {
     // The reference takes few rows; the others repeat them.
     let distinct = (1..=rows.min(16)).rev().find(|&few| rows.is_multiple_of(few)).unwrap_or(1);
-    let shape = format!("m={rows} k={k} n={n}{}", super::named(blocks));
-    Case::new(op, shape, rows / distinct, move |compute, copies| {
-        let compute = &super::in_blocks(compute, blocks);
+    let case = Case::new(op, format!("m={rows} k={k} n={n}"), rows / distinct, move |compute, copies| {
         let data = bytes(&numbers(n * k, 1));
         let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
         let linear = Linear::new(compute, &[view], None)?;
@@ -61,14 +59,14 @@ fn linear(op: &'static str, rows: usize, [k, n]: [usize; 2], blocks: Option<Ggml
         let moved = weights as usize + copies * distinct * (k + n) * size(compute);
         let run = move || linear.forward_in(&mut workspace, Slot::GateUp, &x);
         Ok(Prepared::new(moved, 2 * copies * distinct * k * n, run))
-    })
+    });
+    case.with_blocks(blocks)
 }
 
 /// Tokens to rows.
 fn gather(vocabulary: usize, width: usize, tokens: usize, blocks: Option<GgmlDType>) -> Case {
-    let shape = format!("T={tokens} width={width} V={vocabulary}{}", super::named(blocks));
+    let shape = format!("T={tokens} width={width} V={vocabulary}");
     let case = Case::new("embedding", shape, 1, move |compute, _| {
-        let compute = &super::in_blocks(compute, blocks);
         let data = bytes(&numbers(vocabulary * width, 1));
         let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: vocabulary, columns: width };
         let (table, ids) = (Embedding::table(compute, &view)?, ids(tokens, vocabulary));
@@ -79,7 +77,7 @@ fn gather(vocabulary: usize, width: usize, tokens: usize, blocks: Option<GgmlDTy
         Ok(Prepared::new(moved, 0, run))
     });
     // What is widened on the way is rounded to the device's format, and Candle's sums round twice where ours do once.
-    if blocks.is_some() { case } else { case.exact() }
+    if blocks.is_some() { case.with_blocks(blocks) } else { case.exact() }
 }
 
 /// Ids below `bound`, in no order.

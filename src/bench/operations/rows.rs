@@ -131,9 +131,9 @@ fn grouped(
     blocks: Option<GgmlDType>,
 ) -> Case {
     let tokens = copies * DISTINCT;
-    let shape = format!("products T={tokens} {num_chosen} of {num_experts} k={k} n={n}{}", super::named(blocks));
-    Case::new("experts", shape, copies, move |compute, copies| {
-        let (tokens, compute) = (copies * DISTINCT, &super::in_blocks(compute, blocks));
+    let shape = format!("products T={tokens} {num_chosen} of {num_experts} k={k} n={n}");
+    let case = Case::new("experts", shape, copies, move |compute, copies| {
+        let tokens = copies * DISTINCT;
         let rule = Router { num_chosen, normalised: true, expert_scale: None };
         let scores = matrix(compute, copies, DISTINCT, num_experts, 2)?.to_dtype(DType::F32)?;
         let x = matrix(compute, copies, DISTINCT, k, 3)?;
@@ -179,5 +179,6 @@ fn grouped(
             routing.combine(&compute, &mut workspace, &Tensor::cat(&groups, 0)?)
         };
         Ok(Prepared { captures: false, ..Prepared::new(moved, operations, run) })
-    })
+    });
+    case.with_blocks(blocks)
 }
