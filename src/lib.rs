@@ -23,3 +23,4 @@ pub mod prompt;
 pub mod provenance;
 pub mod registry;
 pub mod run;
+pub mod shard;

@@ -1,10 +1,15 @@
 //! A run's directory and its stages: prompts, candidates, verdicts, dataset, each from the file that the stage before left.
+//! A run may be cut into shards, each with a directory of its own, which are merged into one.
 //! Knows where a run's files lie and how stages continue; knows nothing of flags or terminals.
 
 mod directory;
 mod error;
+mod merge;
+mod shards;
 mod stages;
 
-pub use directory::{LoadedRun, RunDir, StageStatus, Status};
+pub use directory::{LoadedRun, RunDir, StageStatus, Status, WholeRows};
 pub use error::RunError;
+pub use merge::Merge;
+pub use shards::{ShardStatus, ShardsStatus, shards_in, status_of_shards};
 pub use stages::{GenerateStage, generate, generate_and_judge, judge, pair};
