@@ -40,7 +40,9 @@ pub fn place_in_job() -> Result<Option<(u64, u64)>, String> {
 fn place(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<(u64, u64)>, String> {
     let number = |name: &str| match variable(name) {
         None => Ok(None),
-        Some(text) => text.parse::<u32>().map(|n| Some(u64::from(n))).map_err(|_| format!("{name} is {text}, want a number")),
+        Some(text) => {
+            text.parse::<u32>().map(|n| Some(u64::from(n))).map_err(|_| format!("{name} is {text}, want a number"))
+        }
     };
     let pair = |index: &str, count: &str| -> Result<Option<(u64, u64)>, String> {
         match (number(index)?, number(count)?) {
@@ -88,7 +90,13 @@ mod tests {
         place(&|name| variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned()))
     }
 
-    fn array<'v>(id: &'v str, min: &'v str, max: &'v str, step: &'v str, count: &'v str) -> [(&'static str, &'v str); 5] {
+    fn array<'v>(
+        id: &'v str,
+        min: &'v str,
+        max: &'v str,
+        step: &'v str,
+        count: &'v str,
+    ) -> [(&'static str, &'v str); 5] {
         [
             ("SLURM_ARRAY_TASK_ID", id),
             ("SLURM_ARRAY_TASK_MIN", min),
@@ -104,10 +112,14 @@ mod tests {
         assert_eq!(of(&array("3", "0", "15", "1", "16")), Ok(Some((3, 16))));
         assert_eq!(of(&array("16", "1", "16", "1", "16")), Ok(Some((15, 16))));
         assert_eq!(of(&array("8", "0", "12", "4", "4")), Ok(Some((2, 4))));
-        assert_eq!(of(&[("SLURM_PROCID", "2"), ("SLURM_STEP_NUM_TASKS", "3"), ("SLURM_NTASKS", "3")]), Ok(Some((2, 3))));
+        assert_eq!(
+            of(&[("SLURM_PROCID", "2"), ("SLURM_STEP_NUM_TASKS", "3"), ("SLURM_NTASKS", "3")]),
+            Ok(Some((2, 3)))
+        );
         assert_eq!(of(&[("JOB_COMPLETION_INDEX", "0"), ("JOB_COMPLETIONS", "5")]), Ok(Some((0, 5))));
         assert_eq!(of(&[("OMPI_COMM_WORLD_RANK", "7"), ("OMPI_COMM_WORLD_SIZE", "8")]), Ok(Some((7, 8))));
-        let both = [&array("2", "0", "3", "1", "4")[..], &[("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2")]].concat();
+        let both =
+            [&array("2", "0", "3", "1", "4")[..], &[("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2")]].concat();
         assert_eq!(of(&both), Ok(Some((5, 8))));
     }
 

@@ -11,6 +11,8 @@ mod independence;
 mod program;
 #[path = "pipeline/resume.rs"]
 mod resume;
+#[path = "pipeline/shards.rs"]
+mod shards;
 #[path = "support/workshop.rs"]
 mod workshop;
 

@@ -148,10 +148,8 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, stop: &Stop) -> any
 /// Writes the embedded prompts and model into the run's folder and points the arguments at them.
 fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     let folder = run.demo();
-    demo::write_model_dir(&folder.join("model"))?;
-    let prompts = folder.join("prompts.jsonl");
-    std::fs::write(&prompts, demo::prompts_jsonl())?;
-    args.prompts.prompts = Some(prompts);
+    demo::write(&folder)?;
+    args.prompts.prompts = Some(folder.join("prompts.jsonl"));
     args.generator = Some(folder.join("model"));
     args.judge = Some(folder.join("model"));
     args.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());

@@ -41,7 +41,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
         (Some(out), _) => out.clone(),
         (None, [parent]) => parent.clone(),
         _ => {
-            let message = "--out is missing: the shards lie in several folders\nhint: give the folder of the merged run";
+            let message =
+                "--out is missing: the shards lie in several folders\nhint: give the folder of the merged run";
             return Err(UsageError(message.to_owned()).into());
         }
     };

@@ -91,7 +91,15 @@ impl Progress {
         let name = if let [stage] = &stages[..] { stage.name } else { "rows" };
         let bar = (style == Style::Bar).then(|| bar(name, total));
         let now = Instant::now();
-        Self { stop: stop.clone(), stages, started: now, last_line: now, bar, plain: style == Style::Plain, is_quiet: output.quiet }
+        Self {
+            stop: stop.clone(),
+            stages,
+            started: now,
+            last_line: now,
+            bar,
+            plain: style == Style::Plain,
+            is_quiet: output.quiet,
+        }
     }
 
     /// The stage at `index` turned out to have so many rows.

@@ -30,7 +30,9 @@ impl ShardArgs {
         let Some(text) = self.shard.as_deref() else { return Ok(None) };
         let refused = |why: String, hint: &str| UsageError(format!("--shard {text}: {why}{hint}"));
         if text != "auto" {
-            return Ok(Some(text.parse().map_err(|why| refused(why, "\nhint: the first of four is 0/4, the last 3/4"))?));
+            return Ok(Some(
+                text.parse().map_err(|why| refused(why, "\nhint: the first of four is 0/4, the last 3/4"))?,
+            ));
         }
         let place = config::place_in_job().map_err(|why| refused(why, ""))?.ok_or_else(|| {
             refused(

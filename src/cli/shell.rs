@@ -40,7 +40,23 @@ mod tests {
     #[test]
     fn a_shell_reads_back_what_was_quoted() {
         assert_eq!(join(["make", "--out", "runs/nl"]), "make --out runs/nl");
-        let hostile = ["", " ", "it's", "$HOME `id` $(id)", "a\nb\tc", "*?[x]", "\\", "\"", "~", "#", "!x", "日本", "''", "-n", "a;b&c|d>e"];
+        let hostile = [
+            "",
+            " ",
+            "it's",
+            "$HOME `id` $(id)",
+            "a\nb\tc",
+            "*?[x]",
+            "\\",
+            "\"",
+            "~",
+            "#",
+            "!x",
+            "日本",
+            "''",
+            "-n",
+            "a;b&c|d>e",
+        ];
         let line = format!("printf '%s\\0' {}", join(hostile));
         let shells = ["sh", "bash"];
         for shell in shells {

@@ -16,8 +16,10 @@ const SCRIPT: &str = include_str!("slurm.sh");
 
 /// Arguments of `slurm`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  pairwright slurm --gpus 16 --hours 4 --partition gpu --cpus 8 --mem 64G -- make --prompts aya.parquet \\\n    \
-                        --language Dutch --generator models/writer --judge models/rater --out runs/nl > job.sbatch\n  bash job.sbatch")]
+#[command(
+    after_help = "Example:\n  pairwright slurm --gpus 16 --hours 4 --partition gpu --cpus 8 --mem 64G -- make --prompts aya.parquet \\\n    \
+                        --language Dutch --generator models/writer --judge models/rater --out runs/nl > job.sbatch\n  bash job.sbatch"
+)]
 pub(super) struct Args {
     /// GPUs: as many tasks, each with one and a share of the rows
     #[arg(long, value_name = "N", value_parser = num_tasks, required_unless_present = "tasks", conflicts_with = "tasks")]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-@HEAD@#
+@HEAD@# shellcheck disable=SC2016,SC1003 # what is quoted is not for this shell to open
+#
 # Written by `pairwright slurm`, version @VERSION@. Submit it with
 #     bash THIS_FILE
 # (not with sbatch): that queues a task for each shard, and behind them the job that merges the shards into one run. The same again goes
@@ -43,7 +44,7 @@ before="$(num_rows)"
 say "shard $SLURM_ARRAY_TASK_ID/$num_shards on ${SLURMD_NODENAME:-$HOSTNAME}, start ${SLURM_RESTART_COUNT:-0}, $before lines are there"
 "${program[@]}" "${arguments[@]}" --shard "$SLURM_ARRAY_TASK_ID/$num_shards" &
 child=$!
-trap 'kill -USR1 "$child" 2>/dev/null' USR1 TERM
+trap 'say "told to stop"; kill -USR1 "$child" 2>/dev/null' USR1 TERM
 # A signal ends `wait` early; the exit code is that of the last one.
 while kill -0 "$child" 2>/dev/null; do wait "$child"; done
 wait "$child"

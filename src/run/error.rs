@@ -35,7 +35,9 @@ pub enum RunError {
         missing: &'static str,
     },
     /// One shard's folder stands where a whole run is wanted.
-    #[error("{path} is shard {shard} of a run, and has a share of the rows only\nhint: `pairwright merge` makes one run of all shards")]
+    #[error(
+        "{path} is shard {shard} of a run, and has a share of the rows only\nhint: `pairwright merge` makes one run of all shards"
+    )]
     IsShard {
         /// The folder.
         path: PathBuf,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{LoadedRun, RunDir, RunError, WholeRows, shards};
+use crate::demo;
 use crate::generate::GenerateRow;
 use crate::journal::Journal;
 use crate::judge::JudgeRow;
@@ -119,6 +120,10 @@ impl Merge {
             lock.write(&out.lock())?;
         }
         out.claim(&mut lock)?;
+        if self.parts.iter().any(|part| part.demo().exists()) {
+            let unwritable = |source| RunError::Io { path: out.demo(), action: "written", source };
+            demo::write(&out.demo()).map_err(unwritable)?;
+        }
         if !out.prompts().exists() {
             out.store_prompts(&self.run.records, self.run.num_rows_read, &self.run.drops, None)?;
         }
@@ -189,7 +194,8 @@ fn compare(parts: &[Part], problems: &mut Vec<String>) {
         }
         // Sources of equal locks give equal rows, unless what was stored of them was changed.
         if differences.is_empty() {
-            let same = there.whole == here.whole && there.num_rows_read == here.num_rows_read && there.drops == here.drops;
+            let same =
+                there.whole == here.whole && there.num_rows_read == here.num_rows_read && there.drops == here.drops;
             differences.extend((!same).then(|| "the rows of the source, by their number or checksum".to_owned()));
         }
         if !differences.is_empty() {
@@ -235,7 +241,8 @@ impl Rows {
             Err(error) => return Ok(Some(one_line(&error))),
         };
         let own: HashSet<&str> = run.records.iter().map(|row| row.id.as_str()).collect();
-        let stranger = candidates.iter().map(|row| row.record_id().to_owned()).chain(verdicts.iter().map(|row| row.key().0));
+        let stranger =
+            candidates.iter().map(|row| row.record_id().to_owned()).chain(verdicts.iter().map(|row| row.key().0));
         if let Some(id) = stranger.into_iter().find(|id| !own.contains(id.as_str())) {
             return Ok(Some(format!("{place} has a row of the prompt {id}, which is none of its own")));
         }
@@ -255,8 +262,8 @@ impl Rows {
                 true => format!("the command that began it, with --shard {shard}"),
                 false => format!("pairwright judge {path} --judge MODEL"),
             });
-            let [answers, ratings] = [status.candidates, status.verdicts]
-                .map(|stage| format!("{} of {}", stage.num_done, stage.num_wanted));
+            let [answers, ratings] =
+                [status.candidates, status.verdicts].map(|stage| format!("{} of {}", stage.num_done, stage.num_wanted));
             return Ok(Some(format!("{place} has {answers} answers and {ratings} ratings; go on with: {command}")));
         }
         self.candidates.extend(candidates);

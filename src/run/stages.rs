@@ -143,7 +143,9 @@ pub fn generate_and_judge(
 fn note_damage<T>(journal: &Journal<T>, observer: &mut dyn Observer) {
     let path = journal.path().display();
     if let Some(TornTail { line, size_bytes }) = journal.torn_tail() {
-        observer.note(&format!("{path}: line {line} was not written to its end ({size_bytes} bytes); its row is done again"));
+        observer.note(&format!(
+            "{path}: line {line} was not written to its end ({size_bytes} bytes); its row is done again"
+        ));
     }
     if let Some(DamagedLine { line, detail }) = journal.damaged().first() {
         let count = journal.damaged().len();

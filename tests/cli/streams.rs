@@ -12,7 +12,18 @@ fn help_names_the_main_flags_and_the_exit_codes() {
     let wanted: [(&[&str], &[&str]); 10] = [
         (
             &["--help"],
-            &["make", "generate", "judge", "pair", "languages", "status", "bench", "3 input", "75 stopped early", "--demo"],
+            &[
+                "make",
+                "generate",
+                "judge",
+                "pair",
+                "languages",
+                "status",
+                "bench",
+                "3 input",
+                "75 stopped early",
+                "--demo",
+            ],
         ),
         (
             &["make", "--help"],
