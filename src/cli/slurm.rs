@@ -74,6 +74,10 @@ fn minutes(text: &str) -> Result<u64, String> {
     }
 }
 
+fn time(minutes: u64) -> String {
+    format!("--time={}:{:02}:00", minutes / 60, minutes % 60)
+}
+
 /// A value in a line of #SBATCH, which no shell reads: whatever Slurm might take for more than a value is refused.
 fn plain(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,+@%&|*[]()".contains(c);
@@ -99,7 +103,12 @@ fn parse_make(words: &[String]) -> anyhow::Result<make::Args> {
     match parsed {
         Ok(Cli { command: Command::Make(make) }) => Ok(*make),
         Ok(_) => Err(UsageError("what follows -- is not `make`\nhint: pairwright slurm … -- make …".to_owned()).into()),
-        Err(error) => Err(UsageError(format!("the arguments of make:\n{}", error.render())).into()),
+        Err(error) => {
+            let said = error.render().to_string();
+            let said = said.strip_prefix("error: ").unwrap_or(&said).trim_end();
+            let message = format!("what follows -- is not understood: {said}\nhint: pairwright make --help");
+            Err(UsageError(message).into())
+        }
     }
 }
 
@@ -111,7 +120,7 @@ fn script(args: &Args, make: &make::Args) -> anyhow::Result<String> {
     head.extend(args.cpus.map(|cores| format!("--cpus-per-task={cores}")));
     head.extend(options.iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
     head.extend(args.gpus.map(|_| "--gres=gpu:1".to_owned()));
-    head.push(format!("--time={}:{:02}:00", args.hours / 60, args.hours % 60));
+    head.push(time(args.hours));
     head.extend(["--signal=B:USR1@120", "--requeue", "--open-mode=append"].map(str::to_owned));
     head.push(format!("--output={}-%A_%a.log", args.job_name));
     head.extend(args.sbatch.iter().cloned());
@@ -134,7 +143,7 @@ fn script(args: &Args, make: &make::Args) -> anyhow::Result<String> {
     let words = |words: &[String]| shell::join(words.iter().map(String::as_str));
     let out = make.out.to_string_lossy().into_owned();
     let merge = [&program[..], &["merge".to_owned(), out.clone()]].concat();
-    let mut merge_options = vec![format!("--job-name={}-merge", args.job_name), "--time=1:00:00".to_owned()];
+    let mut merge_options = vec![format!("--job-name={}-merge", args.job_name), time(args.hours.min(60))];
     merge_options.push(format!("--output={}-%j-merge.log", args.job_name));
     let partition = args.merge_partition.as_ref().or(args.partition.as_ref());
     merge_options.extend(partition.map(|name| format!("--partition={name}")));
