@@ -2,10 +2,11 @@
 //!
 //! The modules follow the data: [`data`] and [`prompt`] read and encode, [`ops`], [`model`] and [`engine`] compute on token
 //! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`registry`] lists models
-//! that one may get, [`cli`] is the only place that knows the command line. ARCHITECTURE.md says who may import whom;
+//! that one may get, [`hub`] gets them and publishes datasets, [`cli`] is the only place that knows the command line. ARCHITECTURE.md says who may import whom;
 //! `tests/tidy.rs` checks it.
 
 pub mod bench;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod data;
@@ -15,6 +16,7 @@ pub mod doctor;
 pub mod engine;
 pub mod generate;
 pub mod gguf;
+pub mod hub;
 pub mod journal;
 pub mod judge;
 pub mod model;

@@ -229,10 +229,17 @@ pub struct RunLock {
     /// The share of the rows that it does, if it does not do them all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
+    /// What changed while the run was made and was accepted, in words; not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted_changes: Vec<String>,
     /// Where it ran; not compared.
     #[serde(default)]
     pub environment: Environment,
 }
+
+/// Fields of [`RunLock::differences`] in which a run may differ from what it goes on from without its rows being worth less: another
+/// version of this program, and formats or sums that change last bits.
+const HARMLESS: [&str; 3] = ["tool_version", "generator.dtype", "judge.dtype"];
 
 impl RunLock {
     /// A lock of this version of the tool without models or parameters; fill in the public fields.
@@ -248,6 +255,7 @@ impl RunLock {
             judge: None,
             rubric_sha256: None,
             shard: None,
+            accepted_changes: Vec::new(),
             environment: Environment::default(),
         }
     }
@@ -282,6 +290,27 @@ impl RunLock {
         found
     }
 
+    /// Whether a run may go on in spite of this one of [`Self::differences`], if people agree.
+    pub fn is_harmless(difference: &str) -> bool {
+        difference.split_once(": ").is_some_and(|(field, _)| HARMLESS.contains(&field))
+    }
+
+    /// Goes on from `found`: what its rows were made from stays as it was, and the accepted differences are noted beside it.
+    pub fn keep(&mut self, found: &Self, accepted: Vec<String>) {
+        self.accepted_changes.clone_from(&found.accepted_changes);
+        for change in accepted {
+            if !self.accepted_changes.contains(&change) {
+                self.accepted_changes.push(change);
+            }
+        }
+        self.tool_version.clone_from(&found.tool_version);
+        for (own, found) in [(&mut self.generator, &found.generator), (&mut self.judge, &found.judge)] {
+            if let (Some(own), Some(found)) = (own, found) {
+                own.dtype.clone_from(&found.dtype);
+            }
+        }
+    }
+
     /// Lower-case hex SHA-256 over everything [`Self::differences`] compares: equal exactly if there are none.
     pub fn run_hash(&self) -> String {
         sha256_hex(self.compared().to_string().as_bytes())
@@ -293,6 +322,9 @@ impl RunLock {
         let mut view = self.compared();
         if let Value::Object(fields) = &mut view {
             fields.insert("created".into(), json!(self.created));
+            if !self.accepted_changes.is_empty() {
+                fields.insert("accepted_changes".into(), json!(self.accepted_changes));
+            }
             for (role, model) in [("generator", &self.generator), ("judge", &self.judge)] {
                 if let (Some(Value::Object(view)), Some(model)) = (fields.get_mut(role), model) {
                     view.insert("license".into(), json!(model.license));

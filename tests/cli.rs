@@ -27,6 +27,8 @@ mod program;
 mod runs;
 #[path = "cli/score.rs"]
 mod score;
+#[path = "cli/sealed.rs"]
+mod sealed;
 #[path = "cli/streams.rs"]
 mod streams;
 #[path = "support/workshop.rs"]

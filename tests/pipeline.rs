@@ -5,6 +5,8 @@
 mod aya;
 #[path = "pipeline/dataset.rs"]
 mod dataset;
+#[path = "pipeline/faults.rs"]
+mod faults;
 #[path = "pipeline/independence.rs"]
 mod independence;
 #[path = "support/program.rs"]
@@ -13,6 +15,8 @@ mod program;
 mod resume;
 #[path = "pipeline/shards.rs"]
 mod shards;
+#[path = "pipeline/stopping.rs"]
+mod stopping;
 #[path = "support/workshop.rs"]
 mod workshop;
 

@@ -10,6 +10,8 @@ mod homes;
 mod layers;
 #[path = "tidy/scan.rs"]
 mod scan;
+#[path = "tidy/sealed.rs"]
+mod sealed;
 #[path = "tidy/shape.rs"]
 mod shape;
 #[path = "tidy/tree.rs"]
@@ -70,8 +72,8 @@ fn invariant_9_the_newcomers_path_is_short() {
 }
 
 #[test]
-fn invariant_11_no_http_client_in_the_lock_file() {
-    hold(homes::lock_file_has_no_http_client(&Tree::read()));
+fn invariant_11_no_http_client_in_the_default_build() {
+    hold(sealed::default_build_has_no_http_client(include_str!("../Cargo.toml"), &Tree::read().lock));
 }
 
 #[test]

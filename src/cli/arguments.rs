@@ -10,6 +10,40 @@ use super::exit::UsageError;
 use crate::engine::SamplingParams;
 use crate::generate::GenerateOptions;
 use crate::model::HfConfig;
+use crate::run::Claim;
+/// What becomes of a run that is in the folder already.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct ClaimArgs {
+    /// Start anew: remove what an earlier call left in --out
+    #[arg(long, conflicts_with = "accept_changes")]
+    pub(super) fresh: bool,
+    #[command(flatten)]
+    changes: ChangeArgs,
+}
+
+/// The same for commands that never start anew.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct ChangeArgs {
+    /// Go on with a run in spite of changes that leave its rows usable: another version of this program, formats or sums that
+    /// change last bits. The card names them
+    #[arg(long)]
+    accept_changes: bool,
+}
+
+impl ClaimArgs {
+    /// For the run's folder.
+    pub(super) fn claim(self) -> Claim {
+        if self.fresh { Claim::Anew } else { self.changes.claim() }
+    }
+}
+
+impl ChangeArgs {
+    /// For the run's folder.
+    pub(super) fn claim(self) -> Claim {
+        if self.accept_changes { Claim::WithChanges } else { Claim::Same }
+    }
+}
+
 /// Flags that choose tokens. Those left out take the model's recommended value (generation_config.json) where it has one.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Sampling")]

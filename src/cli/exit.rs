@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
 use crate::bench::BenchError;
+use crate::bundle::BundleError;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
+use crate::hub::HubError;
 use crate::journal::JournalError;
 use crate::judge::RubricError;
 use crate::ops::DeviceError;
@@ -39,10 +41,24 @@ pub(super) fn code(result: anyhow::Result<Ending>) -> ExitCode {
             if is_closed_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            // Messages name their causes themselves.
+            let message = error.to_string();
+            let hint = if is_full_disk(&error, &message) { FULL_DISK } else { "" };
+            eprintln!("error: {message}{hint}");
             ExitCode::from(code_of(&error))
         }
     }
+}
+
+/// What is said behind an error of a full disk.
+const FULL_DISK: &str = "\nhint: make room on the disk, and the same command goes on from there";
+
+/// Whether the disk is full, which libraries pass on in words alone.
+fn is_full_disk(error: &anyhow::Error, message: &str) -> bool {
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    let in_chain = error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(is_full));
+    // ENOSPC on Linux and macOS.
+    in_chain || message.contains("(os error 28)")
 }
 
 /// The reader of stdout went away, as `head` does.
@@ -51,7 +67,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    if error.is::<UsageError>() {
+    let hub = error.downcast_ref::<HubError>();
+    if error.is::<UsageError>() || hub.is_some_and(HubError::is_usage) {
         return USAGE;
     }
     let not_usable = error.is::<DataError>()
@@ -65,6 +82,8 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<ProvenanceError>()
         || error.is::<RegistryError>()
         || error.is::<NonFiniteWeights>()
+        || hub.is_some_and(HubError::is_not_usable)
+        || error.downcast_ref::<BundleError>().is_some_and(|error| !error.is_of_the_machine())
         || error.downcast_ref::<GenerateError>().is_some_and(is_input)
         || error.downcast_ref::<BenchError>().is_some_and(|error| match error {
             BenchError::Model(_) => true,
@@ -81,7 +100,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
 fn is_input(error: &GenerateError) -> bool {
     match error {
         GenerateError::Engine(error) => !matches!(error, EngineError::Tensor(_)),
-        GenerateError::Prompt(_) => true,
+        GenerateError::Prompt(_) | GenerateError::TooLarge { .. } => true,
         GenerateError::Store(_) => false,
     }
 }

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
+use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, generate_parameters};
 use super::exit::UsageError;
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
@@ -36,9 +36,8 @@ pub(super) struct Args {
     /// Write each prompt token's log-probability (natural log; null for the first)
     #[arg(long)]
     prompt_logprobs: bool,
-    /// Start FILE.jsonl anew instead of adding the lines it lacks
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    claim: ClaimArgs,
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
@@ -84,7 +83,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
-    let earlier = if args.fresh { None } else { LineWriter::parameters(&args.out) };
+    let earlier = if args.claim.fresh { None } else { LineWriter::parameters(&args.out) };
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
     let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
@@ -110,7 +109,8 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
     let samples = options.num_samples;
     let mut model = model.load()?;
-    let mut writer = LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.fresh)?;
+    let mut writer =
+        LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.claim.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let total = order.len() as u64 * u64::from(samples);
     let mut progress = Progress::new(&args.output, stop, &[("generate", total)]);
@@ -125,14 +125,14 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
 
 /// The first stage of a run.
 fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
-    if args.raw_prompts || args.logprobs.is_some() || args.prompt_logprobs || args.fresh {
-        let message = "--raw-prompts, --logprobs, --prompt-logprobs and --fresh need --out FILE.jsonl\n\
+    if args.raw_prompts || args.logprobs.is_some() || args.prompt_logprobs {
+        let message = "--raw-prompts, --logprobs and --prompt-logprobs need --out FILE.jsonl\n\
                        hint: a folder as --out makes the first stage of a run";
         return Err(UsageError(message.to_owned()).into());
     }
     let run = args.shard.run_dir(&args.out)?;
     shard::refuse_parent(run.root())?;
-    let date = settings::run_date(run.earlier_lock()?)?;
+    let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
@@ -147,7 +147,7 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "generate")?;
-    run.claim(&mut lock)?;
+    let _occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops, lock.shard)?;
     }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::arguments::{EngineArgs, Thinking};
+use super::arguments::{ChangeArgs, EngineArgs, Thinking};
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
 use super::shard::{self, ShardArgs};
@@ -38,6 +38,8 @@ pub(super) struct Args {
     #[command(flatten)]
     shard: ShardArgs,
     #[command(flatten)]
+    changes: ChangeArgs,
+    #[command(flatten)]
     engine: EngineArgs,
     #[command(flatten)]
     time: TimeArgs,
@@ -69,7 +71,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, args.thinking));
     let status = run.require_candidates()?;
     args.shard.note(&mut loaded.lock, "judge")?;
-    run.claim(&mut loaded.lock)?;
+    let _occupied = run.claim(&mut loaded.lock, args.changes.claim())?;
     if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
+use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
 use super::pair::{self, PairArgs};
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
@@ -13,7 +13,7 @@ use crate::demo;
 use crate::generate::Ending;
 use crate::judge::{Judge, Rubric};
 use crate::prompt::TemplateOptions;
-use crate::run::{self, GenerateStage, LoadedRun, RunDir, Status};
+use crate::run::{self, GenerateStage, LoadedRun, Occupied, RunDir, Status};
 use crate::shard::Shard;
 
 /// A rating is read where the judge would begin to answer, so it must not begin by thinking.
@@ -34,6 +34,8 @@ pub(super) struct Args {
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
+    #[command(flatten)]
+    claim: ClaimArgs,
     #[command(flatten)]
     dialogue: DialogueArgs,
     /// Questions to the judge in place of the built-in ones (`pairwright judge --show-rubric` prints these)
@@ -63,6 +65,8 @@ struct Plan {
     judge: NamedModel,
     stage: GenerateStage,
     rubric: Rubric,
+    /// The folder is this process's until all is done.
+    _occupied: Occupied,
 }
 
 /// Runs what is left of the job.
@@ -74,7 +78,9 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     run.existing_lock()?;
     args.pair.check()?;
     if args.demo {
-        run.check_demo()?;
+        if !args.claim.fresh {
+            run.check_demo()?;
+        }
         use_demo(&mut args, &run)?;
     }
     let plan = plan(&args, run)?;
@@ -161,7 +167,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
     let generator = settings::required(&args.generator, "--generator", "the model that writes the second answer")?;
     let judge = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
-    let date = settings::run_date(run.earlier_lock()?)?;
+    let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
     let compute = args.engine.compute()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
@@ -192,10 +198,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "make")?;
-    run.claim(&mut lock)?;
+    let occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops, lock.shard)?;
     }
     let loaded = run.load()?;
-    Ok(Plan { run, loaded, generator, judge, stage, rubric })
+    Ok(Plan { run, loaded, generator, judge, stage, rubric, _occupied: occupied })
 }

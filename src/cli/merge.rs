@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
         args.output.say(&format!("nothing to do: {} is complete", out.root().display()));
         return pair::announce(&out, &args.output);
     }
-    let loaded = merge.write(&out)?;
+    let (loaded, _occupied) = merge.write(&out)?;
     args.output.say(&format!("merged {} shards into {}", merge.num_shards, out.root().display()));
     pair::write(&out, &loaded, &pairing)?;
     pair::announce(&out, &args.output)

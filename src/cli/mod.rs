@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod bundle;
 mod doctor;
 mod engine_flags;
 mod exit;
@@ -14,6 +15,8 @@ mod merge;
 mod models;
 mod pair;
 mod progress;
+mod publish;
+mod pull;
 mod score;
 mod settings;
 mod shard;
@@ -26,6 +29,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::hub;
+
 /// What `--help` says after the commands.
 const AFTER_HELP: &str = "\
 Exit codes: 0 done · 1 failed · 2 usage · 3 input, model or run not usable · \
@@ -35,7 +40,7 @@ Try it without any download:
   pairwright make --demo --out runs/demo";
 
 /// Preference datasets for any language, made on your own hardware: prompts with human answers in, second answers and ratings
-/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere.
+/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere but by `publish`.
 #[derive(Debug, Parser)]
 #[command(name = "pairwright", version, after_help = AFTER_HELP, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -66,6 +71,13 @@ enum Command {
     /// Models that one may get, and whether one that is here is whole
     #[command(subcommand)]
     Models(models::Command),
+    #[command(about = format!("A model or a dataset from the Hugging Face Hub{}", hub::HELP_NOTE))]
+    Pull(pull::Args),
+    #[command(about = format!("A run's dataset onto the Hugging Face Hub{}", hub::HELP_NOTE))]
+    Publish(publish::Args),
+    /// Models, prompts and the program for a machine without a network: make, check and install them
+    #[command(subcommand)]
+    Bundle(bundle::Command),
     /// Measurements of this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -87,6 +99,9 @@ pub fn main() -> ExitCode {
         Command::Languages(args) => languages::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
+        Command::Pull(args) => pull::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Bundle(command) => bundle::run(&command),
         Command::Bench(command) => bench::run(command),
         Command::Doctor(args) => doctor::run(args),
     };

@@ -12,7 +12,7 @@ use super::progress::OutputArgs;
 use crate::dataset::{DEFAULT_MARGIN, DatasetOptions, MAX_MARGIN, Origin, PairingOptions, TestSplit};
 use crate::generate::Ending;
 use crate::provenance::RunLock;
-use crate::run::{self, LoadedRun, RunDir};
+use crate::run::{self, Claim, LoadedRun, RunDir};
 
 /// Flags that decide what becomes a pair.
 #[derive(Debug, Clone, Deserialize, clap::Args)]
@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     run.refuse_shard(&loaded.lock)?;
     run.require_verdicts()?;
     loaded.lock.parameters.insert("pair".to_owned(), args.pair.parameters());
-    run.claim(&mut loaded.lock)?;
+    let _occupied = run.claim(&mut loaded.lock, Claim::Same)?;
     write(&run, &loaded, &args.pair)?;
     announce(&run, &args.output)
 }

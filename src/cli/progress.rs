@@ -70,6 +70,8 @@ pub(super) struct Progress {
     bar: Option<ProgressBar>,
     plain: bool,
     is_quiet: bool,
+    /// What a step took at most when last heard of; 0 before.
+    step_tokens: usize,
 }
 
 struct Stage {
@@ -99,6 +101,7 @@ impl Progress {
             bar,
             plain: style == Style::Plain,
             is_quiet: output.quiet,
+            step_tokens: 0,
         }
     }
 
@@ -189,7 +192,12 @@ impl Bytes {
 
     /// `read` more bytes are done.
     pub(super) fn add(&mut self, read: u64) {
-        self.num_done += read;
+        self.set(self.num_done + read);
+    }
+
+    /// So many bytes are done in all.
+    pub(super) fn set(&mut self, num_done: u64) {
+        self.num_done = num_done;
         if let Some(bar) = &self.bar {
             bar.set_position(self.num_done);
             bar.set_message(self.rate());
@@ -197,12 +205,13 @@ impl Bytes {
         if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
             self.last_line = Instant::now();
             let share = 100.0 * self.num_done as f64 / self.num_bytes.max(1) as f64;
-            eprintln!("{}: {share:.0}% read · {}", self.name, self.rate());
+            eprintln!("{}: {share:.0}% · {}", self.name, self.rate());
         }
     }
 
     fn rate(&self) -> String {
-        format!("{:.2} GB/s", self.num_done as f64 / 1e9 / self.started.elapsed().as_secs_f64().max(1e-9))
+        let rate = self.num_done as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        if rate < 1e8 { format!("{:.2} MB/s", rate / 1e6) } else { format!("{:.2} GB/s", rate / 1e9) }
     }
 
     /// Ends the bar and leaves one line that says what was read.
@@ -212,7 +221,11 @@ impl Bytes {
         }
         if self.plain || self.bar.is_some() {
             let elapsed = clock(self.started.elapsed().as_secs_f64());
-            eprintln!("{}: {:.1} GB read in {elapsed} · {}", self.name, self.num_done as f64 / 1e9, self.rate());
+            let num_bytes = match self.num_done as f64 {
+                few if few < 1e9 => format!("{:.1} MB", few / 1e6),
+                many => format!("{:.1} GB", many / 1e9),
+            };
+            eprintln!("{}: {num_bytes} in {elapsed} · {}", self.name, self.rate());
         }
     }
 }
@@ -226,6 +239,10 @@ fn clock(seconds: f64) -> String {
 
 impl Observer for Progress {
     fn progress(&mut self, num_rows: &[u64], stats: &EngineStats) {
+        if stats.num_steps > 0 && stats.max_step_tokens < self.step_tokens {
+            self.note(&format!("the device ran out of memory: steps of {} tokens from here on", stats.max_step_tokens));
+        }
+        self.step_tokens = if stats.num_steps > 0 { stats.max_step_tokens } else { 0 };
         for (stage, num_rows) in self.stages.iter_mut().zip(num_rows) {
             if stats.num_steps == 0 {
                 stage.num_before += num_rows;

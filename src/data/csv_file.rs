@@ -46,11 +46,11 @@ pub(super) fn scan(path: &Path, separator: u8, columns: &Columns, visit: &mut Vi
     Ok(row_index)
 }
 
-fn open(path: &Path, separator: u8) -> Result<Reader<std::io::BufReader<File>>, DataError> {
+pub(super) fn open(path: &Path, separator: u8) -> Result<Reader<std::io::BufReader<File>>, DataError> {
     Ok(ReaderBuilder::new().delimiter(separator).from_reader(open_after_bom(path)?))
 }
 
-fn csv_error(path: &Path, separator: u8, error: &csv::Error) -> DataError {
+pub(super) fn csv_error(path: &Path, separator: u8, error: &csv::Error) -> DataError {
     let problem = match error.kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("a record of {len} fields, expected {expected_len} as in the header")

@@ -14,6 +14,7 @@ pub(crate) mod nearest;
 mod parquet_file;
 mod quiet;
 mod read;
+mod slice;
 mod source;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use drops::DropReason;
 pub use error::DataError;
 pub use language::{LanguageCount, LanguageMatch};
 pub use read::{ReadOptions, count_languages, read_prompts};
+pub use slice::{Slice, slice};
 
 /// One prompt with (usually) a human answer, as read from the source file. Text is kept byte for byte.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

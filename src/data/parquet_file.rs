@@ -47,6 +47,13 @@ pub(super) fn scan(path: &Path, columns: &Columns, visit: &mut Visit<'_>) -> Res
     Ok(row_index)
 }
 
+/// All columns of all rows, batch by batch.
+pub(super) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, DataError>>, DataError> {
+    let builder = open(path)?;
+    let mut reader = guarded(path, || builder.with_batch_size(BATCH_ROWS).build())?;
+    Ok(std::iter::from_fn(move || guarded(path, || reader.next().transpose()).transpose()))
+}
+
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(path).map_err(|error| DataError::io(path, error))?;
     guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))
@@ -54,7 +61,10 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError>
 
 /// Runs a piece of the Parquet reader. Its errors become ours, and so do its panics: the reader trusts some lengths and
 /// offsets that a damaged file can get wrong, and a bad file must not look like a bug of this program.
-fn guarded<T, E: std::fmt::Display>(path: &Path, work: impl FnOnce() -> Result<T, E>) -> Result<T, DataError> {
+pub(super) fn guarded<T, E: std::fmt::Display>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, DataError> {
     match catch_quietly(work) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(parquet_error(path, error.to_string())),

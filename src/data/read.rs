@@ -80,7 +80,7 @@ pub fn count_languages(path: &Path, map: Option<&ColumnMap>) -> Result<Vec<Langu
     count(&source, &columns)
 }
 
-fn find_language(
+pub(super) fn find_language(
     source: &Source,
     columns: &Columns,
     query: &str,
@@ -117,7 +117,7 @@ fn count(source: &Source, columns: &Columns) -> Result<Vec<LanguageCount>, DataE
 }
 
 /// The name under which a row's language counts; empty for a row that gives a code alone.
-fn named<'a>(name: Option<&'a str>, code: Option<&str>) -> &'a str {
+pub(super) fn named<'a>(name: Option<&'a str>, code: Option<&str>) -> &'a str {
     let name = name.unwrap_or_default();
     if is_blank(name) && code.is_none_or(is_blank) { NO_LANGUAGE } else { name }
 }

@@ -21,8 +21,9 @@ const HASH_CHUNK_BYTES: usize = 1 << 16;
 /// File names that start with one of these words say which split they belong to.
 const SPLIT_WORDS: [&str; 7] = ["train", "test", "validation", "valid", "val", "dev", "eval"];
 
+/// How the rows of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(super) enum Format {
     Parquet,
     JsonLines,
     Separated(u8),
@@ -44,6 +45,17 @@ impl Source {
             return Ok(Source { path: path.to_owned(), format: Format::Parquet, files });
         }
         Ok(Source { path: path.to_owned(), format: format_of(path)?, files: vec![path.to_owned()] })
+    }
+
+    /// One path as [`Source::open`] takes it, or several Parquet files that make one table.
+    pub(super) fn over(paths: &[PathBuf]) -> Result<Source, DataError> {
+        match paths {
+            [path] => Self::open(path),
+            [first, ..] if paths.iter().all(|path| format_of(path).is_ok_and(|format| format == Format::Parquet)) => {
+                Ok(Source { path: first.clone(), format: Format::Parquet, files: paths.to_vec() })
+            }
+            _ => Err(DataError::EmptyDirectory { path: paths.first().cloned().unwrap_or_default() }),
+        }
     }
 
     /// The columns of the first file; the others must have those that are used.
@@ -93,6 +105,16 @@ impl Source {
         let is_single_file = self.files.first() == Some(&self.path);
         let sha256 = if is_single_file { last } else { hex(&listing.finalize()) };
         Ok(SourceFile { path: self.path.clone(), size_bytes, sha256 })
+    }
+
+    /// The files, in reading order.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// How they are written.
+    pub(super) fn format(&self) -> Format {
+        self.format
     }
 
     /// The path as the user gave it.

@@ -175,7 +175,7 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
         None => "none".to_string(),
     };
     let unreliable = if summary.pairing.drop_unreliable { "left out" } else { "kept" };
-    let rows = [
+    let mut rows = vec![
         ("tool", format!("Pairwright {}", lock.tool_version)),
         ("made", day(&lock.created).to_string()),
         ("seed", lock.seed.to_string()),
@@ -188,6 +188,10 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
         ("smallest margin of a pair", summary.pairing.margin.to_string()),
         ("unreliable verdicts", unreliable.to_string()),
     ];
+    if !lock.accepted_changes.is_empty() {
+        let changes: Vec<String> = lock.accepted_changes.iter().map(|change| inline_code(change)).collect();
+        rows.push(("changed on the way", changes.join(", ")));
+    }
     let table: String = rows.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
     format!(
         "## How it was made\n\nThe judge rates each answer on its own, so there is no first or second place to favour. A rating \

@@ -1,9 +1,11 @@
 //! Whether this machine computes what it should: its operations against a reference, models through the whole engine, and what must not
-//! change an answer. Then how fast it is, beside what it can do at best.
+//! change an answer. Then how fast it is, beside what it can do at best. [`machine`] has the facts that need no computing.
 //! Knows devices and small models; knows no text and no run.
 
 mod engine;
 pub mod golden;
+pub mod machine;
+pub mod network;
 mod operations;
 mod room;
 

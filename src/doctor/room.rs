@@ -1,12 +1,14 @@
 //! A device without room, and one with little: that the engine says so or takes less, and that answers stay the same.
 //! Takes the device's whole memory for a moment. Knows the engine's errors; knows no operation.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor};
 
 use super::engine::requests;
 use super::golden::{GoldenError, load, options, run, with_toy};
 use super::{Check, in_one_line};
-use crate::engine::{Engine, EngineOptions, KvBudget, SequenceOutput};
+use crate::engine::{Engine, EngineError, EngineOptions, Event, KvBudget, SequenceOutput};
 use crate::model::{Decoder, WeightsKind};
 use crate::ops::Compute;
 
@@ -22,6 +24,8 @@ pub fn check(compute: &Compute, told: &mut dyn FnMut(Check)) {
     let decoder = |dir: &std::path::Path| load(dir, compute, WeightsKind::Files, None);
     told(Check::from_result(none, with_toy(|dir| without_room(none, &|| decoder(dir)))));
     told(Check::from_result(little, with_toy(|dir| with_little(little, &|| decoder(dir)))));
+    let full = "a device that is full in the middle";
+    told(Check::from_result(full, with_toy(|dir| full_in_the_middle(full, &|| decoder(dir)))));
 }
 
 /// Takes all memory of the device, sees that the engine says so, gives it back, and sees that everything goes on.
@@ -65,6 +69,34 @@ fn with_little(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenError>) -
     let detail = format!(
         "{} MiB: steps of {tokens} tokens instead of {}, {blocks} blocks of cache, {}",
         given >> 20,
+        asked.max_step_tokens,
+        if got == want { "the same answers" } else { "other answers" }
+    );
+    Ok(Check::judged(name, got == want && tokens < asked.max_step_tokens, detail))
+}
+
+/// Takes all memory before an engine's first step and gives it back bit by bit, until steps fit that are smaller than asked for.
+fn full_in_the_middle(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenError>) -> Result<Check, GoldenError> {
+    let (want, _) = answers(decoder()?, &options())?;
+    let asked = EngineOptions { max_step_tokens: 4096, ..options() };
+    let mut engine = Engine::new(decoder()?, &asked)?;
+    let mut taken = take_all(&engine.decoder().compute().device);
+    let ids = engine.add_all(requests(engine.decoder().spec().vocab_size as u32))?;
+    let (mut got, mut num_refused) = (BTreeMap::new(), 0);
+    while engine.num_sequences() > 0 {
+        match engine.step() {
+            Ok(events) => got.extend(events.into_iter().filter_map(|event| match event {
+                Event::Finished { id, output, .. } => Some((id, output)),
+                Event::Token { .. } => None,
+            })),
+            Err(EngineError::OutOfMemory) if taken.pop().is_some() => num_refused += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let got: Vec<SequenceOutput> = ids.iter().filter_map(|id| got.remove(id)).collect();
+    let tokens = engine.stats().max_step_tokens;
+    let detail = format!(
+        "refused {num_refused} times, then steps of {tokens} tokens instead of {}, {}",
         asked.max_step_tokens,
         if got == want { "the same answers" } else { "other answers" }
     );

@@ -37,6 +37,11 @@ impl DeviceRunner {
         Self { kernels, captured: BTreeMap::new(), num_moves: 0, captures, num_captured_steps: 0 }
     }
 
+    /// Drops what was captured.
+    pub fn forget(&mut self) {
+        self.captured.clear();
+    }
+
     /// Steps that were launched as a whole.
     pub fn num_captured_steps(&self) -> u64 {
         self.num_captured_steps

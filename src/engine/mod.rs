@@ -222,9 +222,11 @@ impl Engine {
         self.scheduler.finish(id).map(|sequence| sequence.output)
     }
 
-    /// One step: schedule, gather, run, choose. No events and no progress only when idle.
+    /// One step: schedule, gather, run, choose. No events and no progress only when idle, or when the device had no room: the next
+    /// steps are smaller then ([`EngineStats::max_step_tokens`]), and nothing is lost.
     ///
     /// # Errors
+    /// [`EngineError::OutOfMemory`] if there is no room for small steps either; with more room the engine goes on.
     /// [`EngineError::Tensor`] if the device fails; what the cache holds is then unknown, and the engine is of no more use.
     pub fn step(&mut self) -> Result<Vec<Event>, EngineError> {
         let started = Instant::now();
@@ -241,9 +243,21 @@ impl Engine {
             self.choose(&hidden, &batch)
         };
         // Nobody has to stay awake for a step that another device computes.
-        let events = if on_cpu { with_pool_awake(compute) } else { compute() }?;
+        let events = match if on_cpu { with_pool_awake(compute) } else { compute() } {
+            Err(error @ EngineError::OutOfMemory) => return self.back_off(error),
+            events => events?,
+        };
         self.count(&batch, &events, started.elapsed().as_secs_f64());
         Ok(events)
+    }
+
+    /// After a step for which the device had no room.
+    fn back_off(&mut self, error: EngineError) -> Result<Vec<Event>, EngineError> {
+        self.runner.drop_buffers();
+        let (limits, is_smaller) = room::smaller(self.scheduler.limits());
+        self.scheduler.restart(limits);
+        self.stats.max_step_tokens = limits.max_step_tokens;
+        if is_smaller { Ok(Vec::new()) } else { Err(error) }
     }
 
     /// Runs the gathered step on this thread; meanwhile one of the pool's plans the step after.

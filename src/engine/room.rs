@@ -3,12 +3,23 @@
 
 use super::batch::StepBatch;
 use super::runner::Runner;
+use super::scheduler::Limits;
 use super::{EngineError, EngineOptions};
 use crate::model::Decoder;
 use crate::ops::is_out_of_memory;
 
 /// Of the free memory, what the cache takes: the rest is for captured steps, other programs, and what nobody thought of.
 const CACHE_SHARE: f64 = 0.9;
+
+/// Tokens of a step under which a device without room is not helped by smaller ones.
+const LEAST_TOKENS: usize = 64;
+
+/// Half of the limits, and whether that is less: steps of fewer tokens, and so of no more sequences.
+pub fn smaller(limits: Limits) -> (Limits, bool) {
+    let max_step_tokens = (limits.max_step_tokens / 2).max(LEAST_TOKENS).min(limits.max_step_tokens);
+    let max_batch = limits.max_batch.min(max_step_tokens);
+    (Limits { max_batch, max_step_tokens, ..limits }, max_step_tokens < limits.max_step_tokens)
+}
 
 /// What was found.
 pub struct Fitted {

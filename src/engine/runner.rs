@@ -64,6 +64,14 @@ impl Runner {
         self.cache.clear();
     }
 
+    /// Gives the memory of all buffers and captured steps back; the cache stays.
+    pub fn drop_buffers(&mut self) {
+        self.workspace.clear();
+        if let Some(device) = &mut self.device {
+            device.forget();
+        }
+    }
+
     /// Another cache, of `num_blocks` blocks, with what attention needs besides for contexts that fill it in `max_batch` sequences.
     ///
     /// # Errors

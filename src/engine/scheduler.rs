@@ -186,6 +186,29 @@ impl Scheduler {
         self.sequences.insert(id, sequence);
     }
 
+    /// What a step may take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Forgets plan, blocks and what was computed, as after a step that failed: all sequences wait, with the tokens that they have,
+    /// and run again in steps within `limits`.
+    pub fn restart(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.prepared = Plan::default();
+        self.waiting = Waiting::default();
+        self.running.clear();
+        self.blocks = BlockManager::new(self.blocks.num_blocks(), self.blocks.block_size());
+        for (&id, sequence) in &mut self.sequences {
+            self.counters.num_preemptions += 1;
+            sequence.preemption = self.counters.num_preemptions;
+            sequence.block_table.clear();
+            sequence.num_computed = 0;
+            sequence.awaits_token = false;
+            self.waiting.insert(Place::of(id, sequence));
+        }
+    }
+
     /// Frees a sequence's blocks; who waited for those that it has not computed waits no longer.
     fn give_back(&mut self, sequence: &mut Sequence) {
         if !sequence.block_table.is_empty() {

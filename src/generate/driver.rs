@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::closing::Closing;
 use super::source::{Heard, Link, Message, Telling};
 use super::{Ended, Ending, GenerateError, Observer, Source};
-use crate::engine::{Event, FinishReason, Fleet, Request, SequenceId};
+use crate::engine::{EngineError, Event, FinishReason, Fleet, Request, SequenceId};
 
 /// How long an idle engine waits for a row before the observer is asked whether to stop.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ pub fn drive<'a>(
         let lanes = sources.into_iter().enumerate().map(start).collect();
         drop(sender);
         let closing = Closing::new(observer.deadline());
-        let mut driver = Driver { engine, queue_len, lanes, inbox, parts: HashMap::new(), closing };
+        let mut driver = Driver { engine, queue_len, lanes, inbox, parts: HashMap::new(), closing, too_large: None };
         let ending = driver.run(observer);
         driver.end(ending, observer)
     })
@@ -47,6 +47,8 @@ struct Driver<'e> {
     /// What each sequence in the engine is part of.
     parts: HashMap<SequenceId, Part>,
     closing: Closing,
+    /// Rows that were left, and why the first was.
+    too_large: Option<(u64, EngineError)>,
 }
 
 /// Which request of which row a sequence is.
@@ -145,7 +147,10 @@ impl Driver<'_> {
             self.lanes.iter_mut().for_each(Lane::tell);
             self.report(observer);
             if self.lanes.iter().all(|lane| lane.is_over) {
-                return Ok(Ending::Completed);
+                return match self.too_large.take() {
+                    None => Ok(Ending::Completed),
+                    Some((num_rows, error)) => Err(GenerateError::TooLarge { num_rows, error }),
+                };
             }
             if observer.should_stop() || self.lanes.iter().any(|lane| lane.is_over && lane.telling.is_some()) {
                 return Ok(Ending::Interrupted);
@@ -173,6 +178,7 @@ impl Driver<'_> {
                 }
                 Message::Fed(source) => self.lanes[source].is_fed = true,
                 Message::Done { source, num_rows } => self.lanes[source].num_done += num_rows,
+                Message::TooLarge(error) => self.too_large.get_or_insert((0, error)).0 += 1,
                 Message::Over(source) => self.lanes[source].is_over = true,
                 Message::Failed(error) => return Err(error),
             }

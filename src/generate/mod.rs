@@ -24,7 +24,7 @@ pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use source::{Ended, Prepared, Row, Source};
 pub use system::{SystemPromptError, SystemPrompts};
-pub use text_model::{TextModel, TextModelError, TextModelOptions};
+pub use text_model::{TextModel, TextModelError, TextModelOptions, card_license};
 
 /// How answers are made.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +70,14 @@ pub enum GenerateError {
     /// The engine refused or failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Rows were left because the KV cache is too small for them; all others are done.
+    #[error("{num_rows} rows were left, all others are done: {error}")]
+    TooLarge {
+        /// How many.
+        num_rows: u64,
+        /// Why the first was.
+        error: EngineError,
+    },
     /// The tokenizer or template cannot be used.
     #[error(transparent)]
     Prompt(#[from] PromptError),

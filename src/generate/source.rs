@@ -134,6 +134,8 @@ pub(super) enum Message {
     Stop(SequenceId),
     /// So many rows of it are done.
     Done { source: usize, num_rows: u64 },
+    /// A row does not fit the cache, and is left.
+    TooLarge(EngineError),
     /// Its reader is at its end.
     Over(usize),
     /// The run cannot go on.
@@ -262,6 +264,11 @@ fn take<R: Row>(
             }
             Heard::Refused { error, .. } => {
                 let Some(Entry::Open(open)) = entries.remove(&number) else { return Ok(None) };
+                if matches!(error, EngineError::KvTooSmall { .. }) {
+                    // That is this machine's, and not the row's: it is left for a call with a larger cache.
+                    link.send(Message::TooLarge(error));
+                    return Ok(None);
+                }
                 return open.row.refused(error).map(Some);
             }
             Heard::Passed { .. } => {}

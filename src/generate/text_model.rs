@@ -115,9 +115,7 @@ impl TextModel {
         let gguf = gguf.map_err(ModelError::from)?;
         let name = match gguf_files.first() {
             Some(file) => gguf::model_name(file),
-            None => {
-                canonical.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
-            }
+            None => folder_name(&canonical),
         };
         let (name, weights) = match (&options.label, options.weights) {
             (Some(label), _) => (label.clone(), provenance::WeightsKind::EmbeddedDemo),
@@ -197,6 +195,16 @@ impl TextModel {
     }
 }
 
+/// What a model in `dir` is called: the folder's name, but `OWNER/NAME` in the Hub's cache, where the folder is called after a commit.
+fn folder_name(dir: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let in_cache = || {
+        let snapshots = dir.parent().filter(|folder| name(folder).as_deref() == Some("snapshots"))?;
+        Some(name(snapshots.parent()?)?.strip_prefix("models--")?.replacen("--", "/", 1))
+    };
+    in_cache().or_else(|| name(dir)).unwrap_or_else(|| "model".to_owned())
+}
+
 /// Refuses a tokenizer with tokens that a prompt can hold and the model has no row for. Control tokens that neither a text nor
 /// the template can bring into a prompt may lie beyond the model's rows: checkpoints whose text part is loaded alone have such,
 /// for images. A model with more rows than the tokenizer has tokens is common; rows that pad are hardly ever sampled, and an id
@@ -262,7 +270,7 @@ pub(super) fn license(dir: &Path, gguf_files: &[PathBuf]) -> Result<Option<Strin
 }
 
 /// The licence that the model's card states in its front matter, if there is a card.
-fn card_license(dir: &Path) -> Option<String> {
+pub fn card_license(dir: &Path) -> Option<String> {
     use std::io::Read;
     let mut card = Vec::new();
     std::fs::File::open(dir.join("README.md")).ok()?.take(MAX_FRONT_MATTER).read_to_end(&mut card).ok()?;
@@ -271,4 +279,23 @@ fn card_license(dir: &Path) -> Option<String> {
     let line = front.lines().find_map(|line| line.strip_prefix("license:"))?;
     let license = line.trim().trim_matches(['"', '\'']);
     (!license.is_empty()).then(|| license.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::folder_name;
+
+    #[test]
+    fn a_model_in_the_hubs_cache_is_called_after_its_repository() {
+        for (dir, name) in [
+            ("/models/writer", "writer"),
+            ("/c/models--CohereLabs--aya-expanse-8b/snapshots/0123", "CohereLabs/aya-expanse-8b"),
+            ("/c/writer/snapshots/0123", "0123"),
+            ("/", "model"),
+        ] {
+            assert_eq!(folder_name(Path::new(dir)), name);
+        }
+    }
 }

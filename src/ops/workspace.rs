@@ -89,7 +89,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Seconds so far.
+    /// Drops all buffers; what was counted stays.
+    pub fn clear(&mut self) {
+        let (times, num_moves) = (self.times(), self.num_moves + 1);
+        *self = Self { times, num_moves, ..Self::default() };
+    }
+
+    /// Seconds so far, those of further devices included.
     pub fn times(&self) -> OpTimes {
         self.further.iter().map(Self::times).fold(self.times, |sum, times| OpTimes {
             products_s: sum.products_s + times.products_s,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::RunError;
+use super::{Occupied, RunError};
 use crate::data::{DropCounts, PromptRecord};
 use crate::generate::GenerateRow;
 use crate::journal::{Journal, JournalHeader, read_journal};
@@ -74,6 +74,18 @@ impl LoadedRun {
         let num_human = self.records.iter().filter(|record| record.response.is_some()).count();
         self.records.len() as u64 * u64::from(num_samples) + num_human as u64
     }
+}
+
+/// What becomes of a run that is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Claim {
+    /// It is continued, if all that its rows depend on is the same.
+    #[default]
+    Same,
+    /// It is continued, also if something differs that leaves its rows usable.
+    WithChanges,
+    /// It is removed.
+    Anew,
 }
 
 /// How far a stage is.
@@ -177,7 +189,8 @@ impl RunDir {
             Ok(entries) => entries,
         };
         // A kill while the lock is written leaves its temporary file, which is no reason to refuse the folder.
-        let is_leftover = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".run.lock.tmp-");
+        let is_leftover =
+            |name: &std::ffi::OsStr| name == super::IN_USE || name.to_string_lossy().starts_with(".run.lock.tmp-");
         let mut others = entries
             .filter_map(Result::ok)
             .filter(|entry| entry.path() != self.demo() && !is_leftover(&entry.file_name()));
@@ -196,6 +209,7 @@ impl RunDir {
             Some(lock) if !self.demo().exists() => Err(RunError::OtherRun {
                 path: self.root.clone(),
                 differences: vec![format!("source: {} → the embedded demonstration", lock.source.path)],
+                is_harmless: false,
             }),
             _ => Ok(()),
         }
@@ -205,8 +219,8 @@ impl RunDir {
     /// then taken over; pairing may differ, since it touches neither answers nor ratings.
     ///
     /// # Errors
-    /// [`RunError::NotOurs`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
-    pub fn claim(&self, lock: &mut RunLock) -> Result<(), RunError> {
+    /// [`RunError::NotOurs`], [`RunError::InUse`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
+    pub fn claim(&self, lock: &mut RunLock, claim: Claim) -> Result<Occupied, RunError> {
         let create = |path: &Path| {
             std::fs::create_dir_all(path).map_err(|source| RunError::Io {
                 path: path.to_owned(),
@@ -214,6 +228,15 @@ impl RunDir {
                 source,
             })
         };
+        // A shard that begins is held against another one; before anything is removed.
+        if claim == Claim::Anew || self.existing_lock()?.is_none() {
+            self.check_siblings(lock, claim)?;
+        }
+        create(&self.root)?;
+        let occupied = Occupied::take(&self.root)?;
+        if claim == Claim::Anew {
+            self.clear()?;
+        }
         let there = self.existing_lock()?;
         if let Some(mut found) = there.clone() {
             take_over(lock, &found);
@@ -222,17 +245,40 @@ impl RunDir {
             let mut compared = lock.clone();
             compared.parameters.remove("pair");
             let differences = found.differences(&compared);
-            if !differences.is_empty() {
-                return Err(RunError::OtherRun { path: self.root.clone(), differences });
+            let is_harmless = differences.iter().all(|difference| RunLock::is_harmless(difference));
+            if !differences.is_empty() && !(is_harmless && claim == Claim::WithChanges) {
+                return Err(RunError::OtherRun { path: self.root.clone(), differences, is_harmless });
             }
+            lock.keep(&found, differences);
         }
-        self.check_siblings(lock)?;
         // The lock comes first: a folder that holds anything else without it would be refused after a kill.
-        create(&self.root)?;
         if there.as_ref() != Some(lock) {
             lock.write(&self.lock())?;
         }
-        create(&self.journals())
+        create(&self.journals())?;
+        Ok(occupied)
+    }
+
+    /// Removes all that runs write here, the lock last: who is killed before leaves a run that can still be removed.
+    fn clear(&self) -> Result<(), RunError> {
+        if self.existing_lock()?.is_none() {
+            return Ok(());
+        }
+        let gone = |path: PathBuf, result: std::io::Result<()>| match result {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(RunError::Io { path, action: "removed", source })
+            }
+            _ => Ok(()),
+        };
+        for folder in [self.dataset(), self.journals()] {
+            let result = std::fs::remove_dir_all(&folder);
+            gone(folder, result)?;
+        }
+        for file in [self.prompts(), self.report(), self.summary(), self.lock()] {
+            let result = std::fs::remove_file(&file);
+            gone(file, result)?;
+        }
+        Ok(())
     }
 
     /// Stores the chosen rows, or those of them that `shard` has, all at once.

@@ -19,12 +19,24 @@ pub enum RunError {
         path: PathBuf,
     },
     /// The folder holds a run with other inputs or parameters.
-    #[error("{path} holds a run with other inputs or parameters:\n{}\nhint: give another --out, or the parameters of that run", list(.differences))]
+    #[error("{path} holds a run with other inputs or parameters:\n{}\nhint: {}", list(.differences), ways_out(*.is_harmless))]
     OtherRun {
         /// The folder.
         path: PathBuf,
         /// In words, "field: there → here".
         differences: Vec<String>,
+        /// Whether what is there and what would come are still of one kind.
+        is_harmless: bool,
+    },
+    /// Another process is at work in the folder.
+    #[error("{path} is in use by {who}\nhint: wait until it is done{hint}, or give another --out")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// Host and process.
+        who: String,
+        /// What else can be done.
+        hint: String,
     },
     /// The folder holds no run.
     #[error("{path} holds no run: {missing} is missing\nhint: `pairwright make` or `pairwright generate` starts one")]
@@ -101,6 +113,15 @@ pub enum RunError {
     /// Writing the dataset.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+}
+
+fn ways_out(is_harmless: bool) -> &'static str {
+    match is_harmless {
+        true => {
+            "--accept-changes goes on with these (the card will name them), --fresh starts anew, or give another --out"
+        }
+        false => "give another --out, the parameters of that run, or --fresh to start anew in this folder",
+    }
 }
 
 fn list(lines: &[String]) -> String {

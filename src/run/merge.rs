@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{LoadedRun, RunDir, RunError, WholeRows, shards};
+use super::{Claim, LoadedRun, Occupied, RunDir, RunError, WholeRows, shards};
 use crate::demo;
 use crate::generate::GenerateRow;
 use crate::journal::Journal;
@@ -104,11 +104,11 @@ impl Merge {
     }
 
     /// Makes `out` the run that the shards are together, as far as its ratings. At each moment it is an ordinary run that has got so
-    /// far: whoever comes after a kill goes on.
+    /// far: whoever comes after a kill goes on. The folder is this process's as long as what is returned lives.
     ///
     /// # Errors
     /// A folder that holds something else, or files that cannot be written.
-    pub fn write(&self, out: &RunDir) -> Result<LoadedRun, RunError> {
+    pub fn write(&self, out: &RunDir) -> Result<(LoadedRun, Occupied), RunError> {
         let mut lock = self.lock.clone();
         let beside = |dir: &RunDir| dir.root().parent() == Some(out.root());
         if !out.lock().exists() && self.parts.iter().any(beside) {
@@ -119,7 +119,7 @@ impl Merge {
             }
             lock.write(&out.lock())?;
         }
-        out.claim(&mut lock)?;
+        let occupied = out.claim(&mut lock, Claim::Same)?;
         if self.parts.iter().any(|part| part.demo().exists()) {
             let unwritable = |source| RunError::Io { path: out.demo(), action: "written", source };
             demo::write(&out.demo()).map_err(unwritable)?;
@@ -132,7 +132,7 @@ impl Merge {
         append(journal, &there, &self.candidates, key)?;
         let (journal, there) = out.verdicts(&lock)?;
         append(journal, &there, &self.verdicts, JudgeRow::key)?;
-        out.load()
+        Ok((out.load()?, occupied))
     }
 }
 
@@ -156,6 +156,8 @@ fn merged_lock(parts: &[Part], first: &Part) -> RunLock {
     lock.shard = None;
     let devices: BTreeSet<&str> = parts.iter().map(|part| part.run.lock.environment.device.as_str()).collect();
     lock.environment.device = devices.into_iter().collect::<Vec<_>>().join("; ");
+    let accepted: BTreeSet<&String> = parts.iter().flat_map(|part| &part.run.lock.accepted_changes).collect();
+    lock.accepted_changes = accepted.into_iter().cloned().collect();
     lock.environment.num_threads = None;
     lock.environment.max_batch_size = None;
     lock.environment.notes = BTreeMap::from([("shards".to_owned(), parts.len().to_string())]);

@@ -5,11 +5,13 @@
 mod directory;
 mod error;
 mod merge;
+mod occupied;
 mod shards;
 mod stages;
 
-pub use directory::{LoadedRun, RunDir, StageStatus, Status, WholeRows};
+pub use directory::{Claim, LoadedRun, RunDir, StageStatus, Status, WholeRows};
 pub use error::RunError;
 pub use merge::Merge;
+pub use occupied::{IN_USE, Occupied};
 pub use shards::{ShardStatus, ShardsStatus, shards_in, status_of_shards};
 pub use stages::{GenerateStage, generate, generate_and_judge, judge, pair};

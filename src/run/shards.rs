@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::directory::take_over;
-use super::{RunDir, RunError, StageStatus, Status};
+use super::{Claim, RunDir, RunError, StageStatus, Status};
 use crate::provenance::RunLock;
 use crate::shard::Shard;
 
@@ -69,13 +69,13 @@ impl RunDir {
     /// The directory of a shard of the run at `out`.
     ///
     /// # Errors
-    /// [`RunError::OtherRun`] if the run there is whole or has another number of shards.
+    /// [`RunError::Shards`] if the run there is whole or has another number of shards.
     pub fn of_shard(out: &Path, shard: Shard) -> Result<Self, RunError> {
         let started = |(_, run): &(Shard, Self)| run.lock().exists();
         let found: Vec<(Shard, Self)> = shards_in(out)?.into_iter().filter(started).collect();
-        let refused = |there: String| RunError::OtherRun {
-            path: out.to_owned(),
-            differences: vec![format!("number of shards: {there} → {}", shard.count())],
+        let refused = |there: String| RunError::Shards {
+            problems: vec![format!("{}: number of shards: {there} → {}", out.display(), shard.count())],
+            hint: "give another --out, or the number of shards that the run there has",
         };
         if let Some((other, _)) = found.iter().find(|(other, _)| other.count() != shard.count()) {
             return Err(refused(other.count().to_string()));
@@ -95,30 +95,42 @@ impl RunDir {
         Ok(beside.into_iter().map(|(_, run)| run).filter(move |run| run.root() != own && run.lock().exists()))
     }
 
-    /// The lock whose date the run takes over: its own, or that of a shard which began before it, so that all shards have one date
-    /// also past midnight.
+    /// The lock whose date the run takes over: its own, unless it is to begin anew, or that of a shard which began before it, so that
+    /// all shards have one date also past midnight.
     ///
     /// # Errors
     /// As [`Self::existing_lock`].
-    pub fn earlier_lock(&self) -> Result<Option<RunLock>, RunError> {
-        match self.existing_lock()? {
+    pub fn earlier_lock(&self, claim: Claim) -> Result<Option<RunLock>, RunError> {
+        match self.existing_lock()?.filter(|_| claim != Claim::Anew) {
             Some(lock) => Ok(Some(lock)),
             None => Ok(self.siblings()?.next().map(|sibling| RunLock::read(&sibling.lock())).transpose()?),
         }
     }
 
     /// Refuses a shard made from other things than the one beside it, hours before merging would. One sibling stands for all, since
-    /// each was held against one when it began.
-    pub(super) fn check_siblings(&self, lock: &RunLock) -> Result<(), RunError> {
+    /// each was held against one when it began. Changes that are accepted are noted, as where a run goes on.
+    pub(super) fn check_siblings(&self, lock: &mut RunLock, claim: Claim) -> Result<(), RunError> {
         if lock.shard.is_none() {
             return Ok(());
         }
         let Some(sibling) = self.siblings()?.next() else { return Ok(()) };
-        let differences = differences(&RunLock::read(&sibling.lock())?, lock);
-        match differences.is_empty() {
-            true => Ok(()),
-            false => Err(RunError::OtherRun { path: sibling.root().to_owned(), differences }),
+        let found = RunLock::read(&sibling.lock())?;
+        let differences = differences(&found, lock);
+        if differences.is_empty() {
+            return Ok(());
         }
+        if claim == Claim::WithChanges && differences.iter().all(|difference| RunLock::is_harmless(difference)) {
+            lock.keep(&found, differences);
+            return Ok(());
+        }
+        Err(RunError::Shards {
+            problems: vec![format!(
+                "{} has other inputs or parameters: {}",
+                sibling.root().display(),
+                differences.join("; ")
+            )],
+            hint: "give another --out, or what the shards there were made from",
+        })
     }
 
     /// Refuses the folder of a shard, where a whole run is needed.

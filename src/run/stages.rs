@@ -148,10 +148,13 @@ fn note_damage<T>(journal: &Journal<T>, observer: &mut dyn Observer) {
         ));
     }
     if let Some(DamagedLine { line, detail }) = journal.damaged().first() {
-        let count = journal.damaged().len();
+        let more = match journal.damaged().len() {
+            1 => String::new(),
+            count => format!(", and {} more are", count - 1),
+        };
         observer.note(&format!(
-            "warning: {path}: {count} damaged lines, the first is line {line}: {detail}; their rows are done again, but the disk \
-             or the copy that did this may have done more"
+            "warning: {path}: line {line} is damaged: {detail}{more}; such rows are done again, but the disk or the copy that did \
+             this may have done more"
         ));
     }
 }

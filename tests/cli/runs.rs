@@ -151,7 +151,7 @@ fn incomplete_stages_are_refused_without_a_trace() {
 }
 
 #[test]
-fn damaged_journals_are_told_by_line() {
+fn damaged_journals_are_told_by_line_and_their_rows_done_again() {
     let workshop = Workshop::new();
     let prompts = workshop.prompts("p.jsonl", &ROWS[..3]);
     let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
@@ -160,7 +160,14 @@ fn damaged_journals_are_told_by_line() {
     let journal = workshop.path("out/journal/candidates.jsonl");
     let damaged = std::fs::read_to_string(&journal).unwrap().replacen("\"text\":\"", "\"text\":\"x", 1);
     std::fs::write(&journal, damaged).unwrap();
-    refused(3, &workshop.path("."), &make, &["line 2 of the journal", "checksum"]);
+    std::fs::remove_dir_all(workshop.path("out/dataset")).unwrap();
+    let loud: Vec<&str> = make.iter().copied().filter(|argument| *argument != "-q").collect();
+    let again = run(&loud);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let said = "candidates.jsonl: line 2 is damaged: its checksum does not match; such rows are done again";
+    assert!(again.stderr.contains(said), "{}", again.stderr);
+    let bytes = std::fs::read(&journal).unwrap();
+    assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 1 + 3 + 1, "one row was done again");
     std::fs::write(&journal, "something else\nentirely\n").unwrap();
     refused(3, &workshop.path("."), &["status", &out], &["is not a journal"]);
     std::fs::write(workshop.path("out/prompts.jsonl"), "{}\n").unwrap();
@@ -219,19 +226,26 @@ fn nulls_empty_and_overlong_rows_are_counted_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_cache_too_small_for_the_answers_can_be_raised_and_the_run_continued() {
+fn rows_too_large_for_the_cache_are_left_and_done_when_it_is_raised() {
     let workshop = Workshop::new();
-    let prompts = workshop.prompts("p.jsonl", &ROWS[..2]);
+    // 441 tokens with template and answer, and some more.
+    let longer = format!("{} En een maand, en een jaar?", ROWS[0][0]);
+    let prompts = workshop.prompts("p.jsonl", &[ROWS[0], [&longer, "Dat scheelt.", "Dutch", "nld"]]);
     let (out, rubric, models) = (workshop.arg("out"), workshop.arg("rubric.toml"), models());
     let make = make(&prompts, &out, &rubric, &models);
-    let small = run(&[&make[..], &["--kv-tokens", "32"]].concat());
-    assert_eq!(small.code, Some(3), "{}", small.stderr);
-    assert!(
-        small.stderr.contains("does not fit the KV cache of 32 tokens\nhint: raise --kv-memory"),
-        "{}",
-        small.stderr
-    );
-    assert_eq!(small.stdout, "");
-    assert!(!tree(&workshop.path("out")).keys().any(|path| path.starts_with("dataset")));
+    for (tokens, done_rows) in [("32", 0), ("448", 1)] {
+        let small = run(&[&make[..], &["--kv-tokens", tokens]].concat());
+        let stderr = &small.stderr;
+        assert_eq!(small.code, Some(3), "{stderr}");
+        assert!(stderr.contains(&format!("{} rows were left, all others are done", 2 - done_rows)), "{stderr}");
+        assert!(
+            stderr.contains(&format!("does not fit the KV cache of {tokens} tokens\nhint: raise --kv-memory")),
+            "{stderr}"
+        );
+        assert_eq!(small.stdout, "");
+        assert!(!tree(&workshop.path("out")).keys().any(|path| path.starts_with("dataset")));
+        let status: Value = serde_json::from_str(&done(&["status", &out, "--json"])).unwrap();
+        assert_eq!(status["candidates"]["num_done"], done_rows, "{status}");
+    }
     done(&make);
 }

@@ -126,6 +126,21 @@ impl Program {
         step
     }
 
+    /// A step for which there is no room: it was planned and so was the next, nothing is known of its tokens, and the cache may hold
+    /// anything. Later steps are half as large.
+    fn fail(&mut self) {
+        let step = self.scheduler.schedule();
+        step.iter().for_each(|&part| self.scheduler.computed(part));
+        self.scheduler.prepare();
+        self.slots.clear();
+        self.limits.max_step_tokens = (self.limits.max_step_tokens / 2).max(1);
+        self.limits.max_batch = self.limits.max_batch.min(self.limits.max_step_tokens);
+        self.scheduler.restart(self.limits);
+        self.check_blocks();
+        assert_eq!(self.scheduler.blocks().num_free(), self.scheduler.blocks().num_blocks());
+        assert_eq!(self.scheduler.num_running(), 0);
+    }
+
     fn sequence(&self, id: SequenceId) -> &Sequence {
         self.scheduler.sequence(id).expect("it lives")
     }
@@ -212,14 +227,17 @@ proptest! {
         num_blocks in 1usize..28,
         requests in prop::collection::vec(wanted(), 1..14),
         prepared in prop::collection::vec(prop::bool::weighted(0.7), 1..6),
+        failing in prop::collection::btree_set(0usize..25, 0..4),
     ) {
         let mut program = Program::new(num_blocks, block_size, limits);
         let mut all = BTreeMap::new();
         let mut stops = BTreeMap::new();
         let last_arrival = requests.iter().map(|wanted| wanted.arrives).max().unwrap_or(0);
         let mut num_steps = 0;
-        // The oldest running sequence gains a token in every step, and is never preempted: this many steps are enough.
-        let enough = last_arrival + 1 + requests.iter().map(|w| w.prompt().len() + w.max_tokens).sum::<usize>();
+        // The oldest running sequence gains a token in every step, and is never preempted: this many steps are enough. A step that
+        // fails costs all that was computed.
+        let tokens = requests.iter().map(|w| w.prompt().len() + w.max_tokens).sum::<usize>();
+        let enough = last_arrival + 1 + tokens * (1 + failing.len());
         for now in 0.. {
             for wanted in requests.iter().filter(|wanted| wanted.arrives == now) {
                 if let Some(id) = program.add(wanted) {
@@ -234,7 +252,10 @@ proptest! {
             if now > last_arrival && program.ends.is_empty() {
                 break;
             }
-            program.step_and(prepared[now % prepared.len()]);
+            match failing.contains(&now) {
+                true => program.fail(),
+                false => _ = program.step_and(prepared[now % prepared.len()]),
+            }
             num_steps += 1;
             prop_assert!(num_steps <= enough, "no end after {} steps: {:?}", num_steps, program.ends);
         }

@@ -182,6 +182,7 @@ fn what_is_no_run_together_is_refused_by_name() {
     for (shard, more, words) in [
         ("0/4", &[][..], &["number of shards: 3 → 4"][..]),
         ("1/3", &["--stop", "x"], &["parameters.generate.stop", "holds a run with other inputs"]),
+        ("1/3", &["--stop", "x", "--fresh"], &["parameters.generate.stop", "has other inputs"]),
     ] {
         let outcome = run(&borrowed(&shard_of(&job, "cut", shard, more)));
         assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);

@@ -59,7 +59,9 @@ pub fn tree(dir: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
                 folders.push(path.clone());
                 None
             } else {
-                Some(std::fs::read(&path).expect("a file of the folder"))
+                // Of a link that leads nowhere, where it leads.
+                let target = |_| std::fs::read_link(&path).map(|to| to.into_os_string().into_encoded_bytes());
+                Some(std::fs::read(&path).or_else(target).expect("a file of the folder"))
             };
             found.insert(path.strip_prefix(dir).expect("inside").to_owned(), content);
         }

@@ -151,41 +151,6 @@ pub fn operations_have_their_places(tree: &Tree) -> Vec<Breach> {
     breaches
 }
 
-/// Nothing that can speak HTTP or TLS is in the lock file.
-pub fn lock_file_has_no_http_client(tree: &Tree) -> Vec<Breach> {
-    const CLIENTS: [&str; 16] = [
-        "reqwest",
-        "ureq",
-        "hyper",
-        "hyper-util",
-        "isahc",
-        "attohttpc",
-        "minreq",
-        "hf-hub",
-        "curl",
-        "curl-sys",
-        "rustls",
-        "native-tls",
-        "openssl",
-        "openssl-sys",
-        "h2",
-        "h3",
-    ];
-    let names = tree.lock.lines().enumerate().filter_map(|(index, line)| {
-        let name = line.strip_prefix("name = \"")?.strip_suffix('"')?;
-        Some((index + 1, name))
-    });
-    let clients = names.filter(|(_, name)| CLIENTS.contains(name));
-    clients
-        .map(|(line, name)| Breach {
-            path: "Cargo.lock".to_owned(),
-            line,
-            what: format!("`{name}` can open a socket to another machine"),
-            mend: "find who brings it with `cargo tree -i NAME` and turn that feature off",
-        })
-        .collect()
-}
-
 #[test]
 fn features_outside_their_homes_are_found() {
     let text = "#[cfg(all(unix, feature = \"cuda\"))]\nfn a() { if cfg!(feature = \"cuda\") {} }\n#[cfg(unix)]\nfn b() {}\n\
@@ -232,11 +197,4 @@ fn operations_without_test_bench_or_kernel_name_are_found() {
     ];
     assert_eq!(places(operations_have_their_places, &files), ["src/ops/mod.rs:3", "kernels/rope.cu:1"]);
     assert_eq!(places(operations_have_their_places, &[]), ["src/ops/mod.rs:1"]);
-}
-
-#[test]
-fn http_clients_in_the_lock_file_are_found() {
-    let lock = "[[package]]\nname = \"serde\"\n[[package]]\nname = \"rustls\"\ndependencies = [\n \"ureq\",\n]\n";
-    let breaches = lock_file_has_no_http_client(&Tree::of(&[], lock));
-    assert_eq!(breaches.iter().map(|breach| breach.line).collect::<Vec<_>>(), [4]);
 }

@@ -7,13 +7,14 @@ use crate::tree::{Breach, SourceFile, Tree, closing, places};
 /// Modules that anyone may use; they use no module but those before them in this list.
 const LEAVES: [&str; 5] = ["config", "shard", "provenance", "journal", "gguf"];
 /// For each module what it may import besides the leaves. A module not named here is not part of the house.
-const MAY_IMPORT: [(&str, &[&str]); 19] = [
+const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("ops", &[]),
     ("model", &["ops"]),
     ("engine", &["ops", "model"]),
     ("data", &[]),
     ("prompt", &["data"]),
     ("registry", &["data"]),
+    ("bundle", &["data"]),
     ("demo", &["data", "prompt", "ops", "model"]),
     ("generate", COMPUTE_AND_TEXT),
     ("judge", &["ops", "model", "engine", "data", "prompt", "generate"]),
@@ -24,8 +25,8 @@ const MAY_IMPORT: [(&str, &[&str]); 19] = [
     ("report", UP_TO_DATASET),
     ("bench", UP_TO_DATASET),
     ("plan", UP_TO_DATASET),
-    ("doctor", &["ops", "model", "engine", "demo", "bench"]),
-    ("hub", UP_TO_DATASET),
+    ("doctor", &["ops", "model", "engine", "bundle", "demo", "bench"]),
+    ("hub", &[]),
     ("cli", EVERYTHING),
 ];
 const COMPUTE_AND_TEXT: &[&str] = &["ops", "model", "engine", "data", "prompt"];
@@ -33,8 +34,8 @@ const UP_TO_QUALITY: &[&str] = &["ops", "model", "engine", "data", "prompt", "ge
 const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
 const EVERYTHING: &[&str] = &[
-    "ops", "model", "engine", "data", "prompt", "registry", "generate", "judge", "quality", "dataset", "demo", "run",
-    "annotate", "report", "bench", "plan", "doctor", "hub",
+    "ops", "model", "engine", "data", "prompt", "registry", "bundle", "generate", "judge", "quality", "dataset",
+    "demo", "run", "annotate", "report", "bench", "plan", "doctor", "hub",
 ];
 
 /// Folders and files of the layers that see token ids only.

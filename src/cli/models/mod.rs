@@ -24,14 +24,15 @@ pub(super) enum Command {
 
 /// Which list to read.
 #[derive(Debug, Clone, clap::Args)]
-struct RegistryArgs {
+pub(super) struct RegistryArgs {
     /// Another list than the one built in: a file like models.toml
     #[arg(long, value_name = "FILE")]
     registry: Option<PathBuf>,
 }
 
 impl RegistryArgs {
-    fn read(&self) -> Result<Registry, RegistryError> {
+    /// The list.
+    pub(super) fn read(&self) -> Result<Registry, RegistryError> {
         self.registry.as_deref().map_or_else(Registry::embedded, Registry::read)
     }
 }

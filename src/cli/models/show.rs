@@ -164,7 +164,9 @@ fn aya_data(given: AyaData) -> &'static str {
 fn instructions(entry: &ModelEntry) -> String {
     let revision = entry.commit.as_ref().map(|commit| format!(" --revision {commit}")).unwrap_or_default();
     format!(
-        "  On a machine with a connection (pip install huggingface_hub; for a model behind a form, accept it on the card's\n  \
+        "  On a machine with a connection, by a build with the feature `hub`:\n    \
+             pairwright pull {name}\n  \
+           or with Python (pip install huggingface_hub; for a model behind a form, accept it on the card's\n  \
            page and run `hf auth login`):\n    \
              hf download {}{revision} --local-dir {name} --exclude \"*.bin\" \"*.pt\" \"*.pth\" \"original/*\"\n  \
            Copy the folder, files instead of links:\n    \

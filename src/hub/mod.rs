@@ -1,0 +1,40 @@
+//! The Hugging Face Hub: models and datasets fetched from it, finished datasets published on it. The only place that opens a
+//! connection to another machine, and only in a build with the feature `hub`; without it a twin says which build has the
+//! command. Knows the Hub's interface and its cache on disk; deliberately knows no flag, no environment and no terminal.
+
+mod error;
+mod request;
+
+#[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod choice;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod digest;
+#[cfg(feature = "hub")]
+mod fetch;
+#[cfg(feature = "hub")]
+mod listing;
+#[cfg(feature = "hub")]
+mod publish;
+#[cfg(feature = "hub")]
+mod pull;
+#[cfg(feature = "hub")]
+mod upload;
+
+#[cfg(not(feature = "hub"))]
+mod absent;
+
+#[cfg(not(feature = "hub"))]
+pub use absent::{HELP_NOTE, publish, pull};
+pub use error::HubError;
+#[cfg(feature = "hub")]
+pub use publish::publish;
+#[cfg(feature = "hub")]
+pub use pull::{HELP_NOTE, pull};
+pub use request::{
+    Dialogue, Hub, Licence, PublishRequest, Published, PullOffer, PullRequest, Pulled, RepoId, RepoKind, Transfer,
+    UploadOffer,
+};
