@@ -322,7 +322,11 @@ pub fn read_journal<T: DeserializeOwned>(
     expected: Option<&JournalHeader>,
 ) -> Result<JournalContent<T>, JournalError> {
     let file = fs::File::open(path).map_err(io_error("open", path))?;
-    read_rows(&file, path, expected)
+    let content = read_rows(&file, path, expected)?;
+    if let (Some(found), Some(expected)) = (&content.header, expected) {
+        check_header(path, found, expected)?;
+    }
+    Ok(content)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {

@@ -25,3 +25,4 @@ pub mod prompt;
 pub mod provenance;
 pub mod registry;
 pub mod run;
+pub mod shard;

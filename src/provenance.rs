@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::shard::Shard;
+
 /// Name of the lock file inside a run's folder.
 pub const LOCK_FILE_NAME: &str = "run.lock";
 
@@ -224,6 +226,9 @@ pub struct RunLock {
     pub judge: Option<ModelRecord>,
     /// Lower-case hex SHA-256 of the rubric's text.
     pub rubric_sha256: Option<String>,
+    /// The share of the rows that it does, if it does not do them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// What changed while the run was made and was accepted, in words; not compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepted_changes: Vec<String>,
@@ -249,6 +254,7 @@ impl RunLock {
             generator: None,
             judge: None,
             rubric_sha256: None,
+            shard: None,
             accepted_changes: Vec::new(),
             environment: Environment::default(),
         }
@@ -334,7 +340,7 @@ impl RunLock {
 
     /// The compared part, with sorted keys.
     fn compared(&self) -> Value {
-        sorted(json!({
+        let mut view = json!({
             "format_version": self.format_version,
             "tool_version": self.tool_version,
             "seed": self.seed,
@@ -343,7 +349,12 @@ impl RunLock {
             "generator": self.generator.as_ref().map(compared_model),
             "judge": self.judge.as_ref().map(compared_model),
             "rubric_sha256": self.rubric_sha256,
-        }))
+        });
+        // Not as a null: a run of all rows has the hash that it had before there were shards.
+        if let (Some(shard), Value::Object(fields)) = (self.shard, &mut view) {
+            fields.insert("shard".into(), json!(shard));
+        }
+        sorted(view)
     }
 }
 

@@ -13,6 +13,8 @@ mod independence;
 mod program;
 #[path = "pipeline/resume.rs"]
 mod resume;
+#[path = "pipeline/shards.rs"]
+mod shards;
 #[path = "pipeline/stopping.rs"]
 mod stopping;
 #[path = "support/workshop.rs"]

@@ -313,6 +313,11 @@ impl EngineArgs {
         })
     }
 
+    /// Whether the program is to choose the device.
+    pub(super) fn has_no_device(&self) -> bool {
+        self.device.iter().all(|joined| joined.0 == [DeviceChoice::Auto])
+    }
+
     /// Refuses several devices where one engine is measured.
     pub(super) fn check_one_device(&self) -> Result<(), UsageError> {
         match self.device.len() {

@@ -9,11 +9,12 @@ use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, Sampling
 use super::exit::UsageError;
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::shard::{self, ShardArgs};
 use super::stop::{Stop, TimeArgs};
 use crate::engine::EngineStats;
 use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptInput, PromptRequest};
 use crate::provenance::sha256_file;
-use crate::run::{self, RunDir};
+use crate::run;
 
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,8 @@ pub(super) struct Args {
     prompt_logprobs: bool,
     #[command(flatten)]
     claim: ClaimArgs,
+    #[command(flatten)]
+    shard: ShardArgs,
     #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
@@ -67,6 +70,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
         ("--max-prompt-chars", chosen.max_prompt_chars.is_some()),
         ("--max-response-chars", chosen.max_response_chars.is_some()),
         ("--system-prompt", args.dialogue.system_prompt.is_some()),
+        ("--shard", args.shard.shard.is_some()),
     ];
     if let Some((flag, _)) = for_a_run.into_iter().find(|(_, given)| *given) {
         let message = format!(
@@ -126,9 +130,9 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
                        hint: a folder as --out makes the first stage of a run";
         return Err(UsageError(message.to_owned()).into());
     }
-    let run = RunDir::new(&args.out);
-    let earlier = run.existing_lock()?.filter(|_| !args.claim.fresh);
-    let date = settings::run_date(earlier)?;
+    let run = args.shard.run_dir(&args.out)?;
+    shard::refuse_parent(run.root())?;
+    let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
@@ -142,9 +146,10 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     }
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
+    args.shard.note(&mut lock, "generate")?;
     let _occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {
-        run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
+        run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops, lock.shard)?;
     }
     let loaded = run.load()?;
     let status = run.status()?;

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use super::arguments::{ChangeArgs, EngineArgs, Thinking};
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::shard::{self, ShardArgs};
 use super::stop::{Stop, TimeArgs};
 use crate::generate::Ending;
 use crate::judge::Rubric;
-use crate::run::{self, RunDir};
+use crate::run;
 
 /// Arguments of `judge`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +36,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "on|off", default_value = "off", ignore_case = true)]
     thinking: Thinking,
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     changes: ChangeArgs,
     #[command(flatten)]
     engine: EngineArgs,
@@ -52,7 +55,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     }
     args.engine.start_threads()?;
     let stop = Stop::install(&args.time)?;
-    let run = RunDir::new(settings::required(&args.run, "RUN", "the run's folder")?);
+    let run = args.shard.run_dir(settings::required(&args.run, "RUN", "the run's folder")?)?;
+    shard::refuse_parent(run.root())?;
     let mut loaded = run.load()?;
     let compute = args.engine.compute()?;
     let date = settings::run_date(Some(loaded.lock.clone()))?;
@@ -66,6 +70,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
     loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, args.thinking));
     let status = run.require_candidates()?;
+    args.shard.note(&mut loaded.lock, "judge")?;
     let _occupied = run.claim(&mut loaded.lock, args.changes.claim())?;
     if status.verdicts.is_done() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));

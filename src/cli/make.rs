@@ -7,12 +7,14 @@ use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, Sampling
 use super::pair::{self, PairArgs};
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
+use super::shard::{self, ShardArgs};
 use super::stop::{Stop, TimeArgs};
 use crate::demo;
 use crate::generate::Ending;
 use crate::judge::{Judge, Rubric};
 use crate::prompt::TemplateOptions;
 use crate::run::{self, GenerateStage, LoadedRun, Occupied, RunDir, Status};
+use crate::shard::Shard;
 
 /// A rating is read where the judge would begin to answer, so it must not begin by thinking.
 const JUDGE_THINKING: Thinking = Thinking::Off;
@@ -31,7 +33,7 @@ pub(super) struct Args {
     judge: Option<PathBuf>,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     #[command(flatten)]
     claim: ClaimArgs,
     #[command(flatten)]
@@ -40,13 +42,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     rubric: Option<PathBuf>,
     #[command(flatten)]
+    pub(super) shard: ShardArgs,
+    #[command(flatten)]
     prompts: PromptArgs,
     #[command(flatten)]
     pair: PairArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
     #[command(flatten)]
-    engine: EngineArgs,
+    pub(super) engine: EngineArgs,
     #[command(flatten)]
     time: TimeArgs,
     #[command(flatten)]
@@ -69,7 +73,8 @@ struct Plan {
 pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     args.engine.start_threads()?;
     let stop = Stop::install(&args.time)?;
-    let run = RunDir::new(&args.out);
+    let run = args.shard.run_dir(&args.out)?;
+    shard::refuse_parent(run.root())?;
     run.existing_lock()?;
     args.pair.check()?;
     if args.demo {
@@ -80,6 +85,9 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     }
     let plan = plan(&args, run)?;
     let before = plan.run.status()?;
+    if let Some(shard) = plan.loaded.lock.shard {
+        return finish_shard(&plan, shard, before, &args.output, &stop);
+    }
     let up_to_date = before.candidates.is_done() && before.verdicts.is_done() && before.dataset_written;
     if up_to_date && pair::is_current(&plan.run, &plan.loaded.lock) {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
@@ -91,6 +99,19 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     }
     pair::write(&plan.run, &plan.loaded, &args.pair)?;
     pair::announce(&plan.run, &args.output)
+}
+
+/// Does what is left of a shard, which ends with its ratings: the dataset is made of all shards together.
+fn finish_shard(plan: &Plan, shard: Shard, before: Status, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Ending> {
+    if before.candidates.is_done() && before.verdicts.is_done() {
+        output.say(&format!("nothing to do in {}", plan.run.root().display()));
+    } else {
+        let ending = compute(plan, before, output, stop)?;
+        if ending != Ending::Completed {
+            return Ok(ending);
+        }
+    }
+    shard::announce(&plan.run, shard, output)
 }
 
 /// Generates and judges what is not done: in one queue if one model does both, else one stage after the other.
@@ -133,10 +154,8 @@ fn compute(plan: &Plan, before: Status, output: &OutputArgs, stop: &Stop) -> any
 /// Writes the embedded prompts and model into the run's folder and points the arguments at them.
 fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     let folder = run.demo();
-    demo::write_model_dir(&folder.join("model"))?;
-    let prompts = folder.join("prompts.jsonl");
-    std::fs::write(&prompts, demo::prompts_jsonl())?;
-    args.prompts.prompts = Some(prompts);
+    demo::write(&folder)?;
+    args.prompts.prompts = Some(folder.join("prompts.jsonl"));
     args.generator = Some(folder.join("model"));
     args.judge = Some(folder.join("model"));
     args.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
@@ -148,8 +167,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
     let generator = settings::required(&args.generator, "--generator", "the model that writes the second answer")?;
     let judge = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
-    let earlier = run.existing_lock()?.filter(|_| !args.claim.fresh);
-    let date = settings::run_date(earlier)?;
+    let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
     let compute = args.engine.compute()?;
     let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
     let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
@@ -179,9 +197,10 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, JUDGE_THINKING));
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
+    args.shard.note(&mut lock, "make")?;
     let occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {
-        run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops)?;
+        run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops, lock.shard)?;
     }
     let loaded = run.load()?;
     Ok(Plan { run, loaded, generator, judge, stage, rubric, _occupied: occupied })

@@ -11,6 +11,7 @@ mod generate;
 mod judge;
 mod languages;
 mod make;
+mod merge;
 mod models;
 mod pair;
 mod progress;
@@ -18,6 +19,9 @@ mod publish;
 mod pull;
 mod score;
 mod settings;
+mod shard;
+mod shell;
+mod slurm;
 mod status;
 mod stop;
 
@@ -56,9 +60,13 @@ enum Command {
     Score(Box<score::Args>),
     /// The dataset alone: the last stage of a run, for example with another margin
     Pair(pair::Args),
+    /// One run of the shards that `make --shard` made on several devices or machines
+    Merge(merge::Args),
+    /// A job script for Slurm: shards as an array, and the merge behind them
+    Slurm(slurm::Args),
     /// The languages of a prompt file: names, codes, rows
     Languages(languages::Args),
-    /// How far a run is
+    /// How far a run is, or its shards
     Status(status::Args),
     /// Models that one may get, and whether one that is here is whole
     #[command(subcommand)]
@@ -86,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::run(*args),
         Command::Score(args) => score::run(&args),
         Command::Pair(args) => pair::run(&args),
+        Command::Merge(args) => merge::run(&args),
+        Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exit::UsageError;
@@ -14,7 +15,7 @@ use crate::provenance::RunLock;
 use crate::run::{self, Claim, LoadedRun, RunDir};
 
 /// Flags that decide what becomes a pair.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Deserialize, clap::Args)]
 #[command(next_help_heading = "Pairs")]
 pub(super) struct PairArgs {
     /// Smallest difference of ratings (continuous, 1 to 5) that makes a pair; closer answers are ties and stay in `raw`
@@ -57,6 +58,20 @@ impl PairArgs {
         })
     }
 
+    /// What a lock says of pairing; the defaults if it says nothing.
+    pub(super) fn of_lock(lock: &RunLock) -> anyhow::Result<Self> {
+        Ok(match lock.parameters.get("pair") {
+            Some(parameters) => serde_json::from_value(parameters.clone())?,
+            None => Self {
+                margin: DEFAULT_MARGIN,
+                test_split: None,
+                include_user_id: false,
+                source_dataset: None,
+                source_license: None,
+            },
+        })
+    }
+
     /// Refuses unusable values, before any work is done for them.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         if !(0.0..=MAX_MARGIN).contains(&self.margin) {
@@ -93,6 +108,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     args.pair.check()?;
     let run = RunDir::new(&args.run);
     let mut loaded = run.load()?;
+    run.refuse_shard(&loaded.lock)?;
     run.require_verdicts()?;
     loaded.lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     let _occupied = run.claim(&mut loaded.lock, Claim::Same)?;

@@ -35,6 +35,15 @@ pub fn prompts_jsonl() -> &'static str {
     PROMPTS
 }
 
+/// Writes prompts and toy into `dir`, as `prompts.jsonl` and `model`.
+///
+/// # Errors
+/// As [`write_model_dir`].
+pub fn write(dir: &Path) -> io::Result<()> {
+    write_model_dir(&dir.join("model"))?;
+    write_if_different(dir, "prompts.jsonl", PROMPTS.as_bytes())
+}
+
 /// Writes the toy as a Hugging Face model directory, so that it is loaded as any other model is.
 ///
 /// Creates `dir` and its parents where missing. A file that is already there with the same bytes is left untouched; any

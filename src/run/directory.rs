@@ -12,6 +12,7 @@ use crate::generate::GenerateRow;
 use crate::journal::{Journal, JournalHeader, read_journal};
 use crate::judge::JudgeRow;
 use crate::provenance::{RunLock, sha256_hex, write_atomic};
+use crate::shard::Shard;
 
 /// Paths of a run. Nothing is read or written until asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,18 @@ struct PromptsHeader {
     num_records: u64,
     /// Of the lines behind this one.
     sha256: String,
+    /// Of a shard: what the lines of all shards would be together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole: Option<WholeRows>,
+}
+
+/// The rows that the shards of a run have together, as each of them knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeRows {
+    /// How many.
+    pub num_records: u64,
+    /// Of their stored form, in the source's order.
+    pub sha256: String,
 }
 
 /// What the first stage left.
@@ -40,6 +53,19 @@ pub struct LoadedRun {
     pub num_rows_read: u64,
     /// What reading the source dropped.
     pub drops: DropCounts,
+    /// Of a shard: all rows that were chosen, of which it has some.
+    pub whole: Option<WholeRows>,
+}
+
+impl WholeRows {
+    /// How many these are, and the checksum of their stored form.
+    pub(super) fn of(records: &[PromptRecord]) -> Result<Self, serde_json::Error> {
+        let mut rows = String::new();
+        for record in records {
+            rows += &(serde_json::to_string(record)? + "\n");
+        }
+        Ok(Self { num_records: records.len() as u64, sha256: sha256_hex(rows.as_bytes()) })
+    }
 }
 
 impl LoadedRun {
@@ -85,8 +111,11 @@ impl StageStatus {
 pub struct Status {
     /// Rows of the source.
     pub num_rows_read: u64,
-    /// Rows chosen.
+    /// Rows chosen; of a shard, its own.
     pub num_records: usize,
+    /// Of a shard: the rows chosen for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_records_of_all: Option<u64>,
     /// Answers generated.
     pub candidates: StageStatus,
     /// Answers rated.
@@ -199,7 +228,10 @@ impl RunDir {
                 source,
             })
         };
-        self.existing_lock()?;
+        // A shard that begins is held against another one; before anything is removed.
+        if claim == Claim::Anew || self.existing_lock()?.is_none() {
+            self.check_siblings(lock, claim)?;
+        }
         create(&self.root)?;
         let occupied = Occupied::take(&self.root)?;
         if claim == Claim::Anew {
@@ -249,7 +281,7 @@ impl RunDir {
         Ok(())
     }
 
-    /// Stores the chosen rows, all at once.
+    /// Stores the chosen rows, or those of them that `shard` has, all at once.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -258,15 +290,21 @@ impl RunDir {
         records: &[PromptRecord],
         num_rows_read: u64,
         drops: &DropCounts,
+        shard: Option<Shard>,
     ) -> Result<(), RunError> {
         let unwritable =
             |error: serde_json::Error| RunError::Io { path: self.prompts(), action: "written", source: error.into() };
-        let mut rows = String::new();
-        for record in records {
+        let (mut rows, mut num_records) = (String::new(), 0);
+        for record in records.iter().filter(|record| shard.is_none_or(|shard| shard.owns(&record.id))) {
             rows += &(serde_json::to_string(record).map_err(unwritable)? + "\n");
+            num_records += 1;
         }
-        let (num_records, sha256) = (records.len() as u64, sha256_hex(rows.as_bytes()));
-        let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records, sha256 };
+        let whole = match shard {
+            None => None,
+            Some(_) => Some(WholeRows::of(records).map_err(unwritable)?),
+        };
+        let sha256 = sha256_hex(rows.as_bytes());
+        let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records, sha256, whole };
         let text = serde_json::to_string(&header).map_err(unwritable)? + "\n" + &rows;
         Ok(write_atomic(&self.prompts(), text.as_bytes())?)
     }
@@ -303,7 +341,8 @@ impl RunDir {
         if sha256_hex(rows.as_bytes()) != header.sha256 {
             return Err(damaged(0, "the rows are not those that were stored: their checksum differs".to_owned()));
         }
-        Ok(LoadedRun { lock, records, num_rows_read: header.num_rows_read, drops: header.drops })
+        let PromptsHeader { num_rows_read, drops, whole, .. } = header;
+        Ok(LoadedRun { lock, records, num_rows_read, drops, whole })
     }
 
     /// Opens the generate stage's journal for `lock`.
@@ -393,6 +432,7 @@ impl RunDir {
         Ok(Status {
             num_rows_read: run.num_rows_read,
             num_records: run.records.len(),
+            num_records_of_all: run.whole.map(|whole| whole.num_records),
             candidates,
             verdicts,
             dataset_written: self.dataset_lock().exists() && self.summary().exists(),
@@ -413,7 +453,7 @@ fn header_of(stage: &str, lock: &RunLock) -> JournalHeader {
 }
 
 /// Fills what only later stages use from another lock, where it is missing.
-fn take_over(lock: &mut RunLock, other: &RunLock) {
+pub(super) fn take_over(lock: &mut RunLock, other: &RunLock) {
     if lock.judge.is_none() {
         lock.judge = other.judge.clone();
         lock.rubric_sha256 = other.rubric_sha256.clone();

@@ -7,6 +7,7 @@ use crate::dataset::DatasetError;
 use crate::generate::GenerateError;
 use crate::journal::JournalError;
 use crate::provenance::ProvenanceError;
+use crate::shard::Shard;
 
 /// See the module's text.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,24 @@ pub enum RunError {
         path: PathBuf,
         /// The file.
         missing: &'static str,
+    },
+    /// One shard's folder stands where a whole run is wanted.
+    #[error(
+        "{path} is shard {shard} of a run, and has a share of the rows only\nhint: `pairwright merge` makes one run of all shards"
+    )]
+    IsShard {
+        /// The folder.
+        path: PathBuf,
+        /// Which.
+        shard: Shard,
+    },
+    /// Shards that do not make a run.
+    #[error("shards are not one run:\n{}\nhint: {hint}", list(.problems))]
+    Shards {
+        /// In words, one for each shard and what is wrong with it.
+        problems: Vec<String>,
+        /// What to do.
+        hint: &'static str,
     },
     /// A stage's input is not complete.
     #[error("{path}: {done} of {wanted} rows have {what}\nhint: {hint}")]

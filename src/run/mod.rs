@@ -1,12 +1,17 @@
 //! A run's directory and its stages: prompts, candidates, verdicts, dataset, each from the file that the stage before left.
+//! A run may be cut into shards, each with a directory of its own, which are merged into one.
 //! Knows where a run's files lie and how stages continue; knows nothing of flags or terminals.
 
 mod directory;
 mod error;
+mod merge;
 mod occupied;
+mod shards;
 mod stages;
 
-pub use directory::{Claim, LoadedRun, RunDir, StageStatus, Status};
+pub use directory::{Claim, LoadedRun, RunDir, StageStatus, Status, WholeRows};
 pub use error::RunError;
+pub use merge::Merge;
 pub use occupied::{IN_USE, Occupied};
+pub use shards::{ShardStatus, ShardsStatus, shards_in, status_of_shards};
 pub use stages::{GenerateStage, generate, generate_and_judge, judge, pair};

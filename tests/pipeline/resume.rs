@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::program::{done, run, tree};
 use super::{Job, PAIRS, RAW, borrowed, journal_rows};
 
-fn spawn(arguments: &[String]) -> Child {
+pub fn spawn(arguments: &[String]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_pairwright"))
         .args(arguments)
         .env("PAIRWRIGHT_DATE", "2026-11-22")
@@ -23,7 +23,7 @@ fn num_lines(path: &Path) -> usize {
 }
 
 /// Watches until `path` has `lines` lines; false if the process ended before.
-fn reaches(child: &mut Child, path: &Path, lines: usize) -> bool {
+pub fn reaches(child: &mut Child, path: &Path, lines: usize) -> bool {
     while num_lines(path) < lines {
         if child.try_wait().expect("the process can be asked").is_some() {
             return num_lines(path) >= lines;

@@ -5,7 +5,7 @@ use crate::scan::{Kind, Token};
 use crate::tree::{Breach, SourceFile, Tree, closing, places};
 
 /// Modules that anyone may use; they use no module but those before them in this list.
-const LEAVES: [&str; 4] = ["config", "provenance", "journal", "gguf"];
+const LEAVES: [&str; 5] = ["config", "shard", "provenance", "journal", "gguf"];
 /// For each module what it may import besides the leaves. A module not named here is not part of the house.
 const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("ops", &[]),

@@ -1,0 +1,280 @@
+//! Shards into one run: whether they are all there, complete and of one make, and the run that they are together, which has the
+//! bytes of one that was never cut. Knows locks, rows and journals; the dataset is made from the merged run as from any other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Claim, LoadedRun, Occupied, RunDir, RunError, WholeRows, shards};
+use crate::demo;
+use crate::generate::GenerateRow;
+use crate::journal::Journal;
+use crate::judge::JudgeRow;
+use crate::provenance::RunLock;
+use crate::shard::Shard;
+
+/// All shards of a run, read and found to be one.
+#[derive(Debug)]
+pub struct Merge {
+    /// The run's lock, without a shard.
+    pub lock: RunLock,
+    /// Of how many shards.
+    pub num_shards: u32,
+    parts: Vec<RunDir>,
+    run: LoadedRun,
+    candidates: Vec<GenerateRow>,
+    verdicts: Vec<JudgeRow>,
+}
+
+/// A shard that has been read.
+struct Part {
+    dir: RunDir,
+    shard: Shard,
+    run: LoadedRun,
+}
+
+const HINT: &str = "run these commands to their end; what is not of this run belongs into another folder, and a shard that was made from \
+                    other things is made anew in an empty one";
+
+impl Merge {
+    /// Reads the shards in `dirs`, in any order.
+    ///
+    /// # Errors
+    /// [`RunError::Shards`], which names each shard that is missing, incomplete, twice there or not of this run.
+    pub fn read(dirs: &[RunDir]) -> Result<Self, RunError> {
+        let mut problems = Vec::new();
+        let mut parts = Vec::new();
+        for dir in dirs {
+            match dir.load() {
+                Ok(run) => match run.lock.shard {
+                    Some(shard) => parts.push(Part { dir: dir.clone(), shard, run }),
+                    None => problems.push(format!("{} is a whole run and no shard", dir.root().display())),
+                },
+                Err(RunError::NoRun { .. }) if Shard::of_folder(dir.root()).is_some() => {}
+                Err(error) => problems.push(one_line(&error)),
+            }
+        }
+        parts.sort_by_key(|part| part.shard);
+        compare(&parts, &mut problems);
+        let mut all = Rows::default();
+        for part in &parts {
+            problems.extend(all.take(part)?);
+        }
+        let Some(first) = parts.first().filter(|_| problems.is_empty()) else {
+            return Err(RunError::Shards { problems, hint: HINT });
+        };
+        let mut records: Vec<_> = parts.iter().flat_map(|part| part.run.records.iter().cloned()).collect();
+        records.sort_by_key(|record| record.row_index);
+        let whole = WholeRows::of(&records).ok();
+        if whole != first.run.whole {
+            let problems = vec!["together they have other rows than the source had when they began".to_owned()];
+            return Err(RunError::Shards { problems, hint: HINT });
+        }
+        let lock = merged_lock(&parts, first);
+        let LoadedRun { num_rows_read, drops, .. } = first.run.clone();
+        let place: HashMap<&str, usize> = records.iter().enumerate().map(|(at, row)| (row.id.as_str(), at)).collect();
+        let place = |id: &str| place.get(id).copied().unwrap_or(usize::MAX);
+        all.candidates.sort_by_key(|row| (place(row.record_id()), row.sample_index()));
+        all.verdicts.sort_by_cached_key(|row| {
+            let (id, source, model, sample_index) = row.key();
+            (place(&id), sample_index, model, format!("{source:?}"))
+        });
+        Ok(Self {
+            num_shards: first.shard.count(),
+            parts: parts.iter().map(|part| part.dir.clone()).collect(),
+            run: LoadedRun { lock: lock.clone(), records, num_rows_read, drops, whole: None },
+            lock,
+            candidates: all.candidates,
+            verdicts: all.verdicts,
+        })
+    }
+
+    /// Whether `out` is this run, with all of its answers and ratings.
+    ///
+    /// # Errors
+    /// Damaged files.
+    pub fn is_in(&self, out: &RunDir) -> Result<bool, RunError> {
+        if !out.lock().exists() || !out.prompts().exists() {
+            return Ok(false);
+        }
+        let status = out.status()?;
+        let is_same = self.lock.differences(&RunLock::read(&out.lock())?).is_empty();
+        Ok(is_same && status.candidates.is_done() && status.verdicts.is_done())
+    }
+
+    /// Makes `out` the run that the shards are together, as far as its ratings. At each moment it is an ordinary run that has got so
+    /// far: whoever comes after a kill goes on. The folder is this process's as long as what is returned lives.
+    ///
+    /// # Errors
+    /// A folder that holds something else, or files that cannot be written.
+    pub fn write(&self, out: &RunDir) -> Result<(LoadedRun, Occupied), RunError> {
+        let mut lock = self.lock.clone();
+        let beside = |dir: &RunDir| dir.root().parent() == Some(out.root());
+        if !out.lock().exists() && self.parts.iter().any(beside) {
+            // The shards' own folder: besides them it may hold what it likes, but nothing that a run would write.
+            let ours = [out.prompts(), out.journals(), out.dataset(), out.report(), out.summary()];
+            if ours.iter().any(|path| path.exists()) {
+                return Err(RunError::NotOurs { path: out.root().to_owned() });
+            }
+            lock.write(&out.lock())?;
+        }
+        let occupied = out.claim(&mut lock, Claim::Same)?;
+        if self.parts.iter().any(|part| part.demo().exists()) {
+            let unwritable = |source| RunError::Io { path: out.demo(), action: "written", source };
+            demo::write(&out.demo()).map_err(unwritable)?;
+        }
+        if !out.prompts().exists() {
+            out.store_prompts(&self.run.records, self.run.num_rows_read, &self.run.drops, None)?;
+        }
+        let (journal, there) = out.candidates(&lock)?;
+        let key = |row: &GenerateRow| (row.record_id().to_owned(), row.sample_index());
+        append(journal, &there, &self.candidates, key)?;
+        let (journal, there) = out.verdicts(&lock)?;
+        append(journal, &there, &self.verdicts, JudgeRow::key)?;
+        Ok((out.load()?, occupied))
+    }
+}
+
+/// Appends the rows that a journal lacks, in their order.
+fn append<T: Serialize + DeserializeOwned, K: Eq + std::hash::Hash>(
+    mut journal: Journal<T>,
+    there: &[T],
+    rows: &[T],
+    key: impl Fn(&T) -> K,
+) -> Result<(), RunError> {
+    let known: HashSet<K> = there.iter().map(&key).collect();
+    for row in rows.iter().filter(|row| !known.contains(&key(row))) {
+        journal.append(row)?;
+    }
+    Ok(journal.sync()?)
+}
+
+/// The lock that the parts have in common.
+fn merged_lock(parts: &[Part], first: &Part) -> RunLock {
+    let mut lock = first.run.lock.clone();
+    lock.shard = None;
+    let devices: BTreeSet<&str> = parts.iter().map(|part| part.run.lock.environment.device.as_str()).collect();
+    lock.environment.device = devices.into_iter().collect::<Vec<_>>().join("; ");
+    let accepted: BTreeSet<&String> = parts.iter().flat_map(|part| &part.run.lock.accepted_changes).collect();
+    lock.accepted_changes = accepted.into_iter().cloned().collect();
+    lock.environment.num_threads = None;
+    lock.environment.max_batch_size = None;
+    lock.environment.notes = BTreeMap::from([("shards".to_owned(), parts.len().to_string())]);
+    lock
+}
+
+/// What is wrong with the parts beside one another: one that is missing, one too many, one that was made from other things.
+fn compare(parts: &[Part], problems: &mut Vec<String>) {
+    let Some(first) = parts.first() else {
+        problems.push("there is no shard".to_owned());
+        return;
+    };
+    for shard in first.shard.all() {
+        let same: Vec<String> =
+            parts.iter().filter(|part| part.shard == shard).map(|part| part.dir.root().display().to_string()).collect();
+        match same.len() {
+            0 => problems.push(format!("shard {shard} is missing; {}", start_of(shard, first))),
+            1 => {}
+            _ => problems.push(format!("shard {shard} is there more than once: {}", same.join(", "))),
+        }
+    }
+    for part in parts.iter().filter(|part| part.shard.count() != first.shard.count()) {
+        let path = part.dir.root().display();
+        problems.push(format!("{path} is shard {}, and {} is {}", part.shard, first.dir.root().display(), first.shard));
+    }
+    for part in parts.iter().skip(1).filter(|part| part.shard.count() == first.shard.count()) {
+        let (there, here) = (&first.run, &part.run);
+        let mut differences = shards::differences(&there.lock, &here.lock);
+        if there.lock.created != here.lock.created {
+            differences.push(format!("date: {} → {}", there.lock.created, here.lock.created));
+        }
+        if let (Some(a), Some(b)) = (there.lock.parameters.get("pair"), here.lock.parameters.get("pair"))
+            && a != b
+        {
+            differences.push(format!("parameters.pair: {a} → {b}"));
+        }
+        // Sources of equal locks give equal rows, unless what was stored of them was changed.
+        if differences.is_empty() {
+            let same =
+                there.whole == here.whole && there.num_rows_read == here.num_rows_read && there.drops == here.drops;
+            differences.extend((!same).then(|| "the rows of the source, by their number or checksum".to_owned()));
+        }
+        if !differences.is_empty() {
+            let (path, list) = (part.dir.root().display(), differences.join("; "));
+            problems.push(format!("{path} (shard {}) differs from shard {}: {list}", part.shard, first.shard));
+        }
+    }
+}
+
+/// How a shard is begun, from the command that began another one.
+fn start_of(shard: Shard, other: &Part) -> String {
+    let notes = &other.run.lock.environment.notes;
+    let command = ["make", "generate"].iter().find_map(|name| notes.get(*name));
+    let command = command.and_then(|command| command.strip_suffix(&format!(" --shard {}", other.shard)));
+    match command {
+        Some(command) => format!("begin with: {command} --shard {shard}"),
+        None => format!("begin with the command of the others and --shard {shard}"),
+    }
+}
+
+/// The rows of all parts.
+#[derive(Default)]
+struct Rows {
+    candidates: Vec<GenerateRow>,
+    verdicts: Vec<JudgeRow>,
+}
+
+impl Rows {
+    /// Takes a part's rows, if it has its own and all of them; else says what is wrong with it.
+    fn take(&mut self, part: &Part) -> Result<Option<String>, RunError> {
+        let Part { dir, shard, run } = part;
+        let place = format!("{} (shard {shard})", dir.root().display());
+        if let Some(row) = run.records.iter().find(|row| !shard.owns(&row.id)) {
+            let other = Shard::of_row(&row.id, shard.count());
+            return Ok(Some(format!("{place} has the prompt {}, which belongs to shard {other}", row.id)));
+        }
+        let candidates: Vec<GenerateRow> = match dir.read_stage("candidates", &run.lock) {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Some(one_line(&error))),
+        };
+        let verdicts: Vec<JudgeRow> = match dir.read_stage("verdicts", &run.lock) {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Some(one_line(&error))),
+        };
+        let own: HashSet<&str> = run.records.iter().map(|row| row.id.as_str()).collect();
+        let stranger =
+            candidates.iter().map(|row| row.record_id().to_owned()).chain(verdicts.iter().map(|row| row.key().0));
+        if let Some(id) = stranger.into_iter().find(|id| !own.contains(id.as_str())) {
+            return Ok(Some(format!("{place} has a row of the prompt {id}, which is none of its own")));
+        }
+        let answers: HashSet<_> = candidates.iter().map(|row| (row.record_id(), row.sample_index())).collect();
+        let ratings: HashSet<_> = verdicts.iter().map(JudgeRow::key).collect();
+        if answers.len() < candidates.len() || ratings.len() < verdicts.len() {
+            return Ok(Some(format!("{place} has a row twice in a journal")));
+        }
+        let status = dir.status()?;
+        let (candidates_left, verdicts_left) = (!status.candidates.is_done(), !status.verdicts.is_done());
+        if candidates_left || verdicts_left {
+            let notes = &run.lock.environment.notes;
+            let names: &[&str] = if candidates_left { &["make", "generate"] } else { &["judge", "make"] };
+            let command = names.iter().find_map(|name| notes.get(*name)).cloned();
+            let path = dir.root().display();
+            let command = command.unwrap_or_else(|| match candidates_left {
+                true => format!("the command that began it, with --shard {shard}"),
+                false => format!("pairwright judge {path} --judge MODEL"),
+            });
+            let [answers, ratings] =
+                [status.candidates, status.verdicts].map(|stage| format!("{} of {}", stage.num_done, stage.num_wanted));
+            return Ok(Some(format!("{place} has {answers} answers and {ratings} ratings; go on with: {command}")));
+        }
+        self.candidates.extend(candidates);
+        self.verdicts.extend(verdicts);
+        Ok(None)
+    }
+}
+
+/// An error as one entry of a list; its hint is about a run by itself.
+fn one_line(error: &RunError) -> String {
+    error.to_string().lines().filter(|line| !line.starts_with("hint:")).map(str::trim).collect::<Vec<_>>().join(" ")
+}
