@@ -13,7 +13,7 @@ if [[ "${1:-}" == --install ]]; then
     apt-get install -y --no-install-recommends gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
     exit
 fi
-if ! { command -v rustup aarch64-linux-gnu-g++ qemu-aarch64 && rustup target list --installed | grep -x $target; } >/dev/null; then
+if ! { command -v rustup && command -v aarch64-linux-gnu-g++ && command -v qemu-aarch64 && rustup target list --installed | grep -x $target; } >/dev/null; then
     echo "check_arm: needs rustup's target $target, aarch64-linux-gnu-g++ and qemu-aarch64 (--install gets them)" >&2
     exit 3
 fi
