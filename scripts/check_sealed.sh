@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-program="${PROGRAM:-target/release/pairwright}"
+program="${PROGRAM:-${CARGO_TARGET_DIR:-target}/release/pairwright}"
 tmp="$(mktemp -d)"
 trap 'rm -rf "$tmp"' EXIT
 
