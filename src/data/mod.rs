@@ -12,7 +12,7 @@ mod jsonl_file;
 pub mod language;
 pub(crate) mod nearest;
 mod parquet_file;
-mod quiet;
+pub(crate) mod quiet;
 mod read;
 mod slice;
 mod source;

@@ -10,7 +10,7 @@ thread_local! {
 }
 
 /// Runs `work`; `Err` if it panicked. What `work` borrowed may then be half changed and must not be used further.
-pub(super) fn catch_quietly<T>(work: impl FnOnce() -> T) -> Result<T, ()> {
+pub(crate) fn catch_quietly<T>(work: impl FnOnce() -> T) -> Result<T, ()> {
     static HOOK: Once = Once::new();
     // Once and for good: taking the hook out and putting it back for each call would race with other threads' panics.
     HOOK.call_once(|| {

@@ -3,6 +3,7 @@
 
 use super::PromptError;
 use super::template::TemplateSource;
+use crate::data::quiet::catch_quietly;
 use serde_json::{Map, Value as Json};
 use std::path::Path;
 
@@ -199,7 +200,10 @@ fn parse_object(text: &str, origin: &str) -> Result<Map<String, Json>, PromptErr
 /// Parses `tokenizer.json`, without truncation or padding, which are for training batches.
 pub(super) fn parse_tokenizer(bytes: &[u8], origin: &str) -> Result<tokenizers::Tokenizer, PromptError> {
     let invalid = |reason: String| PromptError::Invalid { origin: origin.to_owned(), reason, hint: JSON_HINT };
-    let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(|err| invalid(err.to_string()))?;
+    // The package trusts what it reads: some files that are made to do so let it panic.
+    let parsed = catch_quietly(|| tokenizers::Tokenizer::from_bytes(bytes));
+    let parsed = parsed.map_err(|()| invalid("its parts do not belong together".to_owned()))?;
+    let mut tokenizer = parsed.map_err(|err| invalid(err.to_string()))?;
     tokenizer.with_truncation(None).map_err(|err| invalid(err.to_string()))?;
     tokenizer.with_padding(None);
     Ok(tokenizer)
