@@ -26,6 +26,8 @@ const LINE_START: &str = "{\"crc\":\"";
 const CHECKSUM_HEX_DIGITS: usize = 16;
 const LINE_MIDDLE: &str = "\",\"row\":";
 const LINE_END: &str = "}\n";
+/// Room that most lines need.
+const USUAL_LINE_BYTES: usize = 8 << 10;
 
 /// The first line of a journal: whose rows these are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,7 +235,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         journal.truncate_to(content.kept_size_bytes)?;
         if content.kept_size_bytes == 0 {
             let line = journal.encode(header, 0)?;
-            journal.write_line(line.as_bytes())?;
+            journal.write_line(&line)?;
         }
         journal.sync()?;
         sync_folder(folder_of(path)).map_err(|error| io_error("sync the folder of", path)(io::Error::other(error)))?;
@@ -244,7 +246,7 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// A row that would not read back equal in kind (a NaN where a number must stand) is refused.
     pub fn append(&mut self, row: &T) -> Result<(), JournalError> {
         let line = self.encode(row, self.seed)?;
-        self.write_line(line.as_bytes())?;
+        self.write_line(&line)?;
         self.num_rows += 1;
         self.num_unsynced_rows += 1;
         let is_due = self.num_unsynced_rows >= self.policy.max_unsynced_rows
@@ -252,14 +254,24 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if is_due { self.sync() } else { Ok(()) }
     }
 
-    fn encode<R: Serialize + DeserializeOwned>(&self, row: &R, seed: u64) -> Result<String, JournalError> {
+    /// The row's line, written once: the checksum is filled in when the text behind it is there.
+    fn encode<R: Serialize + DeserializeOwned>(&self, row: &R, seed: u64) -> Result<Vec<u8>, JournalError> {
         let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };
-        let text = serde_json::to_string(row).map_err(unwritable)?;
+        let mut line = Vec::with_capacity(USUAL_LINE_BYTES);
+        line.extend_from_slice(LINE_START.as_bytes());
+        line.extend_from_slice(&[b'0'; CHECKSUM_HEX_DIGITS]);
+        line.extend_from_slice(LINE_MIDDLE.as_bytes());
+        let start = line.len();
+        serde_json::to_writer(&mut line, row).map_err(unwritable)?;
+        let text = &line[start..];
         // What JSON cannot hold, a number that is none, is written as null; without one a row reads back as it was.
-        if text.contains("null") {
-            serde_json::from_str::<R>(&text).map_err(unwritable)?;
+        if std::str::from_utf8(text).map_or(true, |text| text.contains("null")) {
+            serde_json::from_slice::<R>(text).map_err(unwritable)?;
         }
-        Ok(encode_line(&text, seed))
+        let checksum = format!("{:016x}", xxh3_64_with_seed(text, seed));
+        line[LINE_START.len()..][..CHECKSUM_HEX_DIGITS].copy_from_slice(checksum.as_bytes());
+        line.extend_from_slice(LINE_END.as_bytes());
+        Ok(line)
     }
 }
 
@@ -344,11 +356,6 @@ fn check_header(path: &Path, found: &JournalHeader, expected: &JournalHeader) ->
         Some((field, got, expected)) => Err(JournalError::OtherRun { path: path.to_path_buf(), field, got, expected }),
         None => Ok(()),
     }
-}
-
-fn encode_line(row_text: &str, seed: u64) -> String {
-    let checksum = xxh3_64_with_seed(row_text.as_bytes(), seed);
-    format!("{LINE_START}{checksum:016x}{LINE_MIDDLE}{row_text}{LINE_END}")
 }
 
 /// The row's JSON text of one line with its newline, or what is wrong with the line.

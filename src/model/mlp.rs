@@ -17,7 +17,7 @@ use crate::ops::{Runs, Slot, Workspace};
 /// The feed-forward block of one layer.
 pub enum FeedForward {
     /// Every token takes the same way.
-    Dense(Mlp),
+    Dense(Box<Mlp>),
     /// Every token takes the ways of a few experts.
     Experts(Box<Experts>),
     /// Both, added.
@@ -34,7 +34,7 @@ impl FeedForward {
         match (shape.mlp_width > 0, shape.experts) {
             (true, true) => Ok(Self::Beside(Box::new(Beside::new(loader, spec, layer)?))),
             (false, true) => Ok(Self::Experts(Box::new(Experts::new(loader, spec, layer)?))),
-            _ => Ok(Self::Dense(Mlp::new(loader, spec, layer)?)),
+            _ => Ok(Self::Dense(Box::new(Mlp::new(loader, spec, layer)?))),
         }
     }
 
@@ -115,7 +115,7 @@ enum ExpertProducts {
     /// Experts are chosen on the host, and take their rows one after the other.
     Each(Router, Vec<(Linear, Linear)>),
     /// All on a CUDA device, all experts at once.
-    Grouped(DeviceRouter, GroupedLinear, GroupedLinear),
+    Grouped(Box<(DeviceRouter, GroupedLinear, GroupedLinear)>),
 }
 
 impl Experts {
@@ -135,7 +135,8 @@ impl Experts {
         let products = if has_kernels(compute, stored.experts.len(), rule.num_chosen, &widths) {
             let (input, down) =
                 (stored.experts.iter().map(|(input, _)| input), stored.experts.iter().map(|(_, down)| down));
-            ExpertProducts::Grouped(DeviceRouter::new(compute, &rule)?, loader.grouped(input)?, loader.grouped(down)?)
+            let router = DeviceRouter::new(compute, &rule)?;
+            ExpertProducts::Grouped(Box::new((router, loader.grouped(input)?, loader.grouped(down)?)))
         } else {
             let mut experts = Vec::with_capacity(stored.experts.len());
             for (input, down) in &stored.experts {
@@ -157,7 +158,8 @@ impl Experts {
         let scores = self.router.forward_in(ws, Slot::Scores, scored)?;
         let (rule, experts) = match &self.products {
             ExpertProducts::Each(rule, experts) => (rule, experts),
-            ExpertProducts::Grouped(router, input, down) => {
+            ExpertProducts::Grouped(all) => {
+                let (router, input, down) = &**all;
                 let routing = router.route(ws, &scores)?;
                 let hidden = input.forward(ws, Slot::GateUp, x, &routing, true)?;
                 let activated = self.activation.forward_in(ws, &hidden)?;
