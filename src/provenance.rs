@@ -1,4 +1,4 @@
-//! Provenance of a run: hashes, durable file writes, and the lock file that says what a run was made from.
+//! Provenance of a run: hashes, durable file writes and the room for them, and the lock file that says what a run was made from.
 //! Knows no stage: parameters arrive as JSON, models as names and digests.
 
 use std::collections::BTreeMap;
@@ -125,6 +125,24 @@ pub fn sync_folder(folder: &Path) -> Result<(), ProvenanceError> {
         File::open(folder).and_then(|handle| handle.sync_all()).map_err(io_error("sync the folder", folder))?;
     }
     Ok(())
+}
+
+/// Bytes that may be written below `path`, which need not exist yet.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists() || ancestor.as_os_str().is_empty())?;
+    let place = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    free_bytes_of(place)
+}
+
+#[cfg(unix)]
+fn free_bytes_of(place: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(place).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_bytes_of(_place: &Path) -> Option<u64> {
+    None
 }
 
 /// A file named by what it contains.

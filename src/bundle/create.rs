@@ -11,7 +11,7 @@ use super::error::io_error;
 use super::manifest::{Entry, Item, MANIFEST_FILE, Manifest, SUMS_FILE};
 use super::parts::{MAX_PARTS, PartWriter, part_path, sums_path};
 use super::source::{Collected, Content, SourceFile};
-use super::{BundleError, space, tar, texts};
+use super::{BundleError, tar, texts};
 use crate::provenance::{folder_of, sha256_file, sync_folder};
 
 /// In what form a bundle is written.
@@ -104,7 +104,7 @@ impl Plan {
             return Err(BundleError::Exists { path: path.to_owned(), what: "" });
         }
         let wanted_bytes = self.length();
-        match space::free(folder_of(path)) {
+        match crate::provenance::free_bytes(folder_of(path)) {
             Some(free_bytes) if free_bytes < wanted_bytes => {
                 Err(BundleError::NoSpace { path: folder_of(path).to_owned(), wanted_bytes, free_bytes })
             }

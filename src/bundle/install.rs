@@ -11,7 +11,7 @@ use super::create::{remove, set_executable};
 use super::error::io_error;
 use super::hf_cache::{Cache, Tree, TreeFile};
 use super::manifest::{Entry, Item, Kind, MANIFEST_FILE, inside};
-use super::{Bundle, BundleError, space};
+use super::{Bundle, BundleError};
 use crate::provenance::{folder_of, sha256_file, sha256_hex, sync_folder, write_atomic};
 
 /// Digits of the manifest's hash in the name of the folder where files wait.
@@ -102,7 +102,7 @@ fn check_space(bundle: &Bundle, target: &Target, items: &[Item]) -> Result<(), B
     };
     let missing = items.iter().filter(is_missing).flat_map(|item| manifest.files_of(item));
     let wanted_bytes = missing.fold(0_u64, |sum, (_, file)| sum.saturating_add(file.size_bytes));
-    match space::free(place) {
+    match crate::provenance::free_bytes(place) {
         Some(free_bytes) if free_bytes < wanted_bytes => {
             Err(BundleError::NoSpace { path: place.to_owned(), wanted_bytes, free_bytes })
         }

@@ -17,7 +17,6 @@ mod paths;
 mod read;
 mod secrets;
 pub mod source;
-pub mod space;
 mod tar;
 mod texts;
 mod want;

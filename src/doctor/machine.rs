@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::network::Network;
-use crate::bundle::space;
 use crate::ops::{Compute, DeviceChoice, DeviceError};
 
 /// Features of processors that kernels here have forms for, or that say what to expect.
@@ -112,7 +111,8 @@ impl Machine {
     pub fn look(cache: Option<&Path>) -> Self {
         let root = Path::new("/");
         let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-        let place = |holds, path: &Path| Disk { holds, path: path.to_owned(), free_bytes: space::free(path) };
+        let place =
+            |holds, path: &Path| Disk { holds, path: path.to_owned(), free_bytes: crate::provenance::free_bytes(path) };
         let mut disks = vec![place("runs", &here)];
         disks.extend(cache.map(|cache| place("the Hugging Face cache", cache)));
         let text = |path: &str| fs::read_to_string(root.join(path)).unwrap_or_default();

@@ -136,8 +136,7 @@ impl RepoCache {
 
     /// Refuses what the disk cannot take. Where room cannot be asked for, writing finds out.
     pub(super) fn check_room(&self, need: u64) -> Result<(), HubError> {
-        let there = self.cache.ancestors().find(|folder| folder.is_dir());
-        let Some(free) = there.and_then(room) else { return Ok(()) };
+        let Some(free) = crate::provenance::free_bytes(&self.cache) else { return Ok(()) };
         let free = free.saturating_sub(RESERVE_BYTES);
         if need <= free { Ok(()) } else { Err(HubError::NoRoom { path: self.cache.clone(), need, free }) }
     }
@@ -218,16 +217,4 @@ fn symlink_or_copy(link: &Path, blob: &Path, path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn symlink_or_copy(_: &Path, blob: &Path, path: &Path) -> io::Result<()> {
     fs::copy(blob, path).map(drop)
-}
-
-/// Bytes that the disk of `folder` has for this user.
-#[cfg(unix)]
-fn room(folder: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(folder).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn room(_: &Path) -> Option<u64> {
-    None
 }

@@ -10,7 +10,7 @@ use super::find::{self, Found, gguf_files};
 use crate::bundle::create::{Output, Plan};
 use crate::bundle::hf_cache::Cache;
 use crate::bundle::source::{self, Collected};
-use crate::bundle::{Kind, Want, gigabytes, integrity, space, target};
+use crate::bundle::{Kind, Want, gigabytes, integrity, target};
 use crate::cli::arguments::parse_bytes;
 use crate::cli::exit::UsageError;
 use crate::cli::progress::{Bytes, OutputArgs};
@@ -263,7 +263,8 @@ fn overview(plan: &Plan, want: Option<&Want>, output: &OutputArgs) {
     }
     let total = plan.length();
     let place = folder_of(plan.output().path());
-    let free = space::free(place).map(|free| format!(", {} are free", gigabytes(free))).unwrap_or_default();
+    let free =
+        crate::provenance::free_bytes(place).map(|free| format!(", {} are free", gigabytes(free))).unwrap_or_default();
     let parts = match plan.output() {
         Output::Tar { part_bytes: Some(part_bytes), .. } => {
             format!(" in {} parts of {}", total.div_ceil(*part_bytes), gigabytes(*part_bytes))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::find;
 use crate::bundle::hf_cache::Cache;
-use crate::bundle::{Kind, Want, integrity, space, target};
+use crate::bundle::{Kind, Want, integrity, target};
 use crate::cli::settings::{date, template_options};
 use crate::generate::{Ending, verify::verify};
 
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
         }
     }
     let mut want = Want::new(models, datasets, args.languages.clone(), target());
-    want.free_bytes = space::free(&args.dir);
+    want.free_bytes = crate::provenance::free_bytes(&args.dir);
     if want.is_empty() {
         say("nothing is wanted");
     }
