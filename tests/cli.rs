@@ -11,6 +11,8 @@ mod bad_input;
 mod bad_models;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/bombs.rs"]
+mod bombs;
 #[path = "cli/clusters.rs"]
 mod clusters;
 #[path = "cli/damage.rs"]

@@ -7,6 +7,8 @@ mod aya;
 mod dataset;
 #[path = "pipeline/faults.rs"]
 mod faults;
+#[path = "pipeline/hostile.rs"]
+mod hostile;
 #[path = "pipeline/independence.rs"]
 mod independence;
 #[path = "support/program.rs"]

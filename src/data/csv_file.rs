@@ -1,14 +1,14 @@
 //! CSV (and tab-separated) files: a header line, then one record per row, quotes around whatever needs them.
 //! Knows the syntax; does not know which rows are wanted. CSV has no null: an absent value is an empty text.
 
-use std::fs::File;
+use std::io::{BufReader, ErrorKind as IoErrorKind};
 use std::path::Path;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
 use super::columns::{Columns, NUM_FIELDS, Row, Visit};
 use super::error::DataError;
-use super::source::open_after_bom;
+use super::source::{RowLimit, open_after_bom};
 
 /// The names in the header line; none for an empty file.
 pub(super) fn column_names(path: &Path, separator: u8) -> Result<Vec<String>, DataError> {
@@ -38,27 +38,38 @@ pub(super) fn scan(path: &Path, separator: u8, columns: &Columns, visit: &mut Vi
     }
     let mut record = StringRecord::new();
     let mut row_index = 0;
-    while reader.read_record(&mut record).map_err(|error| csv_error(path, separator, &error))? {
+    loop {
+        reader.get_mut().get_mut().begin_row();
+        let line = reader.position().line();
+        let said = |error| match csv_error(path, separator, &error) {
+            DataError::RowTooLarge { path, .. } => DataError::RowTooLarge { path, line },
+            other => other,
+        };
+        if !reader.read_record(&mut record).map_err(said)? {
+            return Ok(row_index);
+        }
         let cells = positions.map(|position| position.and_then(|position| record.get(position)));
         visit(&Row { row_index, cells })?;
         row_index += 1;
     }
-    Ok(row_index)
 }
 
-pub(super) fn open(path: &Path, separator: u8) -> Result<Reader<std::io::BufReader<File>>, DataError> {
+pub(super) fn open(path: &Path, separator: u8) -> Result<Reader<BufReader<RowLimit>>, DataError> {
     Ok(ReaderBuilder::new().delimiter(separator).from_reader(open_after_bom(path)?))
 }
 
 pub(super) fn csv_error(path: &Path, separator: u8, error: &csv::Error) -> DataError {
+    let line = error.position().map_or(1, csv::Position::line);
     let problem = match error.kind() {
+        ErrorKind::Io(cause) if cause.kind() == IoErrorKind::FileTooLarge => {
+            return DataError::RowTooLarge { path: path.to_owned(), line };
+        }
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("a record of {len} fields, expected {expected_len} as in the header")
         }
         ErrorKind::Utf8 { err, .. } => format!("the text is not UTF-8 (field {})", err.field() + 1),
         _ => error.to_string(),
     };
-    let line = error.position().map_or(1, csv::Position::line);
     DataError::Csv { path: path.to_owned(), line, problem, separator: separator_name(separator) }
 }
 

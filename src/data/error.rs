@@ -9,6 +9,7 @@ use super::DropCounts;
 use super::columns::Field;
 use super::language::UnknownLanguage;
 use super::nearest::nearest;
+use super::source::MAX_ROW_BYTES;
 
 /// Why a source of prompts cannot be read or yields nothing.
 #[derive(Debug, Error)]
@@ -65,6 +66,17 @@ pub enum DataError {
         problem: String,
         /// The separator that was expected: a comma, or `\t` in a `.tsv` file.
         separator: String,
+    },
+    /// A row of more bytes than any text that people wrote.
+    #[error(
+        "{}, row {line}: more than {} MiB, expected one prompt and its answer\nhint: look for a missing quote or line end before \
+         it, or leave the row out", path.display(), MAX_ROW_BYTES >> 20
+    )]
+    RowTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// One-based line (JSONL, CSV) or row (Parquet) where it starts, as far as the reader can tell.
+        line: u64,
     },
     /// A column that must be there, or that the map names, is not.
     #[error("{}: no column {} for `{key}`; the columns are: {}\nhint: {}", path.display(), quoted(wanted, " or "),

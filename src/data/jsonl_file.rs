@@ -1,15 +1,14 @@
 //! JSON lines: one object per line, in UTF-8; blank lines are no rows.
 //! Knows the syntax; does not know which rows are wanted. Objects need not all have the same keys.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::columns::{Columns, Field, NUM_FIELDS, Row, Visit};
 use super::error::DataError;
-use super::source::open_after_bom;
+use super::source::{RowLimit, open_after_bom};
 
 /// How many objects are looked at to learn the keys: a key that is absent where it is null still shows up.
 const NUM_OBJECTS_FOR_KEYS: usize = 1_000;
@@ -79,7 +78,7 @@ fn wrong_type(path: &Path, line: u64, field: Field, column: &str, value: &Value)
 /// The objects of a file, one by one, with the line they stand in.
 struct Lines<'p> {
     path: &'p Path,
-    reader: BufReader<File>,
+    reader: BufReader<RowLimit>,
     /// One-based line read last; 0 before the first.
     line: u64,
     bytes: Vec<u8>,
@@ -93,8 +92,11 @@ impl<'p> Lines<'p> {
     fn next_object(&mut self) -> Result<Option<Map<String, Value>>, DataError> {
         loop {
             self.bytes.clear();
-            let read =
-                self.reader.read_until(b'\n', &mut self.bytes).map_err(|error| DataError::io(self.path, error))?;
+            self.reader.get_mut().begin_row();
+            let read = self.reader.read_until(b'\n', &mut self.bytes).map_err(|error| match error.kind() {
+                ErrorKind::FileTooLarge => DataError::RowTooLarge { path: self.path.to_owned(), line: self.line + 1 },
+                _ => DataError::io(self.path, error),
+            })?;
             if read == 0 {
                 return Ok(None);
             }

@@ -4,16 +4,20 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringViewArray, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field as ArrowField, Schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 
 use super::columns::{Columns, Field, NUM_FIELDS, Row, Visit};
 use super::error::DataError;
 use super::quiet::catch_quietly;
+use super::source::MAX_ROW_BYTES;
 
 /// Rows decoded at a time: enough to amortise a batch, few enough that the longest texts stay in the tens of megabytes.
 const BATCH_ROWS: usize = 1_024;
@@ -29,7 +33,7 @@ pub(super) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
 
 /// Calls `visit` for every row and returns how many there were.
 pub(super) fn scan(path: &Path, columns: &Columns, visit: &mut Visit<'_>) -> Result<u64, DataError> {
-    let builder = open(path)?;
+    let builder = open_as_views(path)?;
     let roots = check_columns(path, builder.schema(), columns)?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let mut reader = guarded(path, || builder.with_batch_size(BATCH_ROWS).with_projection(mask).build())?;
@@ -39,6 +43,9 @@ pub(super) fn scan(path: &Path, columns: &Columns, visit: &mut Visit<'_>) -> Res
             let mut cells: [Option<&str>; NUM_FIELDS] = [None; NUM_FIELDS];
             for (cell, column) in cells.iter_mut().zip(&texts.columns) {
                 *cell = column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row));
+                if cell.is_some_and(|text| text.len() > MAX_ROW_BYTES) {
+                    return Err(DataError::RowTooLarge { path: path.to_owned(), line: row_index + 1 });
+                }
             }
             visit(&Row { row_index, cells })?;
             row_index += 1;
@@ -57,6 +64,23 @@ pub(super) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordB
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(path).map_err(|error| DataError::io(path, error))?;
     guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))
+}
+
+/// The same with its texts as views into the pages: a short file in which one long text stands for thousands of rows (a dictionary)
+/// then takes the memory of that one text.
+fn open_as_views(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
+    let file = File::open(path).map_err(|error| DataError::io(path, error))?;
+    guarded(path, || {
+        let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
+        let as_view = |field: &Arc<ArrowField>| match field.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+            _ => field.clone(),
+        };
+        let fields: Vec<_> = metadata.schema().fields().iter().map(as_view).collect();
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+        let metadata = ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)?;
+        Ok::<_, parquet::errors::ParquetError>(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata))
+    })
 }
 
 /// Runs a piece of the Parquet reader. Its errors become ours, and so do its panics: the reader trusts some lengths and

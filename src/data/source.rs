@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -16,6 +16,8 @@ use super::{SourceFile, csv_file, jsonl_file, parquet_file};
 const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
 /// The byte order mark that some programs write before UTF-8 text.
 const BOM: &[u8; 3] = b"\xEF\xBB\xBF";
+/// Bytes of the longest row taken. The longest of Aya are under a megabyte; what is longer is a quote or a line end that is missing.
+pub(super) const MAX_ROW_BYTES: usize = 64 << 20;
 /// Bytes hashed at a time.
 const HASH_CHUNK_BYTES: usize = 1 << 16;
 /// File names that start with one of these words say which split they belong to.
@@ -128,13 +130,38 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A file that gives no more than one row's worth of bytes until it is told that a row begins: past that its error is
+/// [`ErrorKind::FileTooLarge`], before memory is.
+pub(super) struct RowLimit {
+    file: File,
+    left: usize,
+}
+
+impl RowLimit {
+    pub(super) fn begin_row(&mut self) {
+        self.left = MAX_ROW_BYTES;
+    }
+}
+
+impl Read for RowLimit {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = buffer.len().min(self.left);
+        let read = self.file.read(buffer.get_mut(..most).unwrap_or_default())?;
+        if read == 0 && self.left == 0 && !buffer.is_empty() {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        self.left -= read;
+        Ok(read)
+    }
+}
+
 /// Opens a text file behind its byte order mark, if it starts with one.
-pub(super) fn open_after_bom(path: &Path) -> Result<BufReader<File>, DataError> {
+pub(super) fn open_after_bom(path: &Path) -> Result<BufReader<RowLimit>, DataError> {
     let mut file = File::open(path).map_err(|error| DataError::io(path, error))?;
     let start = first_bytes(&mut file, BOM.len()).map_err(|error| DataError::io(path, error))?;
     let skip = if start == BOM { BOM.len() as u64 } else { 0 };
     file.seek(SeekFrom::Start(skip)).map_err(|error| DataError::io(path, error))?;
-    Ok(BufReader::new(file))
+    Ok(BufReader::new(RowLimit { file, left: MAX_ROW_BYTES }))
 }
 
 fn first_bytes(file: &mut File, num_bytes: usize) -> std::io::Result<Vec<u8>> {

@@ -48,6 +48,11 @@ fn plain(batch: &RecordBatch, column: &str) -> Vec<String> {
     strings(batch, column).into_iter().map(|value| value.expect("not null")).collect()
 }
 
+/// A text column of a file, without nulls.
+pub fn texts(path: &Path, column: &str) -> Vec<String> {
+    plain(&read(path), column)
+}
+
 fn numbers(batch: &RecordBatch, column: &str) -> Vec<f64> {
     batch.column_by_name(column).expect("a column").as_primitive::<Float64Type>().values().to_vec()
 }
