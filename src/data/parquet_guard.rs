@@ -193,8 +193,11 @@ pub(super) fn check_pages(file: &File, metadata: &ParquetMetaData, roots: &[usiz
 
 fn walk_pages(mut file: &File, start: u64, length: u64) -> Result<(), Trouble> {
     file.seek(SeekFrom::Start(start))?;
-    let mut walk = Walk { reader: BufReader::new(file), left: length };
-    while walk.left > 0 {
+    // The reader follows a header past its column's end, and so does this.
+    let behind = file.metadata()?.len().saturating_sub(start);
+    let end = behind.saturating_sub(length);
+    let mut walk = Walk { reader: BufReader::new(file), left: behind };
+    while walk.left > end {
         let [_, _, unpacked, packed] = walk.structure(0)?;
         let [unpacked, packed] = [unpacked, packed].map(u64::try_from);
         let (Ok(unpacked), Ok(packed)) = (unpacked, packed) else { return hostile("a page has a size below 0") };
