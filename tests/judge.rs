@@ -3,12 +3,18 @@
 
 #[path = "judge/distribution.rs"]
 mod distribution;
+#[path = "judge/labels.rs"]
+mod labels;
 #[path = "support/loaded.rs"]
 mod loaded;
 #[path = "judge/queue.rs"]
 mod queue;
+#[path = "judge/rationale.rs"]
+mod rationale;
 #[path = "judge/refusals.rs"]
 mod refusals;
+#[path = "judge/styles.rs"]
+mod styles;
 
 use std::path::{Path, PathBuf};
 

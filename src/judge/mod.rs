@@ -2,6 +2,7 @@
 //! Knows prompts, candidates and the engine; knows nothing of pairs or files.
 
 mod labels;
+mod rationale;
 mod reward;
 mod rubric;
 mod verdict;
@@ -12,6 +13,9 @@ use crate::generate::{
 };
 use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
+pub use rationale::{
+    AspectRationale, Rationale, RationaleError, RationaleOptions, RationaleRow, RationaleText, RationaleWriter,
+};
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, Verdict};
