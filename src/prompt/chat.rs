@@ -176,7 +176,8 @@ impl ChatTokenizer {
         let marker = free_marker(|c| !label.contains(c))?;
         let broken = self.controls.break_apart(label, marker, &self.tokenizer)?;
         let added = self.tokenizer.get_added_vocabulary().get_added_tokens_decoder();
-        let Some(token) = added.get(&last) else {
+        // The unknown token stands for ordinary text, although it is special.
+        let Some(token) = added.get(&last).filter(|token| !token.special || self.is_control(last)) else {
             // A leading marker would be dropped as an empty part, so the continuation is asked for by hand.
             return self.encode_rest(broken.split(marker));
         };
