@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use crate::engine::{EngineError, EngineStats, Request, SamplingParams, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
-pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
+pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateFailure, GenerateRow, Generated};
 pub use driver::drive;
 pub use form::{Closing, FormError, GrammarForm};
 pub use in_flight::ONLY_THINKING;

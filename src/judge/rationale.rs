@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AnswerKey, Judge, JudgeFailure, JudgeItem, JudgeRow};
+use super::{AnswerKey, Judge, JudgeFailure, JudgeItem, RowLanguage, answer_key};
 use crate::engine::{Constraint, EngineError, Request, SamplingParams, Task};
 use crate::generate::{
     Candidate, CandidateSource, Closing, Ended, Failure, FormError, GenerateError, GrammarForm, Prepared, Row, Source,
@@ -164,20 +164,34 @@ pub enum RationaleRow {
 }
 
 impl RationaleRow {
-    /// The answer that the row is about, as [`JudgeRow::key`] says it.
-    pub fn key(&self) -> AnswerKey {
+    /// The answer that the row is about.
+    pub fn answer(&self) -> AnswerKey {
         match self {
             Self::Rationale(row) => (row.record_id.clone(), row.source, row.model.clone(), row.sample_index),
-            Self::Failure(JudgeFailure { source, model, failure }) => {
+            Self::Failure(JudgeFailure { source, model, failure, .. }) => {
                 (failure.record_id.clone(), *source, model.clone(), failure.sample_index)
             }
         }
     }
 
-    fn failed(candidate: &Candidate, reason: &str, detail: String) -> Self {
+    /// Whose row it is.
+    pub fn judge(&self) -> &str {
+        match self {
+            Self::Rationale(row) => &row.judge,
+            Self::Failure(failed) => &failed.judge,
+        }
+    }
+
+    /// The answer and the judge: each such row is there once.
+    pub fn key(&self) -> (AnswerKey, String) {
+        (self.answer(), self.judge().to_owned())
+    }
+
+    fn failed(judge: &str, candidate: &Candidate, reason: &str, detail: String) -> Self {
         let (record_id, sample_index) = (candidate.record_id.clone(), candidate.sample_index);
         let failure = Failure { record_id, sample_index, reason: reason.to_owned(), detail };
-        Self::Failure(JudgeFailure { source: candidate.source, model: candidate.model.clone(), failure })
+        let (judge, source, model) = (judge.to_owned(), candidate.source, candidate.model.clone());
+        Self::Failure(JudgeFailure { judge, source, model, failure })
     }
 }
 
@@ -220,17 +234,23 @@ impl<'a> RationaleWriter<'a> {
 
     /// One request per aspect.
     fn prepare(&'a self, item: JudgeItem) -> Result<Prepared<InFlight<'a>>, GenerateError> {
-        let Judge { tokenizer, rubric, .. } = self.judge;
-        let (_, source, model, sample_index) = JudgeRow::key_of(&item.candidate);
+        let Judge { tokenizer, rubric, name: judge } = self.judge;
+        let (_, source, model, sample_index) = answer_key(&item.candidate);
+        let language = RowLanguage { name: &item.prompt.language, code: &item.prompt.language_code };
         let mut requests = Vec::with_capacity(rubric.aspects.len());
         for aspect in &rubric.aspects {
-            let text = rubric.message(aspect, &item.prompt, &item.candidate.text) + "\n\n" + &self.instruction;
+            let asked = rubric.message(aspect, language, &item.prompt.text, &item.candidate.text);
+            let text = asked + "\n\n" + &self.instruction;
             let prompt = match tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt) {
                 Ok(prompt) => prompt,
                 Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
                 Err(error) => {
-                    let row =
-                        RationaleRow::failed(&item.candidate, "rationale_prompt_not_encodable", error.to_string());
+                    let row = RationaleRow::failed(
+                        judge,
+                        &item.candidate,
+                        "rationale_prompt_not_encodable",
+                        error.to_string(),
+                    );
                     return Ok(Prepared::Done(row));
                 }
             };
@@ -292,11 +312,11 @@ impl Row for InFlight<'_> {
         let Judge { rubric, name, .. } = self.writer.judge;
         if parts.len() != rubric.aspects.len() {
             let detail = format!("{} rationales for {} aspects", parts.len(), rubric.aspects.len());
-            return Ok(RationaleRow::failed(&self.candidate, "rationale_not_parsed", detail));
+            return Ok(RationaleRow::failed(name, &self.candidate, "rationale_not_parsed", detail));
         }
         let read = rubric.aspects.iter().zip(parts).map(|(aspect, part)| self.writer.read(&aspect.name, part));
         match read.collect::<Result<Vec<_>, _>>() {
-            Err((reason, detail)) => Ok(RationaleRow::failed(&self.candidate, reason, detail)),
+            Err((reason, detail)) => Ok(RationaleRow::failed(name, &self.candidate, reason, detail)),
             Ok(aspects) => {
                 let Candidate { record_id, source, model, sample_index, .. } = self.candidate;
                 let judge = name.to_owned();
@@ -306,9 +326,10 @@ impl Row for InFlight<'_> {
     }
 
     fn refused(self, error: EngineError) -> Result<RationaleRow, GenerateError> {
+        let name = self.writer.judge.name;
         match error {
             EngineError::PromptTooLong { .. } => {
-                Ok(RationaleRow::failed(&self.candidate, "rationale_prompt_too_long", error.to_string()))
+                Ok(RationaleRow::failed(name, &self.candidate, "rationale_prompt_too_long", error.to_string()))
             }
             error => Err(error.into()),
         }
