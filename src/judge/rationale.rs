@@ -56,9 +56,7 @@ pub struct RationaleOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum RationaleError {
     /// The text cannot be read.
-    #[error(
-        "{path} cannot be read: {source}\nhint: give a file such as `pairwright judge --show-rationale-text` prints"
-    )]
+    #[error("{path} cannot be read: {source}\nhint: give a TOML file with `version = 1` and an `instruction`")]
     Io {
         /// The file.
         path: PathBuf,
@@ -66,7 +64,7 @@ pub enum RationaleError {
         source: std::io::Error,
     },
     /// The text is none.
-    #[error("{path}: {what}\nhint: give a file such as `pairwright judge --show-rationale-text` prints")]
+    #[error("{path}: {what}\nhint: give a TOML file with `version = 1` and an `instruction`")]
     Invalid {
         /// The file.
         path: PathBuf,
