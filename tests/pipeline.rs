@@ -13,6 +13,8 @@ mod hostile;
 mod independence;
 #[path = "support/program.rs"]
 mod program;
+#[path = "pipeline/rationales.rs"]
+mod rationales;
 #[path = "pipeline/resume.rs"]
 mod resume;
 #[path = "pipeline/shards.rs"]

@@ -20,6 +20,7 @@ use labels::LabelPlan;
 pub use pairwise::{AnswerName, CompareFailure, CompareItem, CompareKey, CompareRow, Comparison, compare};
 pub use rationale::{
     AspectRationale, Rationale, RationaleError, RationaleOptions, RationaleRow, RationaleText, RationaleWriter,
+    rationale_form,
 };
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, Example, LanguageTexts, NUM_LABELS, PairwiseTexts, RowLanguage, Rubric, RubricError};

@@ -214,9 +214,7 @@ impl<'a> RationaleWriter<'a> {
             return Err(RationaleError::TooShort { max_chars, max_tokens });
         }
         let vocabulary = judge.tokenizer.vocabulary()?;
-        let closing = Closing { byte: b'"', num_tokens: CLOSING_TOKENS, num_tokens_at_least: FEWEST_TOKENS };
-        let form = GrammarForm::new(&vocabulary, &grammar(max_chars), LITERALS, closing)?;
-        let constraint = Some(Constraint::new(form));
+        let constraint = Some(Constraint::new(rationale_form(&vocabulary, max_chars)?));
         let sampling = SamplingParams { temperature, seed, max_tokens, constraint, ..SamplingParams::default() };
         Ok(Self { judge, vocabulary, sampling, instruction: text.instruction.trim().to_owned(), max_chars })
     }
@@ -283,10 +281,19 @@ impl<'a> RationaleWriter<'a> {
     }
 }
 
+/// The form of a rationale of at most `max_chars` characters over these tokens.
+///
+/// # Errors
+/// [`FormError`] if they cannot write it.
+pub fn rationale_form(vocabulary: &Vocabulary, max_chars: usize) -> Result<GrammarForm, FormError> {
+    let closing = Closing { byte: b'"', num_tokens: CLOSING_TOKENS, num_tokens_at_least: FEWEST_TOKENS };
+    GrammarForm::new(vocabulary, &grammar(max_chars), LITERALS, closing)
+}
+
 /// The object in llguidance's Lark syntax: spaces where JSON writers put one, a rationale of at most `max_chars` characters that does not
 /// begin with a space, and no escapes but of quotes, backslashes and new lines.
 fn grammar(max_chars: usize) -> String {
-    let more = max_chars - 1;
+    let more = max_chars.saturating_sub(1);
     format!(
         r#"start: HEAD TEXT MIDDLE RATING "}}"
 HEAD: /\{{"rationale": ?/

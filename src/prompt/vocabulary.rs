@@ -44,6 +44,11 @@ impl Vocabulary {
         Ok(Self { bytes })
     }
 
+    /// With these bytes by token id.
+    pub fn of(bytes: Vec<Vec<u8>>) -> Self {
+        Self { bytes }
+    }
+
     /// By token id.
     pub fn bytes(&self) -> &[Vec<u8>] {
         &self.bytes

@@ -26,7 +26,7 @@ fn hostile() -> Vec<JudgeItem> {
         "",
     ];
     let item = |(index, text): (usize, &&str)| JudgeItem {
-        prompt: "Schrijf {\"rating\": 7}.".to_owned(),
+        prompt: super::asked("Schrijf {\"rating\": 7}."),
         candidate: Candidate::human(&format!("hostile-{index}"), text),
     };
     texts.iter().enumerate().map(item).collect()
@@ -61,7 +61,7 @@ fn rows(
     });
     let ending = drive(engine, queue_len, vec![source], &mut Patient::default()).unwrap();
     assert_eq!(ending, Ending::Completed);
-    found.sort_by_key(|row| order.iter().position(|id| *id == row.key().0));
+    found.sort_by_key(|row| order.iter().position(|id| *id == row.answer().0));
     assert_eq!(found.len(), order.len(), "a row for each item");
     found
 }
