@@ -5,6 +5,8 @@
 mod batches;
 #[path = "engine/blocks.rs"]
 mod blocks;
+#[path = "engine/constraint.rs"]
+mod constraint;
 #[path = "engine/fleet.rs"]
 mod fleet;
 #[path = "engine/formats.rs"]

@@ -5,14 +5,20 @@
 mod distribution;
 #[path = "judge/known.rs"]
 mod known;
+#[path = "judge/labels.rs"]
+mod labels;
 #[path = "support/loaded.rs"]
 mod loaded;
 #[path = "judge/pairwise.rs"]
 mod pairwise;
 #[path = "judge/queue.rs"]
 mod queue;
+#[path = "judge/rationale.rs"]
+mod rationale;
 #[path = "judge/refusals.rs"]
 mod refusals;
+#[path = "judge/styles.rs"]
+mod styles;
 
 use std::path::{Path, PathBuf};
 

@@ -15,6 +15,8 @@ mod independence;
 mod panel;
 #[path = "support/program.rs"]
 mod program;
+#[path = "pipeline/rationales.rs"]
+mod rationales;
 #[path = "pipeline/resume.rs"]
 mod resume;
 #[path = "pipeline/shards.rs"]

@@ -108,6 +108,7 @@ impl SamplingArgs {
             max_tokens: self.max_tokens,
             top_logprobs: 0,
             prompt_logprobs: false,
+            constraint: None,
         };
         Ok(GenerateOptions {
             sampling,

@@ -10,7 +10,7 @@ use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
 use crate::hub::HubError;
 use crate::journal::JournalError;
-use crate::judge::RubricError;
+use crate::judge::{RationaleError, RubricError};
 use crate::ops::DeviceError;
 use crate::provenance::ProvenanceError;
 use crate::registry::RegistryError;
@@ -76,6 +76,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<RequestError>()
         || error.downcast_ref::<LineError>().is_some_and(|error| !matches!(error, LineError::Io { .. }))
         || error.is::<RubricError>()
+        || error.is::<RationaleError>()
         || error.is::<SystemPromptError>()
         || error.is::<DeviceError>()
         || error.is::<JournalError>()

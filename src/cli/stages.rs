@@ -4,13 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use super::arguments::{EngineArgs, SamplingArgs, Thinking};
+use super::exit::UsageError;
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, Generator, NamedModel};
 use super::stop::Stop;
 use crate::engine::EngineStats;
 use crate::generate::{Ending, GenerateError, TextModel};
 use crate::judge::known::{self, DEFAULT_ROWS, MAX_ROWS};
-use crate::judge::{Judge, Rubric};
+use crate::judge::{Judge, RationaleOptions, RationaleText, RationaleWriter, Rubric};
 use crate::provenance::RunLock;
 use crate::run::{self, LoadedRun, RunDir, RunError};
 
@@ -24,6 +25,22 @@ pub(super) struct JudgingArgs {
     /// Compare the answers to each prompt two by two as well, in both orders; an outcome that depends on the order is a tie
     #[arg(long)]
     pairwise: bool,
+    /// Have judges that speak also write why, for each answer and aspect: text and a rating 1 to 5, beside the ratings that count
+    #[arg(long)]
+    rationales: bool,
+    /// Most tokens of a rationale; it is closed in time
+    #[arg(long, value_name = "N", default_value_t = 256, requires = "rationales")]
+    rationale_tokens: usize,
+    /// Most characters of a rationale
+    #[arg(long, value_name = "N", default_value_t = 1200, requires = "rationales")]
+    rationale_chars: usize,
+    /// Of the choice of a rationale's tokens; 0: the likeliest
+    #[arg(long, value_name = "T", default_value_t = 0.0, requires = "rationales")]
+    rationale_temperature: f32,
+    /// How rationales are asked for in place of the built-in text, also to have them in another language: a TOML file with `version` and
+    /// `instruction`
+    #[arg(long, value_name = "FILE", requires = "rationales")]
+    rationale_text: Option<PathBuf>,
     /// Rows per language to test each judge with before it rates: human answers against the same answers spoilt; 0: none
     #[arg(long, value_name = "N", default_value_t = DEFAULT_ROWS, value_parser = known_rows)]
     known_answers: usize,
@@ -41,6 +58,23 @@ pub(super) struct Judges {
     pub(super) models: Vec<NamedModel>,
     rubric: Rubric,
     known_answers: usize,
+    rationales: Option<RationaleOptions>,
+}
+
+impl JudgingArgs {
+    /// How rationales are written, if they are wanted.
+    fn rationale_options(&self, seed: u64) -> anyhow::Result<Option<RationaleOptions>> {
+        if !self.rationales {
+            return Ok(None);
+        }
+        if !(self.rationale_temperature >= 0.0 && self.rationale_temperature.is_finite()) {
+            let got = self.rationale_temperature;
+            return Err(UsageError(format!("--rationale-temperature is {got}\nhint: want 0 or more")).into());
+        }
+        let text = self.rationale_text.as_deref().map_or_else(RationaleText::built_in, RationaleText::read)?;
+        let (max_chars, max_tokens) = (self.rationale_chars, self.rationale_tokens);
+        Ok(Some(RationaleOptions { text, max_chars, max_tokens, temperature: self.rationale_temperature, seed }))
+    }
 }
 
 /// The model that is loaded, if one is.
@@ -70,7 +104,7 @@ impl Held {
 
     /// What the model at hand has done.
     pub(super) fn stats(&self) -> EngineStats {
-        self.model.as_ref().map_or_else(|| self.earlier.clone(), |model| model.engine().stats())
+        self.model.as_ref().map_or_else(|| self.earlier, |model| model.engine().stats())
     }
 }
 
@@ -128,6 +162,7 @@ impl Judges {
     pub(super) fn find(
         dirs: &[PathBuf],
         args: &JudgingArgs,
+        seed: u64,
         known: &[Generator],
         output: &OutputArgs,
         find: impl Fn(&Path) -> anyhow::Result<NamedModel>,
@@ -143,7 +178,15 @@ impl Judges {
             models.push(model);
         }
         settings::require_distinct(models.iter(), "judges")?;
-        Ok(Self { models, rubric, known_answers: args.known_answers })
+        let rationales = args.rationale_options(seed)?;
+        if let Some(options) = &rationales {
+            // Before a night of generating: whether each tokenizer can be held to the form.
+            for model in models.iter().filter(|model| !model.record.is_reward) {
+                let (tokenizer, name) = (model.tokenizer()?, model.record.name.as_str());
+                RationaleWriter::new(Judge { tokenizer: &tokenizer, name, rubric: &rubric }, options)?;
+            }
+        }
+        Ok(Self { models, rubric, known_answers: args.known_answers, rationales })
     }
 
     /// Writes them into the lock.
@@ -159,6 +202,16 @@ impl Judges {
         lock.parameters.insert("judge".to_owned(), parameters);
         if args.pairwise {
             lock.parameters.insert("compare".to_owned(), serde_json::json!({"orders": 2}));
+        }
+        if let Some(RationaleOptions { text, max_chars, max_tokens, temperature, .. }) = &self.rationales {
+            let parameters = serde_json::json!({
+                "text_version": text.version,
+                "text_sha256": text.sha256,
+                "max_chars": max_chars,
+                "max_tokens": max_tokens,
+                "temperature": temperature,
+            });
+            lock.parameters.insert("rationales".to_owned(), parameters);
         }
     }
 
@@ -230,6 +283,17 @@ impl Judges {
                 let mut progress = Progress::new(output, stop, &[("compare", status.num_wanted as u64)]);
                 let model = held.get(judge)?;
                 let ending = run::compare(run, loaded, model, &self.rubric, &mut progress)?;
+                progress.finish(&model.engine().stats());
+                if ending != Ending::Completed {
+                    return Ok(ending);
+                }
+            }
+            if let (Some(status), Some(options)) = (progress.rationales.get(name), &self.rationales)
+                && !status.is_done()
+            {
+                let mut progress = Progress::new(output, stop, &[("rationales", status.num_wanted as u64)]);
+                let model = held.get(judge)?;
+                let ending = run::rationales(run, loaded, model, &self.rubric, options, &mut progress)?;
                 progress.finish(&model.engine().stats());
                 if ending != Ending::Completed {
                     return Ok(ending);

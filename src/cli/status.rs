@@ -38,6 +38,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     if let Some(comparisons) = status.comparisons {
         writeln!(out, "compare   {}", stage(comparisons))?;
     }
+    if let Some(rationales) = status.rationales {
+        writeln!(out, "rationale {}", stage(rationales))?;
+    }
     writeln!(out, "dataset   {}", if status.dataset_written { "written" } else { "not yet written" })?;
     Ok(Ending::Completed)
 }

@@ -192,10 +192,14 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
         let changes: Vec<String> = lock.accepted_changes.iter().map(|change| inline_code(change)).collect();
         rows.push(("changed on the way", changes.join(", ")));
     }
+    let written = match lock.parameters.contains_key("rationales") {
+        true => "the rationales and ratings that judges also wrote, in `raw`, have no part in it",
+        false => "no text is generated",
+    };
     let table: String = rows.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
     format!(
         "## How it was made\n\nThe judge rates each answer on its own, so there is no first or second place to favour. A rating \
-         is the expectation of the labels 1 to 5 under the judge's probabilities; no text is generated. Of all answers to a \
+         is the expectation of the labels 1 to 5 under the judge's probabilities; {written}. Of all answers to a \
          prompt the best and the worst are paired; who wrote an answer plays no part. The lock of the run is in the footer \
          of every Parquet file, under the key `pairwright`.\n\n| | |\n|---|---|\n{table}"
     )

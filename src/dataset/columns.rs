@@ -13,7 +13,7 @@ use arrow::error::ArrowError;
 use super::pairing::{JudgedPrompt, PreferencePair, RatedAnswer};
 use super::schema::{REWARD, comparison_fields, list_of, message_fields, name, pair_fields, verdict_fields};
 use crate::generate::{CandidateSource, FinishReason};
-use crate::judge::{AnswerName, AspectScore, Comparison, Verdict};
+use crate::judge::{AnswerName, AspectRationale, AspectScore, Comparison, Verdict};
 
 /// Rows per record batch: text offsets are 32-bit, so a batch must stay below 2 GiB of text.
 pub const ROWS_PER_BATCH: usize = 1000;
@@ -161,7 +161,32 @@ fn answer_columns(rows: &[JudgedPrompt<'_>]) -> Result<Columns, ArrowError> {
         (name::LOGPROBS, list(lengths(), floats(&answers, |answer| answer.candidate.logprob))?),
         (name::THINKING, list(lengths(), strings(&answers, |answer| answer.candidate.thinking.clone()))?),
         (name::RATINGS, list(lengths(), floats(&answers, |answer| answer.rating))?),
+        (name::RATIONALES, rationales(rows, &answers)?),
     ])
+}
+
+/// What judges wrote of each answer: a paragraph per judge and aspect, named where there are several. Null for rows without any.
+fn rationales(rows: &[JudgedPrompt<'_>], answers: &[&RatedAnswer<'_>]) -> Result<ArrayRef, ArrowError> {
+    let text_of = |answer: &&RatedAnswer<'_>| {
+        let written: Vec<(&str, &AspectRationale)> = answer
+            .verdicts
+            .iter()
+            .flat_map(|verdict| verdict.aspects.iter().map(|score| (verdict.judge.as_str(), score)))
+            .filter_map(|(judge, score)| Some((judge, score.written.as_ref()?)))
+            .collect();
+        let several = written.iter().any(|(judge, _)| *judge != written[0].0);
+        let paragraph = |(judge, one): &(&str, &AspectRationale)| match (several, written.len()) {
+            (_, 1) => one.rationale.clone(),
+            (false, _) => format!("{}: {}", one.aspect, one.rationale),
+            (true, _) => format!("{judge}, {}: {}", one.aspect, one.rationale),
+        };
+        (!written.is_empty()).then(|| written.iter().map(paragraph).collect::<Vec<_>>().join("\n\n"))
+    };
+    let texts: Vec<Option<String>> = answers.iter().map(text_of).collect();
+    if texts.iter().all(Option::is_none) {
+        return Ok(new_null_array(&list_of(DataType::Utf8), rows.len()));
+    }
+    list(rows.iter().map(|row| row.answers.len()), strings(&texts, Clone::clone))
 }
 
 /// One struct per judge, answer and aspect; of a reward model one per answer, without a distribution.
@@ -193,6 +218,8 @@ fn verdicts(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
         (name::LABEL_MASS, of(|score| score.label_mass)),
         (name::RELIABLE, Arc::new(BooleanArray::from_iter(flat.iter().map(|(_, verdict, _)| Some(verdict.reliable))))),
         (name::SCORE, floats(&flat, |(_, verdict, _)| verdict.score)),
+        (name::RATIONALE, strings(&flat, |(_, _, score)| Some(score.as_ref()?.written.as_ref()?.rationale.clone()))),
+        (name::WRITTEN_RATING, ints(&flat, |(_, _, score)| Some(i64::from(score.as_ref()?.written.as_ref()?.rating)))),
     ];
     list(lengths.into_iter(), structs(verdict_fields(), columns, flat.len())?)
 }

@@ -64,6 +64,8 @@ pub(super) mod name {
     pub const LABEL_MASS: &str = "label_mass";
     pub const RELIABLE: &str = "reliable";
     pub const SCORE: &str = "score";
+    pub const RATIONALE: &str = "rationale";
+    pub const WRITTEN_RATING: &str = "written_rating";
     /// Fields of a comparison.
     pub const FIRST_INDEX: &str = "first_index";
     pub const SECOND_INDEX: &str = "second_index";
@@ -105,6 +107,8 @@ pub fn verdict_fields() -> Fields {
         Field::new(name::LABEL_MASS, DataType::Float64, true),
         Field::new(name::RELIABLE, DataType::Boolean, true),
         Field::new(name::SCORE, DataType::Float64, true),
+        string_field(name::RATIONALE),
+        Field::new(name::WRITTEN_RATING, DataType::Int64, true),
     ])
 }
 
@@ -196,7 +200,12 @@ pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
         (name::LOGPROBS, list_of(DataType::Float64), "sum of natural-log probabilities of the tokens; may be null"),
         (name::THINKING, strings(), "what the model thought before the answer, which was not rated; null if nothing"),
         (name::RATINGS, list_of(DataType::Float64), "judge's expected label for each answer, 1 to 5; may be null"),
-        (name::RATIONALES, strings(), "null: ratings are read from label probabilities, no text is generated"),
+        (
+            name::RATIONALES,
+            strings(),
+            "why, as judges wrote it, for each answer, a paragraph per aspect; null: ratings are read from label probabilities, and no text \
+             was asked for",
+        ),
         (name::MODEL_NAME, DataType::Utf8, "the judge"),
         (name::OUTCOME, DataType::Utf8, "`pair`, or the reason why the row is none"),
         (

@@ -1,8 +1,11 @@
 //! What a row of logits is asked for, and what becomes of the answer: a token, scores, or the likelihood of a prompt's token. On the host or
 //! on a CUDA device, with the same meaning. Knows sequences and the sampler; knows no step.
 
+use std::sync::Arc;
+
 use super::Event;
 use super::batch::Purpose;
+use super::constraint::{Constrained, Standing};
 use super::sampler;
 use super::scheduler::Scheduler;
 use super::sequence::{FinishReason, Sequence, SequenceId, Task, TokenLogprobs};
@@ -30,7 +33,9 @@ pub fn choose(logits: &[f32], purpose: Purpose, sequence: Option<&Sequence>) -> 
         (Purpose::Next, Task::Score { targets }) => Chosen::Targets(sampler::target_logprobs(logits, targets)),
         (Purpose::Next, Task::Classify) => Chosen::HeadScores(logits.to_vec()),
         (Purpose::Next, Task::Generate(params)) => {
-            Chosen::Token(sampler::sample(logits, params, sequence.key, &sequence.tokens, sequence.prompt_len))
+            let allowed = sequence.constrained.as_ref().and_then(Constrained::allowed).map(Arc::as_ref);
+            let (tokens, prompt_len) = (&sequence.tokens, sequence.prompt_len);
+            Chosen::Token(sampler::sample_among(allowed, logits, params, sequence.key, tokens, prompt_len))
         }
     }
 }
@@ -45,7 +50,8 @@ pub fn ask(purpose: Purpose, sequence: Option<&Sequence>, width: usize) -> Ask {
         // A reward model's few outputs are its scores.
         (Purpose::Next, Some((_, Task::Classify))) => targets(&(0..width as u32).collect::<Vec<_>>()),
         (Purpose::Next, Some((sequence, Task::Generate(params)))) => {
-            sampler::ask(params, sequence.key, &sequence.tokens, sequence.prompt_len)
+            let allowed = sequence.constrained.as_ref().and_then(Constrained::allowed).cloned();
+            Ask { allowed, ..sampler::ask(params, sequence.key, &sequence.tokens, sequence.prompt_len) }
         }
     }
 }
@@ -93,16 +99,26 @@ pub fn record(scheduler: &mut Scheduler, id: SequenceId, chosen: Chosen, events:
             if params.prompt_logprobs && sequence.output.prompt_logprobs.is_empty() {
                 sequence.output.prompt_logprobs.push(None);
             }
-            let room = params.max_tokens.min(sequence.max_len - sequence.prompt_len);
+            let (num_tokens, room) = (sequence.output.tokens.len(), sequence.room());
+            let accepted = sequence.constrained.as_ref().map_or(Ok(()), |form| form.accepts(token, num_tokens));
             if params.max_tokens == 0 {
                 reason = Some(FinishReason::Length);
+            } else if let Err(error) = accepted {
+                sequence.output.constraint_error = Some(error);
+                reason = Some(FinishReason::Constraint);
             } else if params.stop_token_ids.contains(&token) {
                 reason = Some(FinishReason::Stop);
             } else {
                 sequence.output.tokens.push(chosen);
-                if sequence.output.tokens.len() >= room {
-                    reason = Some(FinishReason::Length);
-                }
+                reason = match sequence.constrained.as_mut().map(|form| form.take(token)) {
+                    Some(Ok(Standing::Closed)) => Some(FinishReason::Stop),
+                    Some(Err(error)) => {
+                        sequence.output.constraint_error = Some(error);
+                        Some(FinishReason::Constraint)
+                    }
+                    _ if num_tokens + 1 >= room => Some(FinishReason::Length),
+                    _ => None,
+                };
                 scheduler.push(id, token);
                 events.push(Event::Token { id, token });
             }

@@ -7,6 +7,7 @@ mod awake;
 mod batch;
 pub mod block_manager;
 mod choice;
+mod constraint;
 mod device;
 mod error;
 mod fleet;
@@ -27,11 +28,13 @@ use rayon::prelude::*;
 use crate::model::{Decoder, DecoderSpec, Head};
 use crate::ops::Compute;
 use crate::ops::OpTimes;
+pub use crate::ops::sampling::TokenSet;
 use admission::Admission;
 use awake::with_pool_awake;
 use batch::{LogitsRow, StepBatch};
 use block_manager::BlockManager;
 use choice::{Chosen, ask, choose, chosen, record};
+pub use constraint::{AnswerForm, Constraint, ConstraintError, Standing, TokenConstraint};
 pub use error::EngineError;
 pub use fleet::Fleet;
 use room::Fitted;
@@ -260,15 +263,18 @@ impl Engine {
         if is_smaller { Ok(Vec::new()) } else { Err(error) }
     }
 
-    /// Runs the gathered step on this thread; meanwhile one of the pool's plans the step after.
+    /// Runs the gathered step on this thread; meanwhile one of the pool's plans the step after, and finds out what constrained answers may go
+    /// on with.
     fn run(&mut self, step: &[Scheduled], batch: &StepBatch) -> Result<Tensor, EngineError> {
         let Self { runner, scheduler, stats } = self;
+        let vocab_size = runner.decoder().spec().vocab_size;
         let hidden = rayon::in_place_scope(|scope| {
             scope.spawn(|_| {
                 let started = Instant::now();
                 step.iter().for_each(|&part| scheduler.computed(part));
                 scheduler.prepare();
                 stats.scheduler_s += started.elapsed().as_secs_f64();
+                constraint::prepare(scheduler, &batch.logits_rows, vocab_size);
             });
             runner.hidden_states(batch)
         });

@@ -7,10 +7,23 @@ use std::collections::BTreeMap;
 
 use super::sequence::{SamplingParams, TokenLogprobs};
 use super::survey::{Survey, pick};
-use crate::ops::sampling::{Ask, Choice};
+use crate::ops::sampling::{Ask, Choice, TokenSet};
 
 /// Chooses the next token of a sequence with these `tokens` (prompt of `prompt_len`, then the answer so far).
 pub fn sample(logits: &[f32], params: &SamplingParams, key: u64, tokens: &[u32], prompt_len: usize) -> TokenLogprobs {
+    sample_among(None, logits, params, key, tokens, prompt_len)
+}
+
+/// As [`sample`], of the `allowed` tokens alone: all others count as impossible, before penalties, temperature and filters. Reported
+/// log-probabilities are the model's own, among all tokens. If no allowed token has any probability, the choice means nothing.
+pub fn sample_among(
+    allowed: Option<&TokenSet>,
+    logits: &[f32],
+    params: &SamplingParams,
+    key: u64,
+    tokens: &[u32],
+    prompt_len: usize,
+) -> TokenLogprobs {
     let mut survey = Survey::of(logits, params.temperature);
     let log_sum = survey.log_sum;
     let top = match params.top_logprobs {
@@ -18,11 +31,15 @@ pub fn sample(logits: &[f32], params: &SamplingParams, key: u64, tokens: &[u32],
         count => survey.likeliest(logits, count),
     };
     let raw_logits = logits;
-    let penalised = penalised(logits, params, tokens, prompt_len);
-    let logits = match &penalised {
-        Some(penalised) => {
-            survey = Survey::of(penalised, params.temperature);
-            penalised
+    let mut changed = penalised(logits, params, tokens, prompt_len);
+    if let Some(allowed) = allowed {
+        // Behind the penalties, which cannot make an impossible token possible: the same as before them.
+        allowed.mask(changed.get_or_insert_with(|| logits.to_vec()));
+    }
+    let logits = match &changed {
+        Some(changed) => {
+            survey = Survey::of(changed, params.temperature);
+            changed
         }
         None => raw_logits,
     };
@@ -55,7 +72,7 @@ pub fn ask(params: &SamplingParams, key: u64, tokens: &[u32], prompt_len: usize)
         frequency_penalty: params.frequency_penalty,
         seen: if penalises(params) { seen(tokens, prompt_len).into_iter().collect() } else { Vec::new() },
     };
-    Ask { choice: Some(choice), num_top: params.top_logprobs, targets: Vec::new() }
+    Ask { choice: Some(choice), num_top: params.top_logprobs, ..Ask::default() }
 }
 
 /// Whether tokens seen before have other logits.

@@ -2,6 +2,7 @@
 //! Integers only; knows neither tensors nor text.
 
 use super::block_manager::{BlockHash, BlockId, BlockManager};
+use super::constraint::{Constrained, Constraint, ConstraintError};
 
 /// Names a sequence within its engine; later requests have larger ids.
 pub type SequenceId = u64;
@@ -33,6 +34,8 @@ pub struct SamplingParams {
     pub top_logprobs: usize,
     /// Report the log-probability of each prompt token.
     pub prompt_logprobs: bool,
+    /// The form that the answer is to have: tokens that break it are impossible before penalties, temperature and filters are applied.
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for SamplingParams {
@@ -50,6 +53,7 @@ impl Default for SamplingParams {
             max_tokens: 512,
             top_logprobs: 0,
             prompt_logprobs: false,
+            constraint: None,
         }
     }
 }
@@ -86,6 +90,8 @@ pub enum FinishReason {
     Stop,
     /// The token limit or the context.
     Length,
+    /// The answer's form allows no token: see [`SequenceOutput::constraint_error`].
+    Constraint,
 }
 
 /// One chosen token.
@@ -93,7 +99,7 @@ pub enum FinishReason {
 pub struct TokenLogprobs {
     /// The token.
     pub token: u32,
-    /// Its natural-log probability under the model (temperature 1, no penalties).
+    /// Its natural-log probability under the model (temperature 1, no penalties, no constraint: among all tokens).
     pub logprob: f32,
     /// The likeliest tokens with theirs, if asked for.
     pub top: Vec<(u32, f32)>,
@@ -110,10 +116,12 @@ pub struct SequenceOutput {
     pub target_logprobs: Vec<f32>,
     /// The raw outputs of a reward model's head, of a [`Task::Classify`].
     pub head_scores: Vec<f32>,
+    /// Why the answer's form ended it.
+    pub constraint_error: Option<ConstraintError>,
 }
 
 /// A request's state.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Sequence {
     /// Prompt and generated tokens.
     pub tokens: Vec<u32>,
@@ -135,6 +143,8 @@ pub struct Sequence {
     pub task: Task,
     /// See [`Request::key`].
     pub key: u64,
+    /// Where the answer stands in its form, if it is to have one.
+    pub constrained: Option<Constrained>,
     /// What there is so far.
     pub output: SequenceOutput,
 }
@@ -142,6 +152,10 @@ pub struct Sequence {
 impl Sequence {
     /// A sequence of which nothing is computed.
     pub fn new(request: Request, max_len: usize, block_size: usize) -> Self {
+        let constraint = match &request.task {
+            Task::Generate(params) => params.constraint.clone(),
+            Task::Score { .. } | Task::Classify => None,
+        };
         let mut sequence = Self {
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
@@ -153,10 +167,20 @@ impl Sequence {
             block_hashes: Vec::new(),
             task: request.task,
             key: request.key,
+            constrained: constraint.map(Constrained::new),
             output: SequenceOutput::default(),
         };
         sequence.extend_hashes(block_size);
         sequence
+    }
+
+    /// Most tokens that it may generate.
+    pub fn room(&self) -> usize {
+        let most = match &self.task {
+            Task::Generate(params) => params.max_tokens,
+            Task::Score { .. } | Task::Classify => 0,
+        };
+        most.min(self.max_len - self.prompt_len)
     }
 
     /// Tokens still to be computed, an awaited one included; at least 1 while the sequence lives.

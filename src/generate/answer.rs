@@ -29,7 +29,8 @@ impl From<engine::FinishReason> for FinishReason {
     fn from(reason: engine::FinishReason) -> Self {
         match reason {
             engine::FinishReason::Stop => Self::Stop,
-            engine::FinishReason::Length => Self::Length,
+            // Whose form failed is a failure, and never an answer.
+            engine::FinishReason::Length | engine::FinishReason::Constraint => Self::Length,
         }
     }
 }

@@ -63,6 +63,9 @@ impl Row for InFlight<'_> {
     fn finish(mut self, parts: Vec<Ended>) -> Result<Answer, GenerateError> {
         // INFALLIBLE: a sample is one request, and a row is finished when all of its requests have ended.
         let Ended { reason, mut output } = parts.into_iter().next().expect("a sample has one request");
+        if let Some(error) = output.constraint_error {
+            return Ok(failed(self.id, self.sample_index, "constraint_not_kept", error.to_string()));
+        }
         let mut reason = FinishReason::from(reason);
         if output.tokens.len() > self.num_tokens {
             // The engine went on while the stop string was found; the answer ends where it stands.

@@ -4,6 +4,7 @@
 mod answer;
 mod closing;
 mod driver;
+mod form;
 mod in_flight;
 mod lines;
 mod requests;
@@ -18,6 +19,7 @@ use crate::engine::{EngineError, EngineStats, Request, SamplingParams, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateFailure, GenerateRow, Generated};
 pub use driver::drive;
+pub use form::{Closing, FormError, GrammarForm};
 pub use in_flight::ONLY_THINKING;
 use in_flight::{InFlight, failed};
 pub use lines::{LineError, LineWriter};

@@ -6,6 +6,7 @@ mod fence;
 pub mod known;
 mod labels;
 mod pairwise;
+mod rationale;
 mod reward;
 mod rubric;
 mod verdict;
@@ -17,6 +18,10 @@ use crate::generate::{
 use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
 pub use pairwise::{AnswerName, CompareFailure, CompareItem, CompareKey, CompareRow, Comparison, compare};
+pub use rationale::{
+    AspectRationale, Rationale, RationaleError, RationaleOptions, RationaleRow, RationaleText, RationaleWriter,
+    rationale_form,
+};
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, Example, LanguageTexts, NUM_LABELS, PairwiseTexts, RowLanguage, Rubric, RubricError};
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, RewardScore, Verdict, answer_key, verdicts_of};

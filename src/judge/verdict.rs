@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rationale::AspectRationale;
 use super::rubric::NUM_LABELS;
 use crate::generate::{Candidate, CandidateSource, Failure};
 
@@ -19,6 +20,9 @@ pub struct AspectScore {
     pub entropy: f64,
     /// Probability the labels hold together under the judge's full vocabulary, 0..=1. Low: it did not want to rate.
     pub label_mass: f64,
+    /// What the judge wrote of it, where that was asked for; it has a journal of its own, and changes none of the numbers above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<AspectRationale>,
 }
 
 impl AspectScore {
@@ -35,7 +39,7 @@ impl AspectScore {
         let mean = distribution.iter().zip(1..).map(|(share, label)| share * f64::from(label)).sum();
         let entropy = -distribution.iter().filter(|&&share| share > 0.0).map(|share| share * share.ln()).sum::<f64>();
         let label_mass = if best.is_finite() { (best.exp() * sum).min(1.0) } else { 0.0 };
-        Self { aspect: aspect.to_owned(), distribution, mean, entropy: entropy.max(0.0), label_mass }
+        Self { aspect: aspect.to_owned(), distribution, mean, entropy: entropy.max(0.0), label_mass, written: None }
     }
 }
 

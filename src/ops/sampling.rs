@@ -2,6 +2,8 @@
 //! same bits. What is asked of the rows goes there and what was found comes back in a few small arrays; logits stay.
 //! Knows rows of logits and what is asked of each; knows no sequence.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Result, Tensor};
 
 use super::launch::Launch;
@@ -38,6 +40,74 @@ pub struct Choice {
     pub seen: Vec<(u32, u32)>,
 }
 
+/// A set of tokens, as the kernels read it: a bit for each of the vocabulary, the lowest of a word first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenSet {
+    words: Vec<u32>,
+    vocabulary: usize,
+}
+
+impl TokenSet {
+    /// No token of a vocabulary of so many.
+    pub fn empty(vocabulary: usize) -> Self {
+        Self { words: vec![0; vocabulary.div_ceil(32)], vocabulary }
+    }
+
+    /// Takes all tokens out; the vocabulary has `vocabulary` from now on.
+    pub fn clear(&mut self, vocabulary: usize) {
+        self.words.clear();
+        self.words.resize(vocabulary.div_ceil(32), 0);
+        self.vocabulary = vocabulary;
+    }
+
+    /// Puts a token in or takes it out; tokens outside the vocabulary are never in.
+    pub fn set(&mut self, token: u32, is_in: bool) {
+        if (token as usize) < self.vocabulary {
+            let bit = 1 << (token % 32);
+            let word = &mut self.words[token as usize / 32];
+            *word = if is_in { *word | bit } else { *word & !bit };
+        }
+    }
+
+    /// Puts in the tokens whose bits are set, a bit for each token as here; bits past the vocabulary are left out.
+    pub fn add(&mut self, words: &[u32]) {
+        self.words.iter_mut().zip(words).for_each(|(own, word)| *own |= word);
+        if let (Some(last), rest @ 1..) = (self.words.last_mut(), self.vocabulary % 32) {
+            *last &= (1 << rest) - 1;
+        }
+    }
+
+    /// Whether a token is in.
+    pub fn contains(&self, token: u32) -> bool {
+        self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+    }
+
+    /// Whether no token is in.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|&word| word == 0)
+    }
+
+    /// How many tokens are in.
+    pub fn len(&self) -> usize {
+        self.words.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// Makes all other tokens impossible: their `logits` (one per token of the vocabulary) become negative infinity.
+    pub fn mask(&self, logits: &mut [f32]) {
+        for (logits, &word) in logits.chunks_mut(32).zip(&self.words) {
+            match word {
+                0 => logits.fill(f32::NEG_INFINITY),
+                u32::MAX => {}
+                word => {
+                    for (bit, logit) in logits.iter_mut().enumerate() {
+                        *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// What is asked of a row.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ask {
@@ -47,6 +117,8 @@ pub struct Ask {
     pub num_top: usize,
     /// These tokens' logits.
     pub targets: Vec<u32>,
+    /// The only tokens that may be chosen; `None`: any.
+    pub allowed: Option<Arc<TokenSet>>,
 }
 
 /// What was found in a row.
@@ -79,6 +151,12 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
     if let Some(token) = asked.iter().flat_map(|ask| &ask.targets).find(|&&token| token as usize >= vocabulary) {
         candle_core::bail!("a target {token} outside the vocabulary of {vocabulary}")
     }
+    let masks = asked.iter().filter_map(|ask| ask.allowed.as_ref());
+    if let Some(mask) = masks.clone().find(|mask| mask.vocabulary != vocabulary) {
+        candle_core::bail!("a mask of {} tokens for a vocabulary of {vocabulary}", mask.vocabulary)
+    }
+    let masks: Vec<u32> = masks.flat_map(|mask| &mask.words).copied().collect();
+    let masks = if masks.is_empty() { None } else { Some(workspace.upload(&masks)?) };
     let layout = Layout::of(asked, vocabulary);
     let (words, seen, targets) = layout.words(asked);
     let (words, device) = (workspace.upload(&words)?, &compute.device);
@@ -107,7 +185,7 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
         .tensor(&seen)
         .tensor(&saved)
         .tensor(&targets)
-        .optional(None)
+        .optional(masks.as_ref())
         .tensor(&found)
         .tensor(&tops)
         .tensor(&logits_of_targets)
@@ -150,7 +228,7 @@ impl Layout {
     /// What is asked as the kernels want it: an `Ask` per row, pairs of tokens seen and counts, and targets.
     fn words(&self, asked: &[Ask]) -> (Vec<u32>, Vec<u32>, Vec<u32>) {
         let (mut words, mut seen, mut targets) = (Vec::with_capacity(asked.len() * ASK_WORDS), Vec::new(), Vec::new());
-        let mut num_top = 0;
+        let (mut num_top, mut num_masks) = (0, 0);
         for ask in asked {
             let none = Choice { temperature: 0.0, ..Choice::default() };
             let choice = ask.choice.as_ref().unwrap_or(&none);
@@ -165,7 +243,9 @@ impl Layout {
             seen.extend(choice.seen.iter().flat_map(|&(token, count)| [token, count]));
             words.extend([pairs, (seen.len() / 2) as u32, targets.len() as u32]);
             targets.extend(&ask.targets);
-            words.extend([targets.len() as u32, u32::MAX, 0]);
+            let mask = ask.allowed.as_ref().map_or(u32::MAX, |_| num_masks);
+            num_masks += u32::from(ask.allowed.is_some());
+            words.extend([targets.len() as u32, mask, 0]);
             num_top += ask.num_top.min(self.vocabulary) as u32;
         }
         (words, seen, targets)

@@ -6,7 +6,7 @@ use super::detokenize::{self, DecodingKind, Detokenizer};
 use super::files::{TokenizerFiles, parse_tokenizer, unknown_id};
 use super::template::{ChatTemplate, DialogueEnd, TemplateOptions, fold_system, sha256_hex};
 use super::thinking::{ThinkingMarkers, known_markers, left_open};
-use super::{Message, PromptError};
+use super::{Message, PromptError, Vocabulary};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
 use tokenizers::{AddedToken, Tokenizer};
@@ -176,7 +176,8 @@ impl ChatTokenizer {
         let marker = free_marker(|c| !label.contains(c))?;
         let broken = self.controls.break_apart(label, marker, &self.tokenizer)?;
         let added = self.tokenizer.get_added_vocabulary().get_added_tokens_decoder();
-        let Some(token) = added.get(&last) else {
+        // The unknown token stands for ordinary text, although it is special.
+        let Some(token) = added.get(&last).filter(|token| !token.special || self.is_control(last)) else {
             // A leading marker would be dropped as an empty part, so the continuation is asked for by hand.
             return self.encode_rest(broken.split(marker));
         };
@@ -239,6 +240,14 @@ impl ChatTokenizer {
     /// [`PromptError::Decode`] where the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, PromptError> {
         detokenize::decode(&self.tokenizer, ids, skip_special)
+    }
+
+    /// The bytes that each id adds to a text.
+    ///
+    /// # Errors
+    /// [`PromptError::NoBytes`] where that depends on the other ids, [`PromptError::Decode`].
+    pub fn vocabulary(&self) -> Result<Vocabulary, PromptError> {
+        Vocabulary::new(&self.tokenizer, self.decoding, self.vocab_size)
     }
 
     /// A [`Detokenizer`] for one growing sequence of ids.

@@ -90,7 +90,7 @@ impl<'t> Detokenizer<'t> {
             }
             DecodingKind::Anchored => {
                 self.pending.push(id);
-                if is_byte_token(&token) { Ok(None) } else { self.drain_pending() }
+                if byte_token(&token).is_some() { Ok(None) } else { self.drain_pending() }
             }
             DecodingKind::Whole => {
                 self.pending.push(id);
@@ -168,14 +168,14 @@ fn some_text(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A byte-fallback token, `<0xE1>`.
-fn is_byte_token(token: &str) -> bool {
-    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    hex.is_some_and(|hex| hex.len() == 2 && u8::from_str_radix(hex, 16).is_ok())
+/// The byte of a byte-fallback token, `<0xE1>`.
+pub(super) fn byte_token(token: &str) -> Option<u8> {
+    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'))?;
+    if hex.len() == 2 { u8::from_str_radix(hex, 16).ok() } else { None }
 }
 
 /// The bytes a byte-level token stands for; a token with a character outside the byte alphabet stands for itself.
-fn token_bytes(token: &str) -> Vec<u8> {
+pub(super) fn token_bytes(token: &str) -> Vec<u8> {
     token.chars().map(byte_of).collect::<Option<Vec<u8>>>().unwrap_or_else(|| token.as_bytes().to_vec())
 }
 

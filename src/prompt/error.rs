@@ -84,6 +84,15 @@ pub enum PromptError {
         /// What the tokenizer said.
         reason: String,
     },
+    /// What a token writes cannot be told from the token alone.
+    #[error(
+        "the tokenizer's tokens do not say by themselves what they write: {reason}\nhint: written rationales need a \
+         tokenizer of byte-level BPE or SentencePiece; leave --rationales out, or take another judge"
+    )]
+    NoBytes {
+        /// What is different.
+        reason: String,
+    },
     /// A control token in a text cannot be broken apart, so the text cannot be encoded without reaching it.
     #[error(
         "the text holds control token {token:?} in a form that cannot be encoded as plain text (expected a text that \

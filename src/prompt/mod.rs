@@ -5,7 +5,8 @@
 //! Transformers renders it, and encodes it so that the text of a turn never becomes a control token. The files behind it:
 //! `files` (what a model directory says), `gguf` (what a GGUF file says), `template` with `python` (Jinja as Transformers sets
 //! it up), `rewrite` (a template's source in the form that minijinja reads as Jinja2 does), `controls` (which tokens steer a
-//! model, and how text is kept from matching them), `detokenize`, `thinking` and `stop` (ids back to text).
+//! model, and how text is kept from matching them), `detokenize`, `thinking` and `stop` (ids back to text), `vocabulary` (each
+//! id's bytes).
 
 mod chat;
 mod controls;
@@ -18,6 +19,7 @@ mod rewrite;
 mod stop;
 mod template;
 mod thinking;
+mod vocabulary;
 
 pub use chat::ChatTokenizer;
 pub use detokenize::Detokenizer;
@@ -25,6 +27,7 @@ pub use error::PromptError;
 pub use stop::{StopMatch, StopMatcher};
 pub use template::{DialogueEnd, TemplateOptions, TemplateSource, fold_system};
 pub use thinking::{AnswerEnd, AnswerReader, ThinkingMarkers};
+pub use vocabulary::Vocabulary;
 
 use serde::{Deserialize, Serialize};
 

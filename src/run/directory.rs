@@ -20,6 +20,8 @@ pub(super) const CANDIDATES: &str = "candidates";
 pub(super) const VERDICTS: &str = "verdicts";
 /// See [`CANDIDATES`].
 pub(super) const COMPARISONS: &str = "comparisons";
+/// What judges wrote about answers; of the lock's parameters too.
+pub(super) const RATIONALES: &str = "rationales";
 /// Ratings of known answers.
 pub(super) const KNOWN_VERDICTS: &str = "known-verdicts";
 /// Comparisons of known answers.
@@ -398,6 +400,7 @@ fn header_of(stage: &str, lock: &RunLock) -> JournalHeader {
     let depends_on: &[&str] = match stage {
         CANDIDATES => &["prompts", "generate"],
         VERDICTS | COMPARISONS => &["prompts", "generate", "judge"],
+        RATIONALES => &["prompts", "generate", "judge", RATIONALES],
         _ => &["prompts", "judge"],
     };
     if !depends_on.contains(&"judge") {
@@ -413,7 +416,7 @@ pub(super) fn take_over(lock: &mut RunLock, other: &RunLock) {
         lock.judges.clone_from(&other.judges);
         lock.rubric_sha256.clone_from(&other.rubric_sha256);
     }
-    for stage in ["judge", "compare", "pair"] {
+    for stage in ["judge", "compare", RATIONALES, "pair"] {
         if let (None, Some(parameters)) = (lock.parameters.get(stage), other.parameters.get(stage)) {
             lock.parameters.insert(stage.to_owned(), parameters.clone());
         }

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::directory::{CANDIDATES, COMPARISONS, KNOWN_COMPARISONS, KNOWN_VERDICTS, VERDICTS};
+use super::directory::{CANDIDATES, COMPARISONS, KNOWN_COMPARISONS, KNOWN_VERDICTS, RATIONALES, VERDICTS};
 use super::{Claim, LoadedRun, Occupied, RunDir, RunError, WholeRows, shards};
 use crate::demo;
 use crate::generate::GenerateRow;
-use crate::judge::{CompareRow, JudgeRow};
+use crate::judge::{CompareRow, JudgeRow, RationaleRow};
 use crate::provenance::RunLock;
 use crate::shard::Shard;
 
@@ -83,6 +83,10 @@ impl Merge {
             let (id, answers, judge) = row.key();
             (place(&id), answers, judge)
         });
+        all.rationales.sort_by_cached_key(|row| {
+            let ((id, source, model, sample_index), judge) = row.key();
+            (place(&id), sample_index, model, format!("{source:?}"), judge)
+        });
         Ok(Self {
             num_shards: first.shard.count(),
             parts: parts.iter().map(|part| part.dir.clone()).collect(),
@@ -135,6 +139,7 @@ impl Merge {
         append(out, &lock, KNOWN_VERDICTS, &rows.known_verdicts, JudgeRow::key)?;
         append(out, &lock, KNOWN_COMPARISONS, &rows.known_comparisons, CompareRow::key)?;
         append(out, &lock, COMPARISONS, &rows.comparisons, CompareRow::key)?;
+        append(out, &lock, RATIONALES, &rows.rationales, RationaleRow::key)?;
         append(out, &lock, VERDICTS, &rows.verdicts, JudgeRow::key)?;
         Ok((out.load()?, occupied))
     }
@@ -233,6 +238,7 @@ struct Rows {
     candidates: Vec<GenerateRow>,
     verdicts: Vec<JudgeRow>,
     comparisons: Vec<CompareRow>,
+    rationales: Vec<RationaleRow>,
     known_verdicts: Vec<JudgeRow>,
     known_comparisons: Vec<CompareRow>,
 }
@@ -253,6 +259,7 @@ impl Rows {
         let own: HashSet<&str> = run.records.iter().map(|row| row.id.as_str()).collect();
         let ids = rows.candidates.iter().map(|row| row.record_id().to_owned());
         let ids = ids.chain(rows.verdicts.iter().map(|row| row.answer().0));
+        let ids = ids.chain(rows.rationales.iter().map(|row| row.answer().0));
         let stranger = ids.chain(rows.comparisons.iter().map(|row| row.key().0));
         if let Some(id) = stranger.into_iter().find(|id| !own.contains(id.as_str())) {
             return Ok(Some(format!("{place} has a row of the prompt {id}, which is none of its own")));
@@ -260,8 +267,9 @@ impl Rows {
         let answers: HashSet<_> = rows.candidates.iter().map(GenerateRow::key).collect();
         let ratings: HashSet<_> = rows.verdicts.iter().map(JudgeRow::key).collect();
         let comparisons: HashSet<_> = rows.comparisons.iter().map(CompareRow::key).collect();
-        let lengths = [rows.candidates.len(), rows.verdicts.len(), rows.comparisons.len()];
-        if [answers.len(), ratings.len(), comparisons.len()] != lengths {
+        let rationales: HashSet<_> = rows.rationales.iter().map(RationaleRow::key).collect();
+        let lengths = [rows.candidates.len(), rows.verdicts.len(), rows.comparisons.len(), rows.rationales.len()];
+        if [answers.len(), ratings.len(), comparisons.len(), rationales.len()] != lengths {
             return Ok(Some(format!("{place} has a row twice in a journal")));
         }
         let status = dir.status()?;
@@ -282,6 +290,7 @@ impl Rows {
         self.candidates.extend(rows.candidates);
         self.verdicts.extend(rows.verdicts);
         self.comparisons.extend(rows.comparisons);
+        self.rationales.extend(rows.rationales);
         self.known_verdicts.extend(rows.known_verdicts);
         self.known_comparisons.extend(rows.known_comparisons);
         Ok(None)
@@ -292,6 +301,7 @@ impl Rows {
             candidates: dir.read_stage(CANDIDATES, lock)?,
             verdicts: dir.read_stage(VERDICTS, lock)?,
             comparisons: dir.read_stage(COMPARISONS, lock)?,
+            rationales: dir.read_stage(RATIONALES, lock)?,
             known_verdicts: dir.read_stage(KNOWN_VERDICTS, lock)?,
             known_comparisons: dir.read_stage(KNOWN_COMPARISONS, lock)?,
         })

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::directory::COMPARISONS;
+use super::directory::{COMPARISONS, RATIONALES};
+use super::rationales::attach;
 use super::{LoadedRun, RunDir, RunError};
 use crate::data::{PromptRecord, language};
 use crate::dataset::{
@@ -241,7 +242,7 @@ fn requests<'a>(
 }
 
 /// Every answer to be rated, prompt by prompt, so that a prompt's answers share its blocks.
-fn judge_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<JudgeItem> {
+pub(super) fn judge_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<JudgeItem> {
     let mut by_record: HashMap<&str, Vec<&GenerateRow>> = HashMap::new();
     rows.iter().for_each(|row| by_record.entry(row.record_id()).or_default().push(row));
     let answered = loaded.records.iter().filter_map(|record| Some((record, by_record.remove(record.id.as_str())?)));
@@ -309,7 +310,8 @@ pub fn pair(
             note(&mut failures, &failed.failure);
         }
     }
-    let verdicts = verdicts_of(verdict_rows);
+    let mut verdicts = verdicts_of(verdict_rows);
+    attach(&mut verdicts, run.read_stage(RATIONALES, &loaded.lock)?);
     let comparisons: Vec<Comparison> = comparison_rows
         .into_iter()
         .filter_map(|row| match row {

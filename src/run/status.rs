@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
-use super::directory::{CANDIDATES, COMPARISONS, VERDICTS};
+use super::directory::{CANDIDATES, COMPARISONS, RATIONALES, VERDICTS};
+use super::rationales::wants_rationales;
 use super::{LoadedRun, RunDir, RunError};
 use crate::generate::GenerateRow;
-use crate::judge::{CompareRow, JudgeRow};
+use crate::judge::{CompareRow, JudgeRow, RationaleRow};
 use crate::provenance::RunLock;
 
 /// How far a stage is.
@@ -55,6 +56,9 @@ pub struct Status {
     /// Pairs of answers compared; `None` where none are wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comparisons: Option<StageStatus>,
+    /// Answers that judges wrote about; `None` where that is not wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rationales: Option<StageStatus>,
     /// The dataset is written.
     pub dataset_written: bool,
 }
@@ -62,8 +66,9 @@ pub struct Status {
 impl Status {
     /// Every answer is there, and all that was to be said of it.
     pub fn is_judged(&self) -> bool {
-        let compared = self.comparisons.is_none_or(|stage| stage.is_done());
-        self.candidates.is_done() && self.verdicts.is_done() && compared
+        let optional = [self.comparisons, self.rationales];
+        let all_done = optional.iter().flatten().all(StageStatus::is_done);
+        self.candidates.is_done() && self.verdicts.is_done() && all_done
     }
 }
 
@@ -76,6 +81,8 @@ pub struct Progress {
     pub verdicts: BTreeMap<String, StageStatus>,
     /// Each comparing judge's comparisons; empty where none are wanted.
     pub comparisons: BTreeMap<String, StageStatus>,
+    /// Each speaking judge's written rationales; empty where none are wanted.
+    pub rationales: BTreeMap<String, StageStatus>,
     /// Answers there are to rate, those of people included.
     pub num_answers: usize,
 }
@@ -121,6 +128,9 @@ impl RunDir {
         self.require(status.verdicts, "verdicts", hint)?;
         if let Some(comparisons) = status.comparisons {
             self.require(comparisons, "comparisons", hint)?;
+        }
+        if let Some(rationales) = status.rationales {
+            self.require(rationales, "written rationales", hint)?;
         }
         Ok(status)
     }
@@ -175,6 +185,15 @@ impl RunDir {
                 progress.comparisons.insert(judge.to_owned(), status);
             }
         }
+        if wants_rationales(&run.lock) {
+            let rationales: Vec<RationaleRow> = self.read_stage(RATIONALES, &run.lock)?;
+            for judge in run.lock.judges.iter().filter(|judge| !judge.is_reward) {
+                let own = || rationales.iter().filter(|row| row.judge() == judge.name);
+                let num_failed = own().filter(|row| matches!(row, RationaleRow::Failure(_))).count();
+                let status = StageStatus { num_done: own().count(), num_failed, num_wanted: progress.num_answers };
+                progress.rationales.insert(judge.name.clone(), status);
+            }
+        }
         Ok(progress)
     }
 
@@ -190,6 +209,7 @@ impl RunDir {
             verdicts.num_wanted = progress.num_answers;
         }
         let comparisons = wants_comparisons(&run.lock).then(|| StageStatus::sum(progress.comparisons.into_values()));
+        let rationales = wants_rationales(&run.lock).then(|| StageStatus::sum(progress.rationales.into_values()));
         Ok(Status {
             num_rows_read: run.num_rows_read,
             num_records: run.records.len(),
@@ -197,6 +217,7 @@ impl RunDir {
             candidates: StageStatus::sum(progress.candidates.into_values()),
             verdicts,
             comparisons,
+            rationales,
             dataset_written: self.dataset_lock().exists() && self.summary().exists(),
         })
     }

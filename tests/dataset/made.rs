@@ -70,6 +70,7 @@ pub fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
         mean: rating,
         entropy: 1.5,
         label_mass: 0.9,
+        written: None,
     };
     Verdict {
         record_id: candidate.record_id.clone(),

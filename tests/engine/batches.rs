@@ -25,6 +25,7 @@ pub fn requests() -> Vec<Request> {
                 max_tokens: [5, 30, 44, 17][i / 2 % 4],
                 top_logprobs: [0, 3][i % 2],
                 prompt_logprobs: i.is_multiple_of(6),
+                constraint: None,
             };
             if index % 7 == 3 { score(&ids, &[1, 5, 96, 5]) } else { generate(ids, params, u64::from(index)) }
         })
