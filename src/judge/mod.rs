@@ -4,6 +4,7 @@
 mod labels;
 mod reward;
 mod rubric;
+mod statistics;
 mod verdict;
 
 use crate::engine::{EngineError, Request, Task};
@@ -14,6 +15,7 @@ use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
+pub use statistics::Share;
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, Verdict};
 
 /// One answer to rate.
