@@ -22,6 +22,7 @@ mod settings;
 mod shard;
 mod shell;
 mod slurm;
+mod stages;
 mod status;
 mod stop;
 
