@@ -132,7 +132,7 @@ impl Frame {
     pub fn new(x: [f64; 2], y: [f64; 2], height: f64) -> Self {
         Self {
             x: Scale { values: x, places: [44.0, WIDTH - 12.0] },
-            y: Scale { values: y, places: [height - 40.0, 10.0] },
+            y: Scale { values: y, places: [height - 40.0, 20.0] },
         }
     }
 
@@ -153,7 +153,7 @@ impl Frame {
         marks.push(Mark::line([left, bottom], [right, bottom], "axis"));
         marks.push(Mark::text([(left + right) / 2.0, bottom + 33.0], names[0], "middle name"));
         if !names[1].is_empty() {
-            marks.push(Mark::text([left + 4.0, top + 4.0], names[1], "start name"));
+            marks.push(Mark::text([left, top - 10.0], names[1], "start name"));
         }
         marks
     }

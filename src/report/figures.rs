@@ -4,7 +4,7 @@ use super::chart::{Figure, Frame, Mark, Scale, Table, WIDTH, log_ticks, place, t
 use super::data::{GRID_BINS, Lengths, Margins, RatingBins, ReportData};
 use super::words::{count, number, percent, share_in_words};
 
-const HEIGHT: f64 = 210.0;
+const HEIGHT: f64 = 220.0;
 
 fn cells<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).to_vec()
@@ -70,7 +70,7 @@ pub fn couples(data: &ReportData) -> Option<Figure> {
         Scale { values: [1.0, 5.0], places: [size + 10.0, 10.0] },
     ];
     let most = couples.grid.iter().flatten().copied().max().unwrap_or(0).max(1);
-    let (mut marks, mut rows) = (Vec::new(), Vec::new());
+    let (mut marks, mut counted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     let side = size / GRID_BINS as f64;
     let from = |bin: usize| 1.0 + 4.0 * bin as f64 / GRID_BINS as f64;
     for (row, counts) in couples.grid.iter().enumerate() {
@@ -89,14 +89,15 @@ pub fn couples(data: &ReportData) -> Option<Figure> {
                 let class = if strength > 0.6 { "middle on-strong" } else { "middle on-weak" };
                 let text =
                     if num_couples < 10_000 { num_couples.to_string() } else { format!("{}k", num_couples / 1000) };
-                marks.push(Mark::text([at[0] + side / 2.0, at[1] + side / 2.0 + 4.0], text, class));
+                counted.push(Mark::text([at[0] + side / 2.0, at[1] + side / 2.0 + 4.0], text, class));
             }
             cells.push(number(num_couples));
         }
         rows.push(cells);
     }
     rows.reverse();
-    marks.push(Mark::line([x.places[0], y.places[0]], [x.places[1], y.places[1]], "marker"));
+    marks.push(Mark::line([x.places[0], y.places[0]], [x.places[1], y.places[1]], "marker faint"));
+    marks.extend(counted);
     for label in 1..=5 {
         let value = f64::from(label);
         marks.push(Mark::text([x.at(value), y.places[0] + 16.0], label.to_string(), "middle"));
@@ -216,7 +217,7 @@ pub fn kept(data: &ReportData) -> Option<Figure> {
     Some(Figure {
         id: "kept",
         label: format!("Line of the number of pairs over the margin. {title}."),
-        note: "Another margin needs no model: `pairwright pair RUN --margin M`. A higher one gives fewer and clearer pairs.".to_owned(),
+        note: "Another margin needs no model: call “pairwright pair” with --margin. A higher one gives fewer and clearer pairs.".to_owned(),
         title,
         height: HEIGHT,
         marks,

@@ -64,8 +64,15 @@ impl ReportData {
     }
 
     fn find_stops(&self, add: &mut impl FnMut(Weight, &'static str, String, &str)) {
+        let mut for_show: Vec<(&str, Vec<&str>)> = Vec::new();
         for model in self.made.models.iter().filter(|model| model.is_for_show) {
-            let what = format!("The {} “{}” is for show: there is nothing to train on.", model.role, model.name);
+            match for_show.iter_mut().find(|(name, _)| *name == model.name) {
+                Some((_, roles)) => roles.push(model.role),
+                None => for_show.push((&model.name, vec![model.role])),
+            }
+        }
+        for (name, roles) in for_show {
+            let what = format!("The {} “{name}” is for show: there is nothing to train on.", roles.join(" and "));
             add(Weight::Stop, "made", what, "The run shows how the tool works. Real models give real pairs.");
         }
         if let Some(left) = &self.unfinished {
@@ -184,7 +191,8 @@ impl ReportData {
     fn find_notes(&self, add: &mut impl FnMut(Weight, &'static str, String, &str)) {
         let num_pairs = self.funnel.num_pairs;
         if let Some(share) = self.longer_chosen.as_ref().filter(|_| num_pairs > 0 && num_pairs < FEW) {
-            let what = format!("There are {} only.", count(num_pairs, "pair", "pairs"));
+            let verb = if num_pairs == 1 { "is" } else { "are" };
+            let what = format!("There {verb} {} only.", count(num_pairs, "pair", "pairs"));
             let advice = format!("Shares are uncertain: 95 % intervals reach as wide as {}.", interval(share));
             add(Weight::Note, "ratings", what, &advice);
         }

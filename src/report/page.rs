@@ -163,7 +163,9 @@ fn have(data: &ReportData) -> String {
     let rows = count(data.funnel.num_rows_in, "row", "rows");
     let share = data.funnel.paired.as_ref().map_or(String::new(), |share| format!(", {}", percent(share.share)));
     let reason = match data.funnel.drops.first() {
-        Some(drop) if drop.meaning.is_empty() => format!(" Most others were left out as “{}”.", drop.reason),
+        Some(drop) if drop.meaning.is_empty() => {
+            format!(" Most others were left out as “{}”.", visible_name(&drop.reason))
+        }
         Some(drop) => format!(" Most others were left out because {}.", because(&drop.meaning)),
         None => String::new(),
     };
