@@ -241,7 +241,7 @@ fn what_other_parts_find_out_has_its_place() {
         "Tests with a known answer",
         "The run is not finished: 5 of 30 answers are there",
         "6 of 40 model answers in Hindi are in another language.",
-        "“judge <b>” passed 50 % (35–65 %) of the tests",
+        "In Hindi, “judge <b>” passed the tests with a known answer not surely more often",
         "prefers the same answer in both orders in only 55 %",
     ] {
         assert!(after.contains(said) && !before.contains(said), "{said}");

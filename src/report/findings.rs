@@ -1,6 +1,8 @@
 //! What follows from the numbers for somebody who wants to train on them: what speaks against it, worst first.
 //! Knows thresholds and says them; counts nothing.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::data::{KnownTotal, ReportData};
@@ -20,8 +22,10 @@ const WRONG_LANGUAGE: f64 = 0.05;
 const CONSISTENT: f64 = 0.8;
 /// Pairs below which shares say little.
 const FEW: u64 = 200;
+/// What a coin would pass of the tests with a known answer.
+const BY_CHANCE: f64 = 0.5;
 /// Languages of one trouble that are named.
-const MAX_NAMED: usize = 3;
+const MAX_NAMED: usize = 5;
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -129,7 +133,7 @@ impl ReportData {
         if let Some(share) = self.truncated.as_ref().filter(|share| share.count > 0) {
             let weight = if share.share > TRUNCATED { Weight::Care } else { Weight::Note };
             let what = format!(
-                "{} in pairs end at the token limit ({}).",
+                "{} in pairs cut at the token limit ({}).",
                 count(share.count, "answer", "answers"),
                 percent(share.share)
             );
@@ -172,19 +176,21 @@ impl ReportData {
             );
             add(Weight::Care, "judge", what, "Which answer stands first decides too much.");
         }
-        let at_chance: Vec<&KnownTotal> = self.known_totals.iter().filter(|total| total.passed.low <= 0.5).collect();
-        for total in at_chance.iter().take(MAX_NAMED) {
-            let what = format!(
-                "In {}, “{}” passed {} of the tests with a known answer: not surely better than a coin.",
-                total.language,
-                total.judge,
-                share_in_words(&total.passed)
-            );
-            add(Weight::Care, "judge", what, "Do not trust this judge with this language.");
+        let mut at_chance: BTreeMap<&str, Vec<&KnownTotal>> = BTreeMap::new();
+        for total in self.known_totals.iter().filter(|total| total.passed.low <= BY_CHANCE) {
+            at_chance.entry(&total.judge).or_default().push(total);
         }
-        if at_chance.len() > MAX_NAMED {
-            let what = format!("So it is in {} more languages.", number((at_chance.len() - MAX_NAMED) as u64));
-            add(Weight::Care, "judge", what, "The table of tests names them.");
+        for (judge, totals) in at_chance {
+            let named: Vec<&str> = totals.iter().take(MAX_NAMED).map(|total| total.language.as_str()).collect();
+            let more = match totals.len().saturating_sub(MAX_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let what = format!(
+                "In {}{more}, “{judge}” passed the tests with a known answer not surely more often than a coin would.",
+                named.join(", ")
+            );
+            add(Weight::Care, "known", what, "Do not trust this judge with these languages.");
         }
     }
 
