@@ -81,8 +81,8 @@ fn numbers_are_those_of_the_summary() {
 fn hostile_texts_are_inert() {
     let mut made = Made::empty();
     for (n, text) in HOSTILE.iter().enumerate() {
-        let answers = [&format!("human {text}")[..], &format!("model {text}")];
-        made.row(text, answers, [3.0, if n % 2 == 0 { 4.0 } else { 2.0 }]);
+        let [human, answer] = ["human", "model"].map(|who| format!("{who} {text}"));
+        made.row(text, [&human, &answer], [3.0, if n % 2 == 0 { 4.0 } else { 2.0 }]);
         // Everything that a source or a model directory can name is as hostile.
         let record = made.records.last_mut().unwrap();
         (record.language, record.language_code) = (format!("L{text}"), format!("c{text}"));
@@ -133,9 +133,7 @@ fn templates_escape_everything() {
 fn the_same_rows_in_any_order_give_the_same_bytes() {
     let made = Made::mixed(60);
     let mut turned = Made::mixed(60);
-    for rows in [&mut turned.candidates] {
-        rows.reverse();
-    }
+    turned.candidates.reverse();
     turned.verdicts.rotate_left(17);
     turned.lock.environment.device = "another".into();
     turned.lock.source.path = "/elsewhere/aya.parquet".into();

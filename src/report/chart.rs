@@ -214,6 +214,6 @@ mod tests {
 
     #[test]
     fn places_have_one_digit_and_no_minus_zero() {
-        assert_eq!([0.0, -0.01, 3.14, 12.96].map(place), ["0", "0", "3.1", "13"]);
+        assert_eq!([0.0, -0.01, 7.25, 12.96].map(place), ["0", "0", "7.2", "13"]);
     }
 }

@@ -1,6 +1,6 @@
 //! From judged prompts to the numbers of a report. Knows prompts, answers and verdicts; knows nothing of how they are shown.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use super::data::{
@@ -106,7 +106,7 @@ fn funnel(summary: &DatasetSummary) -> Funnel {
         })
         .collect();
     // Stable: equal counts stay in the order of their names.
-    drops.sort_by(|a, b| b.rows.count.cmp(&a.rows.count));
+    drops.sort_by_key(|drop| Reverse(drop.rows.count));
     Funnel {
         num_rows_in: summary.num_rows_in,
         num_records: summary.num_records,
@@ -304,7 +304,7 @@ fn languages(prompts: &[JudgedPrompt<'_>]) -> Vec<LanguageRow> {
         }
     };
     let mut rows: Vec<LanguageRow> = by_language.iter().map(row).collect();
-    rows.sort_by(|a, b| b.num_records.cmp(&a.num_records));
+    rows.sort_by_key(|row| Reverse(row.num_records));
     rows
 }
 
