@@ -271,6 +271,8 @@ fn the_program_writes_the_page_with_the_dataset_and_on_demand() {
     let numbers: Value = serde_json::from_str(&program(&["report", &run, "--json"])).unwrap();
     assert_eq!(numbers["funnel"]["num_pairs"], summary["num_pairs"]);
     assert_eq!(numbers["human_chosen"]["share"], summary["chosen_human_share"]);
+    let card = std::fs::read_to_string(path("run/dataset/README.md")).unwrap();
+    assert_eq!(card.matches("95 % interval").count(), 3, "the card's shares say how sure they are");
     // Another process and batch size, and pairing again: the same bytes.
     program(&["make", "--demo", "--out", &other, "--max-batch", "3", "-q"]);
     program(&["pair", &other, "--source-license", "apache-2.0", "-q"]);

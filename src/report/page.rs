@@ -247,6 +247,11 @@ impl Example {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
+    /// A reason without words of its own stands there as the outcome already.
+    fn shown_flags(&self) -> Vec<&String> {
+        self.flags.iter().filter(|flag| **flag != self.outcome).collect()
+    }
+
     fn shown_difference(&self) -> String {
         self.difference.map_or_else(String::new, |difference| format!("{difference:.2} apart"))
     }

@@ -27,6 +27,7 @@ pub fn drop_in_words(reason: &str, pairing: &PairingOptions) -> String {
         (DropReason::IdenticalAnswers.as_str(), "best and worst answer have the same text"),
         (DropReason::EmptyAnswer.as_str(), "an answer shows nothing"),
         (DropReason::ConflictingAnswers.as_str(), "two answers claim to be the same"),
+        ("judge_prompt_too_long", "prompt and answer are longer than the judge takes"),
         (DropReason::PromptOrAnswerError.as_str(), "an earlier stage failed"),
     ];
     if reason == DropReason::Tie.as_str() {
