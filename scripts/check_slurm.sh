@@ -166,7 +166,7 @@ grep -q "told to stop" pw-"${array}"_2.log || fail "the task without time was no
 grep -q "exit code 75" pw-"${array}"_2.log || fail "the task without time did not stop by itself"
 "$program" status "$out"
 
-digest() { (cd "$1" && find dataset report.md summary.json prompts.jsonl -type f -exec sha256sum {} + | LC_ALL=C sort -k2); }
+digest() { (cd "$1" && find dataset report.md report.html summary.json prompts.jsonl -type f -exec sha256sum {} + | LC_ALL=C sort -k2); }
 digest "$out"
 [[ "$(digest whole)" == "$(digest "$out")" ]] || fail "the merged dataset is not that of a single run"
 for stage in candidates verdicts; do

@@ -1,7 +1,8 @@
 //! Pairwright: prompts with human answers in, a preference dataset out, everything on local hardware.
 //!
 //! The modules follow the data: [`data`] and [`prompt`] read and encode, [`ops`], [`model`] and [`engine`] compute on token
-//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`registry`] lists models
+//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`report`] shows it,
+//! [`registry`] lists models
 //! that one may get, [`hub`] gets them and publishes datasets, [`cli`] is the only place that knows the command line. ARCHITECTURE.md says who may import whom;
 //! `tests/tidy.rs` checks it.
 
@@ -24,5 +25,6 @@ pub mod ops;
 pub mod prompt;
 pub mod provenance;
 pub mod registry;
+pub mod report;
 pub mod run;
 pub mod shard;

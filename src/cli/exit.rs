@@ -91,7 +91,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
             BenchError::Engine(error) => !matches!(error, EngineError::Tensor(_)),
         });
     let run = error.downcast_ref::<RunError>().is_some_and(|error| match error {
-        RunError::Io { .. } | RunError::Dataset(_) => false,
+        RunError::Io { .. } | RunError::Dataset(_) | RunError::Report(_) => false,
         RunError::Generate(error) => is_input(error),
         _ => true,
     });

@@ -17,6 +17,7 @@ mod pair;
 mod progress;
 mod publish;
 mod pull;
+mod report;
 mod score;
 mod settings;
 mod shard;
@@ -67,6 +68,8 @@ enum Command {
     Slurm(slurm::Args),
     /// The languages of a prompt file: names, codes, rows
     Languages(languages::Args),
+    /// What a run looks like: one page for a browser, with charts and rows to read, and the numbers as JSON
+    Report(report::Args),
     /// How far a run is, or its shards
     Status(status::Args),
     /// Models that one may get, and whether one that is here is whole
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
         Command::Pull(args) => pull::run(&args),

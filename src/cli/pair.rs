@@ -136,6 +136,10 @@ impl PairArgs {
         self.options().map(drop)
     }
 
+    fn origin(&self) -> Origin {
+        Origin { dataset: self.source_dataset.clone(), license: self.source_license.clone() }
+    }
+
     fn options(&self) -> anyhow::Result<DatasetOptions> {
         let test_split = match self.test_split.as_deref() {
             None => None,
@@ -163,6 +167,12 @@ impl PairArgs {
     }
 }
 
+/// Source and pairing that a lock names, for who shows a run and writes no dataset.
+pub(super) fn of_run(lock: &RunLock) -> anyhow::Result<(Origin, DatasetOptions)> {
+    let args = PairArgs::of_lock(lock)?;
+    Ok((args.origin(), args.options()?))
+}
+
 /// Writes the dataset of a complete run.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     args.pair.check()?;
@@ -184,8 +194,7 @@ pub(super) fn is_current(run: &RunDir, lock: &RunLock) -> bool {
 
 /// Writes dataset, report and summary.
 pub(super) fn write(run: &RunDir, loaded: &LoadedRun, args: &PairArgs) -> anyhow::Result<()> {
-    let origin = Origin { dataset: args.source_dataset.clone(), license: args.source_license.clone() };
-    run::pair(run, loaded, origin, &args.options()?)?;
+    run::pair(run, loaded, args.origin(), &args.options()?)?;
     Ok(())
 }
 
@@ -203,7 +212,9 @@ pub(super) fn announce(run: &RunDir, output: &OutputArgs) -> anyhow::Result<Endi
     for (reason, rows) in drops.into_iter().flatten() {
         output.say(&format!("{:>8}  {reason}", rows.as_u64().unwrap_or(0)));
     }
-    for (what, path) in [("dataset", run.dataset()), ("report", run.report()), ("journal", run.journals())] {
+    // A run of an earlier version has no page.
+    let report = if run.report_page().exists() { run.report_page() } else { run.report() };
+    for (what, path) in [("dataset", run.dataset()), ("report", report), ("journal", run.journals())] {
         output.say(&format!("{what:<8}  {}", path.display()));
     }
     Ok(Ending::Completed)

@@ -4,7 +4,7 @@
 use arrow::datatypes::Schema;
 use serde_json::{Value, json};
 
-use super::report::{day, funnel_table, inline_code, models_for_show, quantiles_in_words};
+use super::report::{day, funnel_table, inline_code, models_for_show, quantiles_in_words, share_in_words, share_of};
 use super::schema::{card_features, default_columns, raw_columns, schema_of, type_in_words};
 use super::summary::{DatasetSummary, TRL_MAX_LENGTH};
 use super::yaml::to_yaml;
@@ -248,23 +248,32 @@ fn ratings(summary: &DatasetSummary) -> String {
         text += &format!("| {source} | {} |\n", cells.join(" | "));
     }
     text += "\nRatings are continuous and rounded for this table.\n";
-    if let Some(share) = summary.chosen_human_share {
-        text += &format!(
-            "Of {} pairs of a human and a model answer, the human answer is chosen in {:.1} %.\n",
-            summary.num_mixed_pairs,
-            100.0 * share
-        );
-    }
+    text += &headline(summary);
     if let Some(lengths) = &summary.lengths {
         text += &format!(
-            "The chosen answer is the longer one in {:.1} % of the pairs. Characters of chosen answers: {}; of rejected \
-             answers: {}.\n",
-            100.0 * lengths.chosen_longer_share,
+            "\nCharacters of chosen answers: {}; of rejected answers: {}.\n",
             quantiles_in_words(&lengths.chosen, 0),
             quantiles_in_words(&lengths.rejected, 0)
         );
     }
     text
+}
+
+/// What a reader should know before training, with numbers and 95 % intervals (Wilson).
+fn headline(summary: &DatasetSummary) -> String {
+    let human = summary.chosen_human_share.and_then(|share| share_of(share, summary.num_mixed_pairs));
+    let longer = summary.lengths.and_then(|lengths| share_of(lengths.chosen_longer_share, summary.num_pairs));
+    let unreliable = summary.judge_health.as_ref();
+    let unreliable = unreliable.and_then(|health| share_of(health.unreliable_share, health.num_verdicts));
+    let rows: String = [
+        ("human answer chosen, of pairs of a human and a model answer", human),
+        ("longer answer chosen, of all pairs", longer),
+        ("unreliable, of all verdicts", unreliable),
+    ]
+    .iter()
+    .filter_map(|(what, share)| Some(format!("| {what} | {} |\n", share_in_words(share.as_ref()?))))
+    .collect();
+    if rows.is_empty() { rows } else { format!("\n| | share |\n|---|---|\n{rows}") }
 }
 
 fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {

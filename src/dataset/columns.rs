@@ -31,9 +31,13 @@ pub fn source_name(source: CandidateSource) -> &'static str {
 /// A prompt that gave a pair, with both answers at hand.
 #[derive(Debug, Clone, Copy)]
 pub struct PairRow<'a> {
+    /// The prompt with all of its answers.
     pub judged: &'a JudgedPrompt<'a>,
+    /// What makes it a pair.
     pub pair: &'a PreferencePair,
+    /// The better rated answer.
     pub chosen: &'a RatedAnswer<'a>,
+    /// The worse rated answer.
     pub rejected: &'a RatedAnswer<'a>,
 }
 

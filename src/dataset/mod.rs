@@ -22,16 +22,17 @@ use std::sync::Arc;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::columns::{PairRow, source_name};
 pub use self::pairing::{
     DEFAULT_MARGIN, Decision, DropReason, JudgeWeights, JudgedPrompt, MAX_MARGIN, PairChoice, PairOutcome,
     PairingOptions, PreferencePair, RatedAnswer, Said, is_blank, pair_record,
 };
-pub use self::report::render_report;
+pub use self::report::{day, models_for_show, render_report, share_of};
 pub use self::summary::{DatasetSummary, JudgeHealth, LengthStats, MarginCount, Quantiles, SamplePair};
 pub use self::write::{CARD_FILE, LOCK_KEY, WrittenFile};
 pub use self::yaml::to_yaml;
 
-use self::columns::{PairRow, ROWS_PER_BATCH, default_batch, judged_own_answer, raw_batch};
+use self::columns::{ROWS_PER_BATCH, default_batch, judged_own_answer, raw_batch};
 use self::schema::{default_columns, raw_columns, schema_of};
 use self::summary::sample_of;
 use self::write::{Staging, parquet_path};
@@ -179,7 +180,7 @@ pub fn write_dataset(
     check_options(options)?;
     let human_answers = judged_human_answers(input);
     let prompts = judge_records(input, &human_answers, &options.pairing);
-    let mut summary = summarise(input, &prompts, options);
+    let mut summary = summarise(input, &prompts, options.pairing);
     let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
     let splits = split_pairs(&pairs, options.test_split)?;
     let mut staging = Staging::new(dir)?;
@@ -203,7 +204,7 @@ fn check_options(options: &DatasetOptions) -> Result<(), DatasetError> {
 }
 
 /// Human answers as candidates where a judge rated a record's own answer and the candidates do not have it.
-fn judged_human_answers(input: &DatasetInput<'_>) -> Vec<Candidate> {
+pub fn judged_human_answers(input: &DatasetInput<'_>) -> Vec<Candidate> {
     let key = |id: &str, model: &str, sample_index: u32| (id.to_string(), model.to_string(), sample_index);
     let is_human = |source: &CandidateSource| *source == CandidateSource::Human;
     let mut known: HashSet<_> = input
@@ -245,7 +246,8 @@ fn by_row(records: &[PromptRecord]) -> Vec<&PromptRecord> {
     ordered
 }
 
-fn judge_records<'a>(
+/// What became of each record, in the order of the files. `human_answers` are [`judged_human_answers`].
+pub fn judge_records<'a>(
     input: &DatasetInput<'a>,
     human_answers: &'a [Candidate],
     options: &PairingOptions,
@@ -281,8 +283,9 @@ fn judge_records<'a>(
         .collect()
 }
 
-fn summarise(input: &DatasetInput<'_>, prompts: &[JudgedPrompt<'_>], options: &DatasetOptions) -> DatasetSummary {
-    let mut summary = DatasetSummary::count(prompts, &input.source_drops.0, options.pairing);
+/// The numbers of judged records, before anything of them is written.
+pub fn summarise(input: &DatasetInput<'_>, prompts: &[JudgedPrompt<'_>], pairing: PairingOptions) -> DatasetSummary {
+    let mut summary = DatasetSummary::count(prompts, &input.source_drops.0, pairing);
     let known: HashSet<&str> = input.records.iter().map(|record| record.id.as_str()).collect();
     let is_orphan = |id: &str| !known.contains(id);
     summary.num_orphan_candidates =

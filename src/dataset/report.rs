@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::pairing::DropReason;
 use super::summary::{DatasetSummary, Quantiles, SamplePair};
+use crate::judge::Share;
 use crate::provenance::{ModelRecord, RunLock};
 
 const BAR_WIDTH: u64 = 40;
@@ -43,6 +44,17 @@ fn introduction(lock: &RunLock) -> String {
         lock.seed,
         day(&lock.created)
     )
+}
+
+/// A share in per cent with its number and 95 % interval, as `37.8 % (14 of 37; 95 % interval 24.1 to 53.9 %)`.
+pub fn share_in_words(share: &Share) -> String {
+    let [percent, low, high] = [share.share, share.low, share.high].map(|part| 100.0 * part);
+    format!("{percent:.1} % ({} of {}; 95 % interval {low:.1} to {high:.1} %)", share.count, share.total)
+}
+
+/// The count that a share of a total came from, with its interval; `None` where there was nothing to count.
+pub fn share_of(share: f64, total: u64) -> Option<Share> {
+    Share::of((share * total as f64).round() as u64, total)
 }
 
 /// A run's pinned date without the hour, which it does not have.

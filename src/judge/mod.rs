@@ -9,6 +9,7 @@ mod pairwise;
 mod rationale;
 mod reward;
 mod rubric;
+mod statistics;
 mod verdict;
 
 use crate::engine::{EngineError, Request, Task};
@@ -24,6 +25,7 @@ pub use rationale::{
 };
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, Example, LanguageTexts, NUM_LABELS, PairwiseTexts, RowLanguage, Rubric, RubricError};
+pub use statistics::Share;
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, RewardScore, Verdict, answer_key, verdicts_of};
 
 /// A prompt as a judge needs it.

@@ -144,6 +144,11 @@ impl RunDir {
         self.root.join("report.md")
     }
 
+    /// The report for a browser.
+    pub fn report_page(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
     /// The report's numbers.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
@@ -251,7 +256,8 @@ impl RunDir {
             let result = std::fs::remove_dir_all(&folder);
             gone(folder, result)?;
         }
-        for file in [self.prompts(), self.known_rows(), self.report(), self.summary(), self.lock()] {
+        let files = [self.prompts(), self.known_rows(), self.report(), self.report_page(), self.summary(), self.lock()];
+        for file in files {
             let result = std::fs::remove_file(&file);
             gone(file, result)?;
         }

@@ -110,6 +110,9 @@ pub enum RunError {
     /// Generation or judging.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// The report could not be put together.
+    #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
     /// Writing the dataset.
     #[error(transparent)]
     Dataset(#[from] DatasetError),

@@ -1,31 +1,28 @@
 //! The stages over a run's directory: each does the rows that its journal lacks and no others.
 //! Knows records, candidates and verdicts; the models are handed in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::directory::{COMPARISONS, RATIONALES};
-use super::rationales::attach;
+use super::rows::{JournalRows, RunRows};
 use super::{LoadedRun, RunDir, RunError};
-use crate::data::{PromptRecord, language};
-use crate::dataset::{
-    CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, JudgeWeights, Origin, render_report, write_dataset,
-};
+use crate::data::PromptRecord;
+use crate::dataset::{DatasetOptions, DatasetSummary, Origin, render_report, write_dataset};
 use crate::engine::EngineStats;
 use crate::generate::{
     self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Observer, PromptInput, PromptRequest,
     SystemPrompts, TextModel,
 };
 use crate::journal::{DamagedLine, Journal, TornTail};
-use crate::judge::known;
 use crate::judge::{
-    self, AnswerKey, CompareItem, CompareRow, Comparison, Judge, JudgeItem, JudgeRow, PromptText, Rubric, answer_key,
-    verdicts_of,
+    self, AnswerKey, CompareItem, CompareRow, Judge, JudgeItem, JudgeRow, PromptText, Rubric, answer_key,
 };
 use crate::provenance::{RunLock, write_atomic};
+use crate::report::ReportData;
 
 /// What the generate stage needs besides the model.
 #[derive(Debug, Clone, PartialEq)]
@@ -284,7 +281,7 @@ pub(super) fn compare_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<Com
     pairs
 }
 
-/// Pairs the rated answers and writes dataset, report and summary.
+/// Pairs the rated answers and writes dataset, reports and summary; last the dataset's lock, which says that all of them are there.
 ///
 /// # Errors
 /// [`RunError`]; an older dataset stays as it was until the new one is complete.
@@ -295,78 +292,22 @@ pub fn pair(
     options: &DatasetOptions,
 ) -> Result<DatasetSummary, RunError> {
     run.require_verdicts()?;
-    let (_, rows) = run.candidates(&loaded.lock)?;
-    let (_, verdict_rows) = run.verdicts(&loaded.lock)?;
-    let comparison_rows: Vec<CompareRow> = run.read_stage(COMPARISONS, &loaded.lock)?;
-    let items = judge_items(loaded, &rows);
-    let mut failures = BTreeMap::new();
-    for row in rows {
-        if let GenerateRow::Failure(failed) = row {
-            note(&mut failures, &failed.failure);
-        }
-    }
-    for row in &verdict_rows {
-        if let JudgeRow::Failure(failed) = row {
-            note(&mut failures, &failed.failure);
-        }
-    }
-    let mut verdicts = verdicts_of(verdict_rows);
-    attach(&mut verdicts, run.read_stage(RATIONALES, &loaded.lock)?);
-    let comparisons: Vec<Comparison> = comparison_rows
-        .into_iter()
-        .filter_map(|row| match row {
-            CompareRow::Comparison(comparison) => Some(comparison),
-            CompareRow::Failure(_) => None,
-        })
-        .collect();
-    let known_answers = run.known_results(&loaded.lock)?;
-    let judges: Vec<String> = loaded.lock.judges.iter().map(|judge| judge.name.clone()).collect();
-    let judge_weights = match options.weights {
-        JudgeWeights::Equal => judges.into_iter().map(|judge| (judge, 1.0)).collect(),
-        JudgeWeights::KnownAnswers => known::weights(&judges, &known::totals(&known_answers)),
-    };
-    let candidates: Vec<Candidate> = items.into_iter().map(|item| item.candidate).collect();
-    let input = DatasetInput {
-        records: &loaded.records,
-        candidates: &candidates,
-        verdicts: &verdicts,
-        comparisons: &comparisons,
-        judge_weights: &judge_weights,
-        known_answers: &known_answers,
-        failures: &failures,
-        lock: &loaded.lock,
-        source_drops: &loaded.drops,
-        language: card_language(loaded),
-        origin,
-    };
+    let (_, answers) = run.candidates(&loaded.lock)?;
+    let (_, ratings) = run.verdicts(&loaded.lock)?;
+    let comparisons: Vec<CompareRow> = run.read_stage(COMPARISONS, &loaded.lock)?;
+    let rationales = run.read_stage(RATIONALES, &loaded.lock)?;
+    let journals = JournalRows { answers, ratings, comparisons, rationales };
+    let mut rows = RunRows::of(loaded, journals, run.known_results(&loaded.lock)?);
+    let input = rows.input(loaded, origin, options.weights);
     let summary = write_dataset(&run.dataset(), &input, options)?;
-    write_atomic(&run.dataset_lock(), loaded.lock.published().as_bytes())?;
     write_atomic(&run.report(), render_report(&summary, &loaded.lock).as_bytes())?;
+    write_atomic(&run.report_page(), ReportData::of(&input, options.pairing).to_html()?.as_bytes())?;
     let json = serde_json::to_string_pretty(&summary).map_err(|error| RunError::Io {
         path: run.summary(),
         action: "written",
         source: error.into(),
     })?;
     write_atomic(&run.summary(), json.as_bytes())?;
+    write_atomic(&run.dataset_lock(), loaded.lock.published().as_bytes())?;
     Ok(summary)
-}
-
-/// Keeps one reason per row, the same in whatever order the journal's rows stand.
-fn note(failures: &mut BTreeMap<String, String>, failure: &generate::Failure) {
-    let kept = failures.entry(failure.record_id.clone()).or_insert_with(|| failure.reason.clone());
-    if failure.reason < *kept {
-        kept.clone_from(&failure.reason);
-    }
-}
-
-/// The one language of the rows, or all of them.
-fn card_language(loaded: &LoadedRun) -> CardLanguage {
-    let languages: BTreeSet<(&str, &str)> =
-        loaded.records.iter().map(|record| (record.language.as_str(), record.language_code.as_str())).collect();
-    let codes: BTreeSet<String> = languages.iter().filter_map(|(name, code)| language::card_code(name, code)).collect();
-    let (name, code) = match languages.first() {
-        Some((name, code)) if languages.len() == 1 => ((*name).to_owned(), (*code).to_owned()),
-        _ => (format!("{} languages", languages.len()), String::new()),
-    };
-    CardLanguage { name, code, card_codes: codes.into_iter().collect() }
 }

@@ -71,7 +71,7 @@ fn survives(kinds: &[&str]) {
             }
             let again = make(&job, &run, shim, 0, "");
             assert!(again.status.success(), "{kind} at call {at}, then: {}", String::from_utf8_lossy(&again.stderr));
-            for file in [PAIRS, RAW, "dataset/README.md", "report.md", "summary.json"] {
+            for file in [PAIRS, RAW, "dataset/README.md", "report.md", "report.html", "summary.json"] {
                 assert!(job.bytes(&run, file) == job.bytes("whole", file), "{kind} at call {at}: {file} differs");
             }
             let rows = |run: &str, stage: &str| job.journal(run, stage);

@@ -104,7 +104,7 @@ fn one_model_after_the_other_changes_no_byte_either() {
         for stage in ["candidates", "verdicts"] {
             assert!(job.journal(&run, stage) == job.journal("first", stage), "{way:?}: {stage} differ");
         }
-        for file in [PAIRS, RAW, "dataset/README.md", "dataset/run.lock", "report.md"] {
+        for file in [PAIRS, RAW, "dataset/README.md", "dataset/run.lock", "report.md", "report.html"] {
             assert!(job.bytes(&run, file) == job.bytes("first", file), "{way:?}: {file} differs");
         }
     }

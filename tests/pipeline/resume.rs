@@ -34,7 +34,7 @@ pub fn reaches(child: &mut Child, path: &Path, lines: usize) -> bool {
 }
 
 fn assert_same(job: &Job, run: &str) {
-    for file in [PAIRS, RAW, "dataset/README.md", "report.md"] {
+    for file in [PAIRS, RAW, "dataset/README.md", "report.md", "report.html"] {
         assert!(job.bytes(run, file) == job.bytes("whole", file), "{run}: {file} differs from the uninterrupted run's");
     }
 }

@@ -28,7 +28,16 @@ fn three(job: &Job, out: &str) {
 }
 
 fn assert_whole(job: &Job, merged: &str) {
-    for file in [PAIRS, RAW, "dataset/README.md", "dataset/run.lock", "report.md", "summary.json", "prompts.jsonl"] {
+    for file in [
+        PAIRS,
+        RAW,
+        "dataset/README.md",
+        "dataset/run.lock",
+        "report.md",
+        "report.html",
+        "summary.json",
+        "prompts.jsonl",
+    ] {
         assert!(job.bytes(merged, file) == job.bytes("whole", file), "{merged}: {file} differs from the whole run's");
     }
     for stage in ["candidates", "verdicts"] {

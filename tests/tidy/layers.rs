@@ -20,9 +20,9 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("judge", &["ops", "model", "engine", "data", "prompt", "generate"]),
     ("quality", &["data", "prompt", "generate", "judge"]),
     ("dataset", UP_TO_QUALITY),
-    ("run", UP_TO_DATASET),
-    ("annotate", UP_TO_DATASET),
     ("report", UP_TO_DATASET),
+    ("run", UP_TO_REPORT),
+    ("annotate", UP_TO_DATASET),
     ("bench", UP_TO_DATASET),
     ("plan", UP_TO_DATASET),
     ("doctor", &["ops", "model", "engine", "bundle", "demo", "bench"]),
@@ -33,6 +33,8 @@ const COMPUTE_AND_TEXT: &[&str] = &["ops", "model", "engine", "data", "prompt"];
 const UP_TO_QUALITY: &[&str] = &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality"];
 const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
+const UP_TO_REPORT: &[&str] =
+    &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "report"];
 const EVERYTHING: &[&str] = &[
     "ops", "model", "engine", "data", "prompt", "registry", "bundle", "generate", "judge", "quality", "dataset",
     "demo", "run", "annotate", "report", "bench", "plan", "doctor", "hub",
