@@ -23,6 +23,7 @@ pub mod model;
 pub mod ops;
 pub mod prompt;
 pub mod provenance;
+pub mod quality;
 pub mod registry;
 pub mod run;
 pub mod shard;

@@ -10,6 +10,7 @@ mod exit;
 mod generate;
 mod judge;
 mod languages;
+mod lid;
 mod make;
 mod merge;
 mod models;
@@ -66,6 +67,9 @@ enum Command {
     Slurm(slurm::Args),
     /// The languages of a prompt file: names, codes, rows
     Languages(languages::Args),
+    /// Which language a text is in, and profiles that tell languages apart
+    #[command(subcommand)]
+    Lid(lid::Command),
     /// How far a run is, or its shards
     Status(status::Args),
     /// Models that one may get, and whether one that is here is whole
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Merge(args) => merge::run(&args),
         Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),
+        Command::Lid(command) => lid::run(&command),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
         Command::Pull(args) => pull::run(&args),
