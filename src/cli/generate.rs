@@ -10,18 +10,18 @@ use super::exit::UsageError;
 use super::progress::{OutputArgs, Progress};
 use super::settings::{self, NamedModel};
 use super::shard::{self, ShardArgs};
+use super::stages::{self, Held};
 use super::stop::{Stop, TimeArgs};
 use crate::engine::EngineStats;
 use crate::generate::{self, Answer, Ending, GenerateError, LineWriter, PromptInput, PromptRequest};
 use crate::provenance::sha256_file;
-use crate::run;
 
 /// Arguments of `generate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Model that answers: a Hugging Face model directory or a GGUF file
-    #[arg(long, visible_alias = "generator", value_name = "MODEL")]
-    model: PathBuf,
+    /// Model that answers: a Hugging Face model directory or a GGUF file; of a run several, one after the other
+    #[arg(long, visible_alias = "generator", value_name = "MODEL", required = true)]
+    model: Vec<PathBuf>,
     /// FILE.jsonl: one line per answer, in the order of the input. Any other name: the folder of a run
     #[arg(long, value_name = "FILE.jsonl|DIR")]
     out: PathBuf,
@@ -79,6 +79,10 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
         );
         return Err(UsageError(message).into());
     }
+    let [model_dir] = args.model.as_slice() else {
+        let message = "several --model need a run's folder as --out\nhint: a JSONL file takes one model; call again for the next one";
+        return Err(UsageError(message.to_owned()).into());
+    };
     let mut requests = generate::read_requests(file, args.raw_prompts)?;
     requests.truncate(args.prompts.limit.unwrap_or(usize::MAX));
     let compute = args.engine.compute()?;
@@ -86,12 +90,12 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let earlier = if args.claim.fresh { None } else { LineWriter::parameters(&args.out) };
     let date = settings::date(earlier.and_then(|found| Some(found.get("date")?.as_str()?.to_owned())))?;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
-    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
+    let model = NamedModel::find(model_dir, &args.engine, &compute, seed, &template)?;
     model.say_note(&args.output);
     if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_) | PromptInput::Continued(_))) {
         model.require_template()?;
     }
-    let mut options = args.sampling.options(&args.model)?;
+    let mut options = args.sampling.options(model_dir)?;
     options.sampling.top_logprobs = args.logprobs.unwrap_or(0);
     options.sampling.prompt_logprobs = args.prompt_logprobs;
     let parameters = serde_json::json!({
@@ -136,15 +140,15 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let compute = args.engine.compute()?;
     let seed = args.sampling.seed;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
-    let stage = settings::generate_stage(&args.sampling, &args.model, args.dialogue.system_prompt.as_deref())?;
-    let model = NamedModel::find(&args.model, &args.engine, &compute, seed, &template)?;
-    model.say_note(&args.output);
-    model.require_template()?;
+    let system = args.dialogue.system_prompt.as_deref();
+    let generators = stages::generators(&args.model, &args.sampling, system, &args.output, |dir| {
+        NamedModel::find(dir, &args.engine, &compute, seed, &template)
+    })?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &model, &stage, &args.engine);
+    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generators, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "generate")?;
     let _occupied = run.claim(&mut lock, args.claim.claim())?;
@@ -158,12 +162,15 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
         summary(args, &EngineStats::default())?;
         return Ok(Ending::Completed);
     }
-    let mut progress = Progress::new(&args.output, stop, &[("generate", status.candidates.num_wanted as u64)]);
-    let mut model = model.load()?;
-    let ending = run::generate(&run, &loaded, &mut model, &stage, &mut progress)?;
-    progress.finish(&model.engine().stats());
-    summary(args, &model.engine().stats())?;
-    Ok(ending)
+    let mut held = Held::default();
+    for generator in &generators {
+        let ending = stages::answer(&run, &loaded, generator, &mut held, &args.output, stop)?;
+        if ending != Ending::Completed {
+            return Ok(ending);
+        }
+    }
+    summary(args, &held.stats())?;
+    Ok(Ending::Completed)
 }
 
 fn summary(args: &Args, stats: &EngineStats) -> anyhow::Result<()> {

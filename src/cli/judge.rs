@@ -5,13 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::arguments::{ChangeArgs, EngineArgs, Thinking};
-use super::progress::{OutputArgs, Progress};
+use super::progress::OutputArgs;
 use super::settings::{self, NamedModel};
 use super::shard::{self, ShardArgs};
+use super::stages::{Held, Judges, JudgingArgs};
 use super::stop::{Stop, TimeArgs};
 use crate::generate::Ending;
 use crate::judge::Rubric;
-use crate::run;
 
 /// Arguments of `judge`.
 #[derive(Debug, clap::Args)]
@@ -19,12 +19,11 @@ pub(super) struct Args {
     /// The run's folder, as `generate` or `make` left it
     #[arg(required_unless_present = "show_rubric")]
     run: Option<PathBuf>,
-    /// Model that rates the answers: a Hugging Face model directory or a GGUF file
+    /// Model that rates the answers: a Hugging Face model directory, of a reward model too, or a GGUF file; several make a panel
     #[arg(long, value_name = "MODEL", required_unless_present = "show_rubric")]
-    judge: Option<PathBuf>,
-    /// Questions in place of the built-in ones
-    #[arg(long, value_name = "FILE")]
-    rubric: Option<PathBuf>,
+    judge: Vec<PathBuf>,
+    #[command(flatten)]
+    judging: JudgingArgs,
     /// Print the built-in questions, to start a file of your own from, and end
     #[arg(long)]
     show_rubric: bool,
@@ -60,27 +59,24 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let mut loaded = run.load()?;
     let compute = args.engine.compute()?;
     let date = settings::run_date(Some(loaded.lock.clone()))?;
-    let dir = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
     let template = settings::template_options(date, args.chat_template.as_deref(), Some(args.thinking))?;
-    let model = NamedModel::find(dir, &args.engine, &compute, loaded.lock.seed, &template)?;
-    model.say_note(&args.output);
-    model.require_template()?;
-    let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
-    loaded.lock.judge = Some(model.record.clone());
-    loaded.lock.rubric_sha256 = Some(rubric.sha256.clone());
-    loaded.lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, args.thinking));
-    let status = run.require_candidates()?;
+    let seed = loaded.lock.seed;
+    let judges = Judges::find(&args.judge, &args.judging, &args.output, |dir| {
+        NamedModel::find(dir, &args.engine, &compute, seed, &template)
+    })?;
+    judges.note(&mut loaded.lock, &args.judging, &args.engine, args.thinking);
+    run.require_candidates()?;
     args.shard.note(&mut loaded.lock, "judge")?;
     let _occupied = run.claim(&mut loaded.lock, args.changes.claim())?;
-    if status.verdicts.is_done() {
+    let mut held = Held::default();
+    if run.status()?.is_judged() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));
     } else {
-        let mut progress = Progress::new(&args.output, &stop, &[("judge", status.verdicts.num_wanted as u64)]);
-        let mut model = model.load()?;
-        let ending = run::judge(&run, &loaded, &mut model, &rubric, &mut progress)?;
-        progress.finish(&model.engine().stats());
-        if ending != Ending::Completed {
-            return Ok(ending);
+        for stage in [Judges::test, Judges::rate] {
+            let ending = stage(&judges, &run, &loaded, &mut held, &args.output, &stop)?;
+            if ending != Ending::Completed {
+                return Ok(ending);
+            }
         }
     }
     if args.output.json {

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
 use super::pair::{self, PairArgs};
-use super::progress::{OutputArgs, Progress};
-use super::settings::{self, NamedModel};
+use super::progress::OutputArgs;
+use super::settings::{self, Generator, NamedModel};
 use super::shard::{self, ShardArgs};
+use super::stages::{self, Held, Judges, JudgingArgs};
 use super::stop::{Stop, TimeArgs};
 use crate::demo;
 use crate::generate::Ending;
-use crate::judge::{Judge, Rubric};
 use crate::prompt::TemplateOptions;
-use crate::run::{self, GenerateStage, LoadedRun, Occupied, RunDir, Status};
+use crate::run::{LoadedRun, Occupied, RunDir, Status};
 use crate::shard::Shard;
 
 /// A rating is read where the judge would begin to answer, so it must not begin by thinking.
@@ -25,12 +25,12 @@ pub(super) struct Args {
     /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
     #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
     demo: bool,
-    /// Model that writes the second answer: a Hugging Face model directory or a GGUF file
+    /// Model that writes the second answer: a Hugging Face model directory or a GGUF file; may be given several times
     #[arg(long, value_name = "MODEL")]
-    generator: Option<PathBuf>,
-    /// Model that rates the answers; another family than the generator's is better
+    generator: Vec<PathBuf>,
+    /// Model that rates the answers, a reward model too; another family than the generator's is better. Several make a panel
     #[arg(long, value_name = "MODEL")]
-    judge: Option<PathBuf>,
+    judge: Vec<PathBuf>,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
@@ -38,9 +38,8 @@ pub(super) struct Args {
     claim: ClaimArgs,
     #[command(flatten)]
     dialogue: DialogueArgs,
-    /// Questions to the judge in place of the built-in ones (`pairwright judge --show-rubric` prints these)
-    #[arg(long, value_name = "FILE")]
-    rubric: Option<PathBuf>,
+    #[command(flatten)]
+    judging: JudgingArgs,
     #[command(flatten)]
     pub(super) shard: ShardArgs,
     #[command(flatten)]
@@ -61,10 +60,8 @@ pub(super) struct Args {
 struct Plan {
     run: RunDir,
     loaded: LoadedRun,
-    generator: NamedModel,
-    judge: NamedModel,
-    stage: GenerateStage,
-    rubric: Rubric,
+    generators: Vec<Generator>,
+    judges: Judges,
     /// The folder is this process's until all is done.
     _occupied: Occupied,
 }
@@ -88,12 +85,12 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     if let Some(shard) = plan.loaded.lock.shard {
         return finish_shard(&plan, shard, before, &args.output, &stop);
     }
-    let up_to_date = before.candidates.is_done() && before.verdicts.is_done() && before.dataset_written;
+    let up_to_date = before.is_judged() && before.dataset_written;
     if up_to_date && pair::is_current(&plan.run, &plan.loaded.lock) {
         args.output.say(&format!("nothing to do: {} is complete", plan.run.root().display()));
         return pair::announce(&plan.run, &args.output);
     }
-    let ending = compute(&plan, before, &args.output, &stop)?;
+    let ending = compute(&plan, &args.output, &stop)?;
     if ending != Ending::Completed {
         return Ok(ending);
     }
@@ -103,10 +100,10 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
 
 /// Does what is left of a shard, which ends with its ratings: the dataset is made of all shards together.
 fn finish_shard(plan: &Plan, shard: Shard, before: Status, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Ending> {
-    if before.candidates.is_done() && before.verdicts.is_done() {
+    if before.is_judged() {
         output.say(&format!("nothing to do in {}", plan.run.root().display()));
     } else {
-        let ending = compute(plan, before, output, stop)?;
+        let ending = compute(plan, output, stop)?;
         if ending != Ending::Completed {
             return Ok(ending);
         }
@@ -114,41 +111,24 @@ fn finish_shard(plan: &Plan, shard: Shard, before: Status, output: &OutputArgs, 
     shard::announce(&plan.run, shard, output)
 }
 
-/// Generates and judges what is not done: in one queue if one model does both, else one stage after the other.
-fn compute(plan: &Plan, before: Status, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Ending> {
-    let Plan { run, loaded, stage, rubric, .. } = plan;
-    if !before.candidates.is_done() {
-        let mut model = plan.generator.load()?;
-        let answers = ("generate", before.candidates.num_wanted as u64);
-        let ending = if plan.judge.is(&plan.generator) {
-            let ratings = ("judge", loaded.num_answers(stage.options.num_samples));
-            let mut progress = Progress::new(output, stop, &[answers, ratings]);
-            let judge = Judge { tokenizer: &plan.judge.tokenizer()?, name: &plan.judge.record.name, rubric };
-            let ending = run::generate_and_judge(run, loaded, &mut model, stage, judge, &mut progress)?;
-            if ending == Ending::Completed {
-                progress.settle(1, run.status()?.verdicts.num_wanted);
-            }
-            progress.finish(&model.engine().stats());
-            ending
-        } else {
-            let mut progress = Progress::new(output, stop, &[answers]);
-            let ending = run::generate(run, loaded, &mut model, stage, &mut progress)?;
-            progress.finish(&model.engine().stats());
-            ending
-        };
+/// Tests the judges, generates and judges what is not done: in one queue if one model does both, else one model after the other.
+fn compute(plan: &Plan, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Ending> {
+    let Plan { run, loaded, generators, judges, .. } = plan;
+    let mut held = Held::default();
+    let mut ending = judges.test(run, loaded, &mut held, output, stop)?;
+    for generator in generators {
         if ending != Ending::Completed {
             return Ok(ending);
         }
+        ending = match judges.answer_and_rate(run, loaded, generator, &mut held, output, stop)? {
+            Some(ending) => ending,
+            None => stages::answer(run, loaded, generator, &mut held, output, stop)?,
+        };
     }
-    let before = run.status()?;
-    if before.verdicts.is_done() {
-        return Ok(Ending::Completed);
+    if ending != Ending::Completed {
+        return Ok(ending);
     }
-    let mut progress = Progress::new(output, stop, &[("judge", before.verdicts.num_wanted as u64)]);
-    let mut model = plan.judge.load()?;
-    let ending = run::judge(run, loaded, &mut model, rubric, &mut progress)?;
-    progress.finish(&model.engine().stats());
-    Ok(ending)
+    judges.rate(run, loaded, &mut held, output, stop)
 }
 
 /// Writes the embedded prompts and model into the run's folder and points the arguments at them.
@@ -156,8 +136,8 @@ fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     let folder = run.demo();
     demo::write(&folder)?;
     args.prompts.prompts = Some(folder.join("prompts.jsonl"));
-    args.generator = Some(folder.join("model"));
-    args.judge = Some(folder.join("model"));
+    args.generator = vec![folder.join("model")];
+    args.judge = vec![folder.join("model")];
     args.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
     args.output.say("demo: embedded prompts and a toy model; the dataset shows the form, not quality");
     Ok(())
@@ -165,36 +145,33 @@ fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
 
 fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
-    let generator = settings::required(&args.generator, "--generator", "the model that writes the second answer")?;
-    let judge = settings::required(&args.judge, "--judge", "the model that rates the answers")?;
+    for (models, flag, why) in [
+        (&args.generator, "--generator", "the model that writes the second answer"),
+        (&args.judge, "--judge", "the model that rates the answers"),
+    ] {
+        settings::required(&models.first(), flag, why)?;
+    }
     let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
     let compute = args.engine.compute()?;
-    let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
-    let stage = settings::generate_stage(&args.sampling, generator, args.dialogue.system_prompt.as_deref())?;
     let seed = args.sampling.seed;
     let find = |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.engine, &compute, seed, template);
     let template = |thinking| settings::template_options(date, args.dialogue.chat_template.as_deref(), thinking);
-    let generator = find(generator, &template(args.dialogue.thinking)?)?;
-    let judge = find(judge, &template(Some(JUDGE_THINKING))?)?;
-    generator.say_note(&args.output);
-    if judge.dir != generator.dir {
-        judge.say_note(&args.output);
-    }
-    generator.require_template()?;
-    judge.require_template()?;
+    let (writes, rates) = (template(args.dialogue.thinking)?, template(Some(JUDGE_THINKING))?);
+    let system = args.dialogue.system_prompt.as_deref();
+    let generators =
+        stages::generators(&args.generator, &args.sampling, system, &args.output, |dir| find(dir, &writes))?;
+    let judges = Judges::find(&args.judge, &args.judging, &args.output, |dir| find(dir, &rates))?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    if judge.is(&generator) {
-        args.output
-            .say("warning: generator and judge are the same model, which favours its own answers; the card says so");
+    if judges.models.iter().any(|judge| generators.iter().any(|generator| judge.is(&generator.model))) {
+        args.output.say(
+            "warning: a judge is one of the generators too, and models favour their own answers; the card says so",
+        );
     }
-    let mut lock =
-        settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generator, &stage, &args.engine);
-    lock.judge = Some(judge.record.clone());
-    lock.rubric_sha256 = Some(rubric.sha256.clone());
-    lock.parameters.insert("judge".to_owned(), settings::judge_parameters(&rubric, &args.engine, JUDGE_THINKING));
+    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generators, &args.engine);
+    judges.note(&mut lock, &args.judging, &args.engine, JUDGE_THINKING);
     lock.parameters.insert("pair".to_owned(), args.pair.parameters());
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "make")?;
@@ -203,5 +180,5 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops, lock.shard)?;
     }
     let loaded = run.load()?;
-    Ok(Plan { run, loaded, generator, judge, stage, rubric, _occupied: occupied })
+    Ok(Plan { run, loaded, generators, judges, _occupied: occupied })
 }

@@ -23,6 +23,7 @@ mod settings;
 mod shard;
 mod shell;
 mod slurm;
+mod stages;
 mod status;
 mod stop;
 

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::exit::UsageError;
 use super::progress::OutputArgs;
-use crate::dataset::{DEFAULT_MARGIN, DatasetOptions, MAX_MARGIN, Origin, PairingOptions, TestSplit};
+use crate::dataset::{
+    DEFAULT_MARGIN, DatasetOptions, Decision, JudgeWeights, MAX_MARGIN, Origin, PairChoice, PairingOptions, TestSplit,
+};
 use crate::generate::Ending;
 use crate::provenance::RunLock;
 use crate::run::{self, Claim, LoadedRun, RunDir};
@@ -21,6 +23,28 @@ pub(super) struct PairArgs {
     /// Smallest difference of ratings (continuous, 1 to 5) that makes a pair; closer answers are ties and stay in `raw`
     #[arg(long, default_value_t = DEFAULT_MARGIN, allow_negative_numbers = true)]
     margin: f64,
+    /// Which answers of a prompt meet: best-worst, best-random (the best and one by lot), or human-best (the human answer and the best
+    /// generated one)
+    #[arg(long, value_name = "CHOICE", default_value = "best-worst")]
+    #[serde(default)]
+    pairs: Choice<PairChoice>,
+    /// Most pairs of one prompt
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::arguments::positive)]
+    #[serde(default = "one")]
+    pairs_per_prompt: usize,
+    /// Who decides which answer is better, where answers were compared (--pairwise): both (a comparison that goes the other way, or depends
+    /// on the order, makes a tie), ratings, or pairwise
+    #[arg(long, value_name = "WHO", default_value = "both")]
+    #[serde(default)]
+    decide: Choice<Decision>,
+    /// How several judges are weighed: known-answers (by their accuracy there) or equal
+    #[arg(long, value_name = "HOW", default_value = "known-answers")]
+    #[serde(default)]
+    judge_weights: Choice<JudgeWeights>,
+    /// Leave out pairs on which several judges disagree
+    #[arg(long)]
+    #[serde(default)]
+    judges_agree: bool,
     /// Pairs held out as a test split: a share such as 0.05, or a number such as 100
     #[arg(long, value_name = "SHARE|N")]
     test_split: Option<String>,
@@ -33,6 +57,24 @@ pub(super) struct PairArgs {
     /// Licence of the prompts, for the card, for example apache-2.0
     #[arg(long, value_name = "SPDX")]
     pub(super) source_license: Option<String>,
+}
+
+/// A choice by its name, as the lock has it too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Choice<T>(T);
+
+impl<T: for<'a> Deserialize<'a>> std::str::FromStr for Choice<T> {
+    type Err = serde_json::Error;
+
+    /// The library's own names; what is not among them is told with those that are.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        serde_json::from_value(Value::from(text.to_ascii_lowercase())).map(Self)
+    }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Arguments of `pair`.
@@ -51,6 +93,11 @@ impl PairArgs {
     pub(super) fn parameters(&self) -> Value {
         json!({
             "margin": self.margin,
+            "pairs": self.pairs,
+            "pairs_per_prompt": self.pairs_per_prompt,
+            "decide": self.decide,
+            "judge_weights": self.judge_weights,
+            "judges_agree": self.judges_agree,
             "test_split": self.test_split,
             "include_user_id": self.include_user_id,
             "source_dataset": self.source_dataset,
@@ -64,6 +111,11 @@ impl PairArgs {
             Some(parameters) => serde_json::from_value(parameters.clone())?,
             None => Self {
                 margin: DEFAULT_MARGIN,
+                pairs: Choice::default(),
+                pairs_per_prompt: 1,
+                decide: Choice::default(),
+                judge_weights: Choice::default(),
+                judges_agree: false,
                 test_split: None,
                 include_user_id: false,
                 source_dataset: None,
@@ -98,8 +150,16 @@ impl PairArgs {
                 }
             }),
         };
-        let pairing = PairingOptions { margin: self.margin, ..PairingOptions::default() };
-        Ok(DatasetOptions { pairing, test_split, include_user_id: self.include_user_id })
+        let pairing = PairingOptions {
+            margin: self.margin,
+            choice: self.pairs.0,
+            pairs_per_prompt: self.pairs_per_prompt,
+            decision: self.decide.0,
+            require_agreement: self.judges_agree,
+            ..PairingOptions::default()
+        };
+        let weights = self.judge_weights.0;
+        Ok(DatasetOptions { pairing, test_split, weights, include_user_id: self.include_user_id })
     }
 }
 

@@ -12,7 +12,6 @@ use super::progress::OutputArgs;
 use crate::data::{self, ColumnMap, Prompts, ReadOptions};
 use crate::demo;
 use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions};
-use crate::judge::Rubric;
 use crate::model;
 use crate::ops::Compute;
 use crate::prompt::{ChatTokenizer, TemplateOptions, TemplateSource};
@@ -88,6 +87,29 @@ impl NamedModel {
             && self.record.weights == other.record.weights
             && self.record.template_sha256 == other.record.template_sha256
     }
+}
+
+/// A model that answers, and how.
+pub(super) struct Generator {
+    pub(super) model: NamedModel,
+    pub(super) stage: GenerateStage,
+}
+
+/// Refuses models that would have one name in the dataset's columns.
+pub(super) fn require_distinct<'a>(models: impl Iterator<Item = &'a NamedModel>, role: &str) -> anyhow::Result<()> {
+    let mut seen: Vec<&NamedModel> = Vec::new();
+    for model in models {
+        if let Some(other) = seen.iter().find(|other| other.record.name == model.record.name) {
+            let (name, first, second) = (&model.record.name, other.dir.display(), model.dir.display());
+            let message = format!(
+                "two {role} are called `{name}`: {first} and {second}\n\
+                 hint: columns and journals tell models apart by name; rename one, or link it under another name"
+            );
+            return Err(UsageError(message).into());
+        }
+        seen.push(model);
+    }
+    Ok(())
 }
 
 /// What `--quantize` cannot do as asked for the model in `dir`.
@@ -181,14 +203,13 @@ pub(super) fn generate_stage(
     Ok(GenerateStage { options: sampling.options(dir)?, system })
 }
 
-/// A lock with prompts and generator; judge and pairing are added by who knows them.
+/// A lock with prompts and generators; judges and pairing are added by who knows them.
 pub(super) fn lock(
     args: &PromptArgs,
     prompts: &Prompts,
     created: String,
     seed: u64,
-    generator: &NamedModel,
-    stage: &GenerateStage,
+    generators: &[Generator],
     engine: &EngineArgs,
 ) -> RunLock {
     let source = FileDigest {
@@ -207,22 +228,14 @@ pub(super) fn lock(
             "max_response_chars": args.max_response_chars,
         }),
     );
-    let mut parameters = generate_parameters(&stage.options, engine);
-    parameters["system_prompts"] = json!(stage.system);
-    parameters["thinking"] = json!(generator.thinking());
-    lock.parameters.insert("generate".to_owned(), parameters);
-    lock.generator = Some(generator.record.clone());
+    let of = |generator: &Generator| {
+        let mut parameters = generate_parameters(&generator.stage.options, engine);
+        parameters["system_prompts"] = json!(generator.stage.system);
+        parameters["thinking"] = json!(generator.model.thinking());
+        (generator.model.record.clone(), parameters)
+    };
+    lock.set_generators(generators.iter().map(of).collect());
     lock
-}
-
-/// The parameters of the judge stage, for the lock file.
-pub(super) fn judge_parameters(rubric: &Rubric, engine: &EngineArgs, thinking: Thinking) -> serde_json::Value {
-    json!({
-        "rubric": rubric.name,
-        "rubric_version": rubric.version,
-        "max_len": engine.max_len(),
-        "thinking": thinking.as_str(),
-    })
 }
 
 /// Where it runs: stored, never compared.

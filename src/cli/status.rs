@@ -35,6 +35,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     writeln!(out, "prompts   {} of {} rows of the source", status.num_records, status.num_rows_read)?;
     writeln!(out, "generate  {}", stage(status.candidates))?;
     writeln!(out, "judge     {}", stage(status.verdicts))?;
+    if let Some(comparisons) = status.comparisons {
+        writeln!(out, "compare   {}", stage(comparisons))?;
+    }
     writeln!(out, "dataset   {}", if status.dataset_written { "written" } else { "not yet written" })?;
     Ok(Ending::Completed)
 }

@@ -121,10 +121,8 @@ fn size_category(num_rows: u64) -> &'static str {
 fn licence_parts<'a>(input: &'a DatasetInput<'_>) -> Vec<(&'static str, String, Option<&'a str>)> {
     let source = input.origin.dataset.as_deref().map_or("a local file".to_string(), inline_code);
     let mut parts = vec![("source", source, input.origin.license.as_deref())];
-    for (role, model) in [("generator", &input.lock.generator), ("judge", &input.lock.judge)] {
-        if let Some(model) = model {
-            parts.push((role, inline_code(&model.name), model.license.as_deref()));
-        }
+    for (role, models) in [("generator", &input.lock.generators), ("judge", &input.lock.judges)] {
+        parts.extend(models.iter().map(|model| (role, inline_code(&model.name), model.license.as_deref())));
     }
     parts
 }
@@ -168,19 +166,21 @@ fn title_language(input: &DatasetInput<'_>) -> String {
 
 fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     let lock = input.lock;
-    let model = |model: &Option<ModelRecord>| match model {
-        Some(model) => {
-            format!("{} ({}, {})", inline_code(&model.name), inline_code(&model.dtype), weights_in_words(model))
-        }
-        None => "none".to_string(),
+    let in_words = |model: &ModelRecord| {
+        let kind = if model.is_reward { ", reward model" } else { "" };
+        format!("{} ({}, {}{kind})", inline_code(&model.name), inline_code(&model.dtype), weights_in_words(model))
+    };
+    let named = |models: &[ModelRecord]| match models {
+        [] => "none".to_string(),
+        models => models.iter().map(in_words).collect::<Vec<_>>().join("; "),
     };
     let unreliable = if summary.pairing.drop_unreliable { "left out" } else { "kept" };
     let mut rows = vec![
         ("tool", format!("Pairwright {}", lock.tool_version)),
         ("made", day(&lock.created).to_string()),
         ("seed", lock.seed.to_string()),
-        ("generator", model(&lock.generator)),
-        ("judge", model(&lock.judge)),
+        ("generator", named(&lock.generators)),
+        ("judge", named(&lock.judges)),
         ("system turn", system_turn(input)),
         ("thinking of the generator", thinking(input)),
         ("rubric (SHA-256)", lock.rubric_sha256.as_deref().map_or("none".to_string(), inline_code)),
@@ -205,7 +205,7 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
 fn system_turn(input: &DatasetInput<'_>) -> String {
     let prompts = generate_parameter(input, "system_prompts");
     let name = prompts.and_then(|prompts| prompts.get("name")?.as_str());
-    match (name, input.lock.generator.as_ref().is_some_and(|model| model.merges_system)) {
+    match (name, input.lock.generators.iter().any(|model| model.merges_system)) {
         (None, _) => "none".to_string(),
         (Some(name), false) => inline_code(name),
         (Some(name), true) => {

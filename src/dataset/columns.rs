@@ -11,8 +11,9 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use arrow::error::ArrowError;
 
 use super::pairing::{JudgedPrompt, PreferencePair, RatedAnswer};
-use super::schema::{list_of, message_fields, name, verdict_fields};
+use super::schema::{REWARD, comparison_fields, list_of, message_fields, name, pair_fields, verdict_fields};
 use crate::generate::{CandidateSource, FinishReason};
+use crate::judge::{AnswerName, AspectScore, Comparison, Verdict};
 
 /// Rows per record batch: text offsets are 32-bit, so a batch must stay below 2 GiB of text.
 pub const ROWS_PER_BATCH: usize = 1000;
@@ -37,12 +38,13 @@ pub struct PairRow<'a> {
 }
 
 impl<'a> PairRow<'a> {
-    /// The row of a judged prompt, if it is a pair.
-    pub fn of(judged: &'a JudgedPrompt<'a>) -> Option<Self> {
-        let pair = judged.outcome.pair()?;
-        let chosen = judged.answers.get(pair.chosen_index)?;
-        let rejected = judged.answers.get(pair.rejected_index)?;
-        Some(Self { judged, pair, chosen, rejected })
+    /// The rows of a judged prompt: one for each of its pairs.
+    pub fn all(judged: &'a JudgedPrompt<'a>) -> impl Iterator<Item = Self> {
+        judged.outcome.pairs().iter().filter_map(move |pair| {
+            let chosen = judged.answers.get(pair.chosen_index)?;
+            let rejected = judged.answers.get(pair.rejected_index)?;
+            Some(Self { judged, pair, chosen, rejected })
+        })
     }
 }
 
@@ -67,6 +69,8 @@ pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow<'_>]) -> Result<Recor
         (name::CHOSEN_RATING, floats(rows, |row| Some(row.pair.chosen_rating))),
         (name::REJECTED_RATING, floats(rows, |row| Some(row.pair.rejected_rating))),
         (name::MARGIN, floats(rows, |row| Some(row.pair.margin))),
+        (name::PREFERENCE, floats(rows, |row| row.pair.preference)),
+        (name::JUDGES_AGREE, Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.pair.judges_agree)))),
         (name::CHOSEN_SOURCE, strings(rows, |row| source(row.chosen))),
         (name::REJECTED_SOURCE, strings(rows, |row| source(row.rejected))),
         (name::CHOSEN_MODEL, strings(rows, |row| model(row.chosen))),
@@ -114,6 +118,8 @@ pub fn raw_batch(
             Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(is_same_model || judged_own_answer(row))))),
         ),
         (name::VERDICTS, verdicts(rows)?),
+        (name::COMPARISONS, comparisons(rows)?),
+        (name::PAIRS, pairs(rows)?),
     ];
     columns.extend(answer_columns(rows)?);
     assemble(schema, columns, rows.len())
@@ -158,33 +164,77 @@ fn answer_columns(rows: &[JudgedPrompt<'_>]) -> Result<Columns, ArrowError> {
     ])
 }
 
-/// One struct per judge, answer and aspect.
+/// One struct per judge, answer and aspect; of a reward model one per answer, without a distribution.
 fn verdicts(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
     let mut lengths = Vec::with_capacity(rows.len());
-    let mut flat = Vec::new();
+    let mut flat: Vec<(i64, &Verdict, Option<&AspectScore>)> = Vec::new();
     for row in rows {
         let before = flat.len();
         for (index, answer) in row.answers.iter().enumerate() {
             for verdict in &answer.verdicts {
-                flat.extend(verdict.aspects.iter().map(|score| (index as i64, *verdict, score)));
+                flat.extend(verdict.aspects.iter().map(|score| (index as i64, *verdict, Some(score))));
+                flat.extend(verdict.aspects.is_empty().then_some((index as i64, *verdict, None)));
             }
         }
         lengths.push(flat.len() - before);
     }
-    let labels: Vec<f64> = flat.iter().flat_map(|(_, _, score)| score.distribution).collect();
-    let distributions =
-        list(flat.iter().map(|(_, _, score)| score.distribution.len()), floats(&labels, |label| Some(*label)))?;
+    let labels: Vec<f64> = flat.iter().flat_map(|(_, _, score)| score.iter().flat_map(|s| s.distribution)).collect();
+    let num_labels = flat.iter().map(|(_, _, score)| score.map_or(0, |score| score.distribution.len()));
+    let distributions = list(num_labels, floats(&labels, |label| Some(*label)))?;
+    let aspect = |score: Option<&AspectScore>| score.map_or(REWARD, |score| score.aspect.as_str()).to_owned();
+    let of = |pick: fn(&AspectScore) -> f64| floats(&flat, |(_, _, score)| score.map(pick));
     let columns: Columns = vec![
         (name::JUDGE, strings(&flat, |(_, verdict, _)| Some(verdict.judge.clone()))),
         (name::GENERATION_INDEX, ints(&flat, |(index, _, _)| Some(*index))),
-        (name::ASPECT, strings(&flat, |(_, _, score)| Some(score.aspect.clone()))),
+        (name::ASPECT, strings(&flat, |(_, _, score)| Some(aspect(*score)))),
         (name::DISTRIBUTION, distributions),
-        (name::MEAN, floats(&flat, |(_, _, score)| Some(score.mean))),
-        (name::ENTROPY, floats(&flat, |(_, _, score)| Some(score.entropy))),
-        (name::LABEL_MASS, floats(&flat, |(_, _, score)| Some(score.label_mass))),
+        (name::MEAN, floats(&flat, |(_, verdict, score)| Some(score.map_or(verdict.rating, |score| score.mean)))),
+        (name::ENTROPY, of(|score| score.entropy)),
+        (name::LABEL_MASS, of(|score| score.label_mass)),
         (name::RELIABLE, Arc::new(BooleanArray::from_iter(flat.iter().map(|(_, verdict, _)| Some(verdict.reliable))))),
+        (name::SCORE, floats(&flat, |(_, verdict, _)| verdict.score)),
     ];
     list(lengths.into_iter(), structs(verdict_fields(), columns, flat.len())?)
+}
+
+/// One struct per judge and two answers.
+fn comparisons(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
+    let flat: Vec<(&JudgedPrompt<'_>, &Comparison)> =
+        rows.iter().flat_map(|row| row.comparisons.iter().map(move |comparison| (row, *comparison))).collect();
+    let place = |row: &JudgedPrompt<'_>, wanted: &AnswerName| {
+        row.answers.iter().position(|answer| AnswerName::of(answer.candidate) == *wanted).map(|index| index as i64)
+    };
+    let both = |pick: fn(&Comparison) -> [f64; 2]| {
+        let values: Vec<f64> = flat.iter().flat_map(|(_, comparison)| pick(comparison)).collect();
+        list(flat.iter().map(|_| 2), floats(&values, |value| Some(*value)))
+    };
+    let flag = |pick: fn(&Comparison) -> bool| -> ArrayRef {
+        Arc::new(BooleanArray::from_iter(flat.iter().map(|(_, comparison)| Some(pick(comparison)))))
+    };
+    let columns: Columns = vec![
+        (name::JUDGE, strings(&flat, |(_, comparison)| Some(comparison.judge.clone()))),
+        (name::FIRST_INDEX, ints(&flat, |(row, comparison)| place(row, &comparison.answers[0]))),
+        (name::SECOND_INDEX, ints(&flat, |(row, comparison)| place(row, &comparison.answers[1]))),
+        (name::LOG_ODDS, both(|comparison| comparison.log_odds)?),
+        (name::PREFERENCE, floats(&flat, |(_, comparison)| Some(comparison.preference))),
+        (name::CONSISTENT, flag(|comparison| comparison.consistent)),
+        (name::LABEL_MASS, both(|comparison| comparison.label_mass)?),
+        (name::RELIABLE, flag(|comparison| comparison.reliable)),
+    ];
+    list(rows.iter().map(|row| row.comparisons.len()), structs(comparison_fields(), columns, flat.len())?)
+}
+
+/// One struct per pair.
+fn pairs(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
+    let flat: Vec<&PreferencePair> = rows.iter().flat_map(|row| row.outcome.pairs()).collect();
+    let columns: Columns = vec![
+        (name::CHOSEN_INDEX, ints(&flat, |pair| Some(pair.chosen_index as i64))),
+        (name::REJECTED_INDEX, ints(&flat, |pair| Some(pair.rejected_index as i64))),
+        (name::MARGIN, floats(&flat, |pair| Some(pair.margin))),
+        (name::PREFERENCE, floats(&flat, |pair| pair.preference)),
+        (name::JUDGES_AGREE, Arc::new(BooleanArray::from_iter(flat.iter().map(|pair| pair.judges_agree)))),
+    ];
+    list(rows.iter().map(|row| row.outcome.pairs().len()), structs(pair_fields(), columns, flat.len())?)
 }
 
 /// One message per row, as a list of one.

@@ -5,6 +5,7 @@
 //! the card. The same records, candidates, verdicts and lock give the same bytes, in whatever order they come.
 
 mod card;
+mod choosing;
 mod columns;
 mod pairing;
 mod report;
@@ -22,8 +23,8 @@ use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::pairing::{
-    DEFAULT_MARGIN, DropReason, JudgedPrompt, MAX_MARGIN, PairOutcome, PairingOptions, PreferencePair, RatedAnswer,
-    is_blank, pair_record,
+    DEFAULT_MARGIN, Decision, DropReason, JudgeWeights, JudgedPrompt, MAX_MARGIN, PairChoice, PairOutcome,
+    PairingOptions, PreferencePair, RatedAnswer, Said, is_blank, pair_record,
 };
 pub use self::report::render_report;
 pub use self::summary::{DatasetSummary, JudgeHealth, LengthStats, MarginCount, Quantiles, SamplePair};
@@ -36,8 +37,9 @@ use self::summary::sample_of;
 use self::write::{Staging, parquet_path};
 use crate::data::{DropCounts, PromptRecord};
 use crate::generate::{Candidate, CandidateSource};
-use crate::judge::Verdict;
-use crate::provenance::{ProvenanceError, RunLock};
+use crate::judge::known::{self, KnownResult};
+use crate::judge::{Comparison, Verdict};
+use crate::provenance::{ModelRecord, ProvenanceError, RunLock};
 
 /// Pairs that the report shows in full.
 const NUM_SAMPLES: usize = 10;
@@ -114,6 +116,8 @@ pub struct DatasetOptions {
     pub pairing: PairingOptions,
     /// The test split to cut off, if any.
     pub test_split: Option<TestSplit>,
+    /// How the judges of a panel are weighed.
+    pub weights: JudgeWeights,
     /// Add the `user_id` column, a pseudonym of a person, to `raw`. Off for anything that is published.
     pub include_user_id: bool,
 }
@@ -147,6 +151,12 @@ pub struct DatasetInput<'a> {
     pub candidates: &'a [Candidate],
     /// Ratings, in any order.
     pub verdicts: &'a [Verdict],
+    /// Comparisons of two answers, in any order.
+    pub comparisons: &'a [Comparison],
+    /// The say of each judge, by name.
+    pub judge_weights: &'a BTreeMap<String, f64>,
+    /// What the judges made of known answers.
+    pub known_answers: &'a [KnownResult],
     /// Record id to the reason with which an earlier stage gave the record up.
     pub failures: &'a BTreeMap<String, String>,
     /// What the run was made from; goes into card and footer.
@@ -170,7 +180,7 @@ pub fn write_dataset(
     let human_answers = judged_human_answers(input);
     let prompts = judge_records(input, &human_answers, &options.pairing);
     let mut summary = summarise(input, &prompts, options);
-    let pairs: Vec<PairRow<'_>> = prompts.iter().filter_map(PairRow::of).collect();
+    let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
     let splits = split_pairs(&pairs, options.test_split)?;
     let mut staging = Staging::new(dir)?;
     let staged = stage_files(&mut staging, input, options, &prompts, &splits, &mut summary);
@@ -248,6 +258,10 @@ fn judge_records<'a>(
     for verdict in input.verdicts {
         verdicts.entry(verdict.record_id.as_str()).or_default().push(verdict);
     }
+    let mut comparisons: HashMap<&str, Vec<&'a Comparison>> = HashMap::new();
+    for comparison in input.comparisons {
+        comparisons.entry(comparison.record_id.as_str()).or_default().push(comparison);
+    }
     let mut seen: HashSet<&str> = HashSet::new();
     by_row(input.records)
         .into_iter()
@@ -256,9 +270,13 @@ fn judge_records<'a>(
             if !seen.insert(id) {
                 return JudgedPrompt::dropped(record, DropReason::DuplicatePrompt);
             }
-            let own = candidates.get(id).map(Vec::as_slice).unwrap_or_default();
-            let said = verdicts.get(id).map(Vec::as_slice).unwrap_or_default();
-            pair_record(record, own, said, input.failures.get(id).map(String::as_str), options)
+            let said = Said {
+                candidates: candidates.get(id).map(Vec::as_slice).unwrap_or_default(),
+                verdicts: verdicts.get(id).map(Vec::as_slice).unwrap_or_default(),
+                comparisons: comparisons.get(id).map(Vec::as_slice).unwrap_or_default(),
+                failure: input.failures.get(id).map(String::as_str),
+            };
+            pair_record(record, said, input.judge_weights, options)
         })
         .collect()
 }
@@ -270,8 +288,13 @@ fn summarise(input: &DatasetInput<'_>, prompts: &[JudgedPrompt<'_>], options: &D
     summary.num_orphan_candidates =
         input.candidates.iter().filter(|candidate| is_orphan(&candidate.record_id)).count() as u64;
     summary.num_orphan_verdicts = input.verdicts.iter().filter(|verdict| is_orphan(&verdict.record_id)).count() as u64;
+    if let Some(health) = &mut summary.judge_health {
+        health.weights.clone_from(input.judge_weights);
+        health.known_answers = input.known_answers.to_vec();
+        health.known_totals = known::totals(input.known_answers);
+    }
     summary.same_model_judge = is_same_model(input.lock) || prompts.iter().any(judged_own_answer);
-    let mut pairs: Vec<PairRow<'_>> = prompts.iter().filter_map(PairRow::of).collect();
+    let mut pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
     pairs.sort_by_key(|pair| split_hash(&pair.judged.record.id));
     summary.samples = pairs.iter().take(NUM_SAMPLES).map(sample_of).collect();
     summary
@@ -279,12 +302,10 @@ fn summarise(input: &DatasetInput<'_>, prompts: &[JudgedPrompt<'_>], options: &D
 
 /// True if the lock names one model twice, by name or by content.
 fn is_same_model(lock: &RunLock) -> bool {
-    match (&lock.generator, &lock.judge) {
-        (Some(generator), Some(judge)) => {
-            generator.name == judge.name || (!generator.files.is_empty() && generator.files == judge.files)
-        }
-        _ => false,
-    }
+    let is_one = |generator: &ModelRecord, judge: &ModelRecord| {
+        generator.name == judge.name || (!generator.files.is_empty() && generator.files == judge.files)
+    };
+    lock.generators.iter().any(|generator| lock.judges.iter().any(|judge| is_one(generator, judge)))
 }
 
 /// A number that depends on the id alone; ids are hashes already, and this one is independent of their own order.

@@ -1,13 +1,16 @@
 //! From the rated answers to one prompt to a preference pair, or to the named reason why there is none.
-//! Pure functions of text and ratings; who wrote an answer and in which order answers arrive decide nothing.
+//! Pure functions of text and ratings; who wrote an answer and in which order answers arrive decide nothing. Which answers of a prompt
+//! meet is in `choosing.rs`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::choosing::Table;
 use crate::data::PromptRecord;
 use crate::generate::{Candidate, CandidateSource};
-use crate::judge::Verdict;
+use crate::judge::{Comparison, Verdict};
 
 /// Default smallest rating difference of a pair, on the continuous scale 1..=5: a fortieth of its width. Means of label
 /// distributions nearly never tie exactly, so without a margin half of the pairs whose answers are equally good would be
@@ -19,6 +22,44 @@ pub const MAX_MARGIN: f64 = 4.0;
 
 const RATING_SLACK: f64 = 1e-6;
 
+/// Which of a prompt's answers are held against each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairChoice {
+    /// The best and the worst; further pairs by the size of their difference.
+    #[default]
+    BestWorst,
+    /// The best and another one by lot (a hash of the record, so always the same one).
+    BestRandom,
+    /// The human answer and the best generated one; the better of the two is chosen.
+    HumanBest,
+}
+
+/// Who decides which of two answers is the better one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// Ratings; comparisons, where there are any, must not speak against them: one that goes the other way or depends on the order makes
+    /// the two a tie.
+    #[default]
+    Both,
+    /// Ratings alone.
+    Ratings,
+    /// Comparisons alone; ratings stand beside them.
+    Pairwise,
+}
+
+/// How the judges of a panel are weighed against one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JudgeWeights {
+    /// By their accuracy on known answers, where all were tested.
+    #[default]
+    KnownAnswers,
+    /// All the same.
+    Equal,
+}
+
 /// What makes two rated answers a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PairingOptions {
@@ -26,11 +67,26 @@ pub struct PairingOptions {
     pub margin: f64,
     /// Leave answers out whose verdict is marked unreliable.
     pub drop_unreliable: bool,
+    /// Which answers meet.
+    pub choice: PairChoice,
+    /// Most pairs of one prompt, 1 or more.
+    pub pairs_per_prompt: usize,
+    /// Who decides.
+    pub decision: Decision,
+    /// Leave pairs out on which judges of a panel disagree.
+    pub require_agreement: bool,
 }
 
 impl Default for PairingOptions {
     fn default() -> Self {
-        Self { margin: DEFAULT_MARGIN, drop_unreliable: true }
+        Self {
+            margin: DEFAULT_MARGIN,
+            drop_unreliable: true,
+            choice: PairChoice::default(),
+            pairs_per_prompt: 1,
+            decision: Decision::default(),
+            require_agreement: false,
+        }
     }
 }
 
@@ -39,6 +95,14 @@ impl Default for PairingOptions {
 pub enum DropReason {
     /// Best and worst answer are closer than the margin.
     Tie,
+    /// Comparisons of the two answers depend on which one is shown first.
+    OrderDisagreement,
+    /// A comparison prefers the answer with the lower rating.
+    PairwiseDisagrees,
+    /// Judges of the panel disagree, and agreement was required.
+    JudgesDisagree,
+    /// The two answers were not compared, and comparisons were to decide.
+    MissingComparison,
     /// The judge did not want to rate one of the answers.
     UnreliableVerdict,
     /// Fewer than two answers.
@@ -68,6 +132,10 @@ impl DropReason {
     pub fn as_str(&self) -> &str {
         match self {
             Self::Tie => "tie",
+            Self::OrderDisagreement => "order_disagreement",
+            Self::PairwiseDisagrees => "pairwise_disagrees",
+            Self::JudgesDisagree => "judges_disagree",
+            Self::MissingComparison => "missing_comparison",
             Self::UnreliableVerdict => "unreliable_verdict",
             Self::MissingCandidate => "missing_candidate",
             Self::MissingVerdict => "missing_verdict",
@@ -105,15 +173,19 @@ pub struct PreferencePair {
     pub chosen_rating: f64,
     /// Continuous, 1.0..=5.0.
     pub rejected_rating: f64,
-    /// `chosen_rating - rejected_rating`, above zero.
+    /// `chosen_rating - rejected_rating`; above zero unless comparisons alone decided.
     pub margin: f64,
+    /// By how much comparisons prefer the chosen answer: mean log-odds over both orders and all judges, in nats; `None` without any.
+    pub preference: Option<f64>,
+    /// Whether every judge rates the chosen answer higher; `None` with a single judge.
+    pub judges_agree: Option<bool>,
 }
 
 /// What became of a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PairOutcome {
-    /// Two answers far enough apart.
-    Pair(PreferencePair),
+    /// Two answers far enough apart, or several such twos, the first one first.
+    Pairs(Vec<PreferencePair>),
     /// No pair, and why.
     Dropped(DropReason),
 }
@@ -122,16 +194,21 @@ impl PairOutcome {
     /// `pair`, or the reason's name.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Pair(_) => PAIR,
+            Self::Pairs(_) => PAIR,
             Self::Dropped(reason) => reason.as_str(),
         }
     }
 
-    /// The pair, if it is one.
+    /// The first pair, if there is one.
     pub fn pair(&self) -> Option<&PreferencePair> {
+        self.pairs().first()
+    }
+
+    /// All pairs.
+    pub fn pairs(&self) -> &[PreferencePair] {
         match self {
-            Self::Pair(pair) => Some(pair),
-            Self::Dropped(_) => None,
+            Self::Pairs(pairs) => pairs,
+            Self::Dropped(_) => &[],
         }
     }
 }
@@ -143,14 +220,14 @@ pub struct RatedAnswer<'a> {
     pub candidate: &'a Candidate,
     /// Distinct verdicts, by judge name.
     pub verdicts: Vec<&'a Verdict>,
-    /// Mean rating over the verdicts, 1.0..=5.0 if they are valid; `None` without a verdict.
+    /// Mean rating over the verdicts by the judges' weights, 1.0..=5.0 if they are valid; `None` without a verdict.
     pub rating: Option<f64>,
     /// False if any verdict is marked unreliable.
     pub reliable: bool,
 }
 
 impl<'a> RatedAnswer<'a> {
-    fn new(candidate: &'a Candidate, verdicts: &[&'a Verdict]) -> Self {
+    fn new(candidate: &'a Candidate, verdicts: &[&'a Verdict], weights: &BTreeMap<String, f64>) -> Self {
         let mut own: Vec<&Verdict> = verdicts
             .iter()
             .copied()
@@ -163,16 +240,22 @@ impl<'a> RatedAnswer<'a> {
         // A fixed order, because the mean of floats depends on it in the last bit.
         own.sort_by(|a, b| a.judge.cmp(&b.judge).then(a.rating.total_cmp(&b.rating)).then(a.reliable.cmp(&b.reliable)));
         own.dedup();
-        let rating = match own.len() {
-            0 => None,
-            num_verdicts => Some(own.iter().map(|verdict| verdict.rating).sum::<f64>() / num_verdicts as f64),
+        let mean = |weight: &dyn Fn(&Verdict) -> f64| {
+            let sum: f64 = own.iter().map(|verdict| weight(verdict)).sum();
+            (sum > 0.0).then(|| own.iter().map(|verdict| weight(verdict) * verdict.rating).sum::<f64>() / sum)
+        };
+        // One judge's rating is taken as it is; so are those of judges that nobody weighed.
+        let weighed = |verdict: &Verdict| weights.get(&verdict.judge).copied().unwrap_or(1.0);
+        let rating = match own.as_slice() {
+            [only] => Some(only.rating),
+            _ => mean(&weighed).or_else(|| mean(&|_| 1.0)),
         };
         let reliable = own.iter().all(|verdict| verdict.reliable);
         Self { candidate, verdicts: own, rating, reliable }
     }
 
     /// The rating if this answer may stand in a pair, else why it may not.
-    fn usable_rating(&self, options: &PairingOptions) -> Result<f64, DropReason> {
+    pub(super) fn usable_rating(&self, options: &PairingOptions) -> Result<f64, DropReason> {
         if is_blank(&self.candidate.text) {
             return Err(DropReason::EmptyAnswer);
         }
@@ -195,7 +278,9 @@ pub struct JudgedPrompt<'a> {
     pub record: &'a PromptRecord,
     /// All distinct answers; `generations` in the files has this order.
     pub answers: Vec<RatedAnswer<'a>>,
-    /// Rating of the best answer minus the worst, if there are two usable answers of different text; also of ties.
+    /// What judges said of two answers at a time.
+    pub comparisons: Vec<&'a Comparison>,
+    /// Rating of the first pair's chosen answer minus the rejected one's, if there are two usable answers of different text; also of ties.
     pub difference: Option<f64>,
     /// Pair, or reason.
     pub outcome: PairOutcome,
@@ -204,83 +289,62 @@ pub struct JudgedPrompt<'a> {
 impl<'a> JudgedPrompt<'a> {
     /// A prompt that never came to be paired.
     pub fn dropped(record: &'a PromptRecord, reason: DropReason) -> Self {
-        Self { record, answers: Vec::new(), difference: None, outcome: PairOutcome::Dropped(reason) }
+        Self {
+            record,
+            answers: Vec::new(),
+            comparisons: Vec::new(),
+            difference: None,
+            outcome: PairOutcome::Dropped(reason),
+        }
     }
 }
 
-/// Pairs the best with the worst of a prompt's answers. `candidates` and `verdicts` are those of this record, in any order;
-/// `failure` is what an earlier stage said if it failed, and it counts only if the answers at hand give no pair.
+/// All that earlier stages left of one record, in any order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Said<'s, 'a> {
+    /// Its answers.
+    pub candidates: &'s [&'a Candidate],
+    /// Their ratings.
+    pub verdicts: &'s [&'a Verdict],
+    /// Comparisons of two of them.
+    pub comparisons: &'s [&'a Comparison],
+    /// What an earlier stage said if it failed; it counts only if the answers at hand give no pair.
+    pub failure: Option<&'s str>,
+}
+
+/// Pairs a prompt's answers as the options say; `weights` are those of the judges by name, 1 where one is missing.
 pub fn pair_record<'a>(
     record: &'a PromptRecord,
-    candidates: &[&'a Candidate],
-    verdicts: &[&'a Verdict],
-    failure: Option<&str>,
+    said: Said<'_, 'a>,
+    weights: &BTreeMap<String, f64>,
     options: &PairingOptions,
 ) -> JudgedPrompt<'a> {
-    let mut ordered = candidates.to_vec();
+    let mut ordered = said.candidates.to_vec();
     ordered.sort_by(|a, b| by_identity(a, b).then_with(|| a.text.cmp(&b.text)));
     ordered.dedup();
     let is_conflict = ordered.windows(2).any(|two| matches!(two, [a, b] if by_identity(a, b) == Ordering::Equal));
     let answers: Vec<RatedAnswer<'_>> =
-        ordered.into_iter().map(|candidate| RatedAnswer::new(candidate, verdicts)).collect();
+        ordered.into_iter().map(|candidate| RatedAnswer::new(candidate, said.verdicts, weights)).collect();
+    let mut comparisons = said.comparisons.to_vec();
+    comparisons.sort_by(|a, b| (&a.judge, &a.answers).cmp(&(&b.judge, &b.answers)));
+    comparisons.dedup();
+    let table = Table { id: &record.id, answers: &answers, comparisons: &comparisons, weights, options };
     let found = if is_blank(&record.prompt) {
         Err(DropReason::EmptyPrompt)
     } else if is_conflict {
         Err(DropReason::ConflictingAnswers)
     } else {
-        extremes(&answers, options).map_err(|reason| failure.map_or(reason, DropReason::of_failure))
+        table.usable().map_err(|reason| said.failure.map_or(reason, DropReason::of_failure))
     };
     let (difference, outcome) = match found {
         Err(reason) => (None, PairOutcome::Dropped(reason)),
-        Ok(pair) => judge_difference(&answers, pair, options),
+        Ok(usable) => table.pairs(usable),
     };
-    JudgedPrompt { record, answers, difference, outcome }
-}
-
-fn judge_difference(
-    answers: &[RatedAnswer<'_>],
-    pair: PreferencePair,
-    options: &PairingOptions,
-) -> (Option<f64>, PairOutcome) {
-    let text = |index: usize| answers.get(index).map(|answer| answer.candidate.text.trim());
-    if text(pair.chosen_index) == text(pair.rejected_index) {
-        return (None, PairOutcome::Dropped(DropReason::IdenticalAnswers));
-    }
-    if pair.margin <= 0.0 || pair.margin < options.margin {
-        return (Some(pair.margin), PairOutcome::Dropped(DropReason::Tie));
-    }
-    (Some(pair.margin), PairOutcome::Pair(pair))
-}
-
-/// Best and worst usable answer, or the most telling reason why there are not two.
-fn extremes(answers: &[RatedAnswer<'_>], options: &PairingOptions) -> Result<PreferencePair, DropReason> {
-    if answers.len() < 2 {
-        return Err(DropReason::MissingCandidate);
-    }
-    let mut usable: Vec<(usize, f64, &Candidate)> = Vec::new();
-    let mut reasons = Vec::new();
-    for (index, answer) in answers.iter().enumerate() {
-        match answer.usable_rating(options) {
-            Ok(rating) => usable.push((index, rating, answer.candidate)),
-            Err(reason) => reasons.push(reason),
-        }
-    }
-    // Equal ratings are ordered by text, so that neither arrival nor authorship picks the answer.
-    usable.sort_by(|a, b| a.1.total_cmp(&b.1).then_with(|| by_content(a.2, b.2)));
-    match (usable.first(), usable.last()) {
-        (Some(worst), Some(best)) if usable.len() >= 2 => Ok(PreferencePair {
-            chosen_index: best.0,
-            rejected_index: worst.0,
-            chosen_rating: best.1,
-            rejected_rating: worst.1,
-            margin: best.1 - worst.1,
-        }),
-        _ => Err(most_telling(&reasons)),
-    }
+    JudgedPrompt { record, answers, comparisons, difference, outcome }
 }
 
 /// The earliest stage's trouble first: without text there is no verdict, without a verdict no reliability.
-fn most_telling(reasons: &[DropReason]) -> DropReason {
+pub(super) fn most_telling(reasons: &[DropReason]) -> DropReason {
     let order =
         [DropReason::EmptyAnswer, DropReason::MissingVerdict, DropReason::InvalidRating, DropReason::UnreliableVerdict];
     order.into_iter().find(|reason| reasons.contains(reason)).unwrap_or(DropReason::MissingCandidate)
@@ -296,7 +360,7 @@ fn by_identity(a: &Candidate, b: &Candidate) -> Ordering {
 }
 
 /// An order that looks at the text first and at the source last.
-fn by_content(a: &Candidate, b: &Candidate) -> Ordering {
+pub(super) fn by_content(a: &Candidate, b: &Candidate) -> Ordering {
     a.text.cmp(&b.text).then_with(|| a.model.cmp(&b.model)).then(a.sample_index.cmp(&b.sample_index))
 }
 

@@ -31,13 +31,15 @@ pub fn render_report(summary: &DatasetSummary, lock: &RunLock) -> String {
 }
 
 fn introduction(lock: &RunLock) -> String {
-    let name =
-        |model: &Option<ModelRecord>| model.as_ref().map_or("none".to_string(), |model| inline_code(&model.name));
+    let name = |models: &[ModelRecord]| match models {
+        [] => "none".to_string(),
+        models => models.iter().map(|model| inline_code(&model.name)).collect::<Vec<_>>().join(", "),
+    };
     format!(
         "# Report of a Pairwright run\n\nGenerator {}, judge {}, seed {}, made {}. The dataset's own card is \
          `dataset/README.md`; counts and shares are also in `summary.json`.\n",
-        name(&lock.generator),
-        name(&lock.judge),
+        name(&lock.generators),
+        name(&lock.judges),
         lock.seed,
         day(&lock.created)
     )
@@ -51,13 +53,15 @@ pub fn day(created: &str) -> &str {
 /// Models that no one should train on, with the part each plays in the run.
 pub fn models_for_show(lock: &RunLock) -> Vec<(&'static str, &ModelRecord)> {
     let for_show = |model: &&ModelRecord| model.weights.is_for_show();
-    let generator = lock.generator.as_ref().filter(for_show);
-    let judge = lock.judge.as_ref().filter(for_show);
-    if let (Some(model), true) = (generator, generator == judge) {
+    let generators: Vec<&ModelRecord> = lock.generators.iter().filter(for_show).collect();
+    let judges: Vec<&ModelRecord> = lock.judges.iter().filter(for_show).collect();
+    if let ([model], [judge]) = (generators.as_slice(), judges.as_slice())
+        && model == judge
+    {
         return vec![("generator and judge", model)];
     }
-    let parts = [generator.map(|model| ("generator", model)), judge.map(|model| ("judge", model))];
-    parts.into_iter().flatten().collect()
+    let generators = generators.into_iter().map(|model| ("generator", model));
+    generators.chain(judges.into_iter().map(|model| ("judge", model))).collect()
 }
 
 /// Rows in, pairs, and drops by reason, largest first.
@@ -71,7 +75,7 @@ pub fn funnel_table(summary: &DatasetSummary) -> String {
     drops.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));
     let mut text = String::from("| | rows | share |\n|---|---:|---:|\n");
     text += &row("rows in", summary.num_rows_in);
-    text += &row("**pairs**", summary.num_pairs);
+    text += &row("**rows with a pair**", summary.num_paired_prompts);
     for (reason, num_rows) in drops {
         text += &row(&inline_code(reason), *num_rows);
     }

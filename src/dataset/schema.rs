@@ -47,6 +47,8 @@ pub(super) mod name {
     pub const CHOSEN_INDEX: &str = "chosen_index";
     pub const REJECTED_INDEX: &str = "rejected_index";
     pub const VERDICTS: &str = "verdicts";
+    pub const COMPARISONS: &str = "comparisons";
+    pub const PAIRS: &str = "pairs";
     pub const SAME_MODEL_JUDGE: &str = "same_model_judge";
     pub const USER_ID: &str = "user_id";
     /// Fields of a message.
@@ -61,7 +63,19 @@ pub(super) mod name {
     pub const ENTROPY: &str = "entropy";
     pub const LABEL_MASS: &str = "label_mass";
     pub const RELIABLE: &str = "reliable";
+    pub const SCORE: &str = "score";
+    /// Fields of a comparison.
+    pub const FIRST_INDEX: &str = "first_index";
+    pub const SECOND_INDEX: &str = "second_index";
+    pub const LOG_ODDS: &str = "log_odds";
+    pub const PREFERENCE: &str = "preference";
+    pub const CONSISTENT: &str = "consistent";
+    /// Of a pair.
+    pub const JUDGES_AGREE: &str = "judges_agree";
 }
+
+/// What a reward model's verdict is called where others name an aspect.
+pub const REWARD: &str = "reward";
 
 /// Key of the footer entry, and of the schema metadata, that the `datasets` library reads its features from.
 pub const HUGGINGFACE_KEY: &str = "huggingface";
@@ -90,6 +104,32 @@ pub fn verdict_fields() -> Fields {
         Field::new(name::ENTROPY, DataType::Float64, true),
         Field::new(name::LABEL_MASS, DataType::Float64, true),
         Field::new(name::RELIABLE, DataType::Boolean, true),
+        Field::new(name::SCORE, DataType::Float64, true),
+    ])
+}
+
+/// Fields of one comparison of two answers by one judge.
+pub fn comparison_fields() -> Fields {
+    Fields::from(vec![
+        string_field(name::JUDGE),
+        Field::new(name::FIRST_INDEX, DataType::Int64, true),
+        Field::new(name::SECOND_INDEX, DataType::Int64, true),
+        Field::new(name::LOG_ODDS, list_of(DataType::Float64), true),
+        Field::new(name::PREFERENCE, DataType::Float64, true),
+        Field::new(name::CONSISTENT, DataType::Boolean, true),
+        Field::new(name::LABEL_MASS, list_of(DataType::Float64), true),
+        Field::new(name::RELIABLE, DataType::Boolean, true),
+    ])
+}
+
+/// Fields of one pair of a prompt.
+pub fn pair_fields() -> Fields {
+    Fields::from(vec![
+        Field::new(name::CHOSEN_INDEX, DataType::Int64, true),
+        Field::new(name::REJECTED_INDEX, DataType::Int64, true),
+        Field::new(name::MARGIN, DataType::Float64, true),
+        Field::new(name::PREFERENCE, DataType::Float64, true),
+        Field::new(name::JUDGES_AGREE, DataType::Boolean, true),
     ])
 }
 
@@ -105,14 +145,28 @@ pub fn default_columns() -> Vec<Column> {
         (name::PROMPT, messages(), "one user message"),
         (name::CHOSEN, messages(), "one assistant message: the answer with the higher rating"),
         (name::REJECTED, messages(), "one assistant message: the answer with the lower rating"),
-        (name::CHOSEN_RATING, DataType::Float64, "judge's expected label, 1 to 5, continuous"),
+        (
+            name::CHOSEN_RATING,
+            DataType::Float64,
+            "judge's expected label, 1 to 5, continuous; of several judges the weighted mean",
+        ),
         (name::REJECTED_RATING, DataType::Float64, "the same for the rejected answer"),
         (name::MARGIN, DataType::Float64, "chosen minus rejected rating"),
+        (
+            name::PREFERENCE,
+            DataType::Float64,
+            "log-odds (nats) of the chosen answer in comparisons, both orders; null without",
+        ),
+        (
+            name::JUDGES_AGREE,
+            DataType::Boolean,
+            "whether all judges rate the chosen answer higher; null with one judge",
+        ),
         (name::CHOSEN_SOURCE, DataType::Utf8, "`human` or `model`"),
         (name::REJECTED_SOURCE, DataType::Utf8, "`human` or `model`"),
         (name::CHOSEN_MODEL, DataType::Utf8, "model that wrote the chosen answer, or `human`"),
         (name::REJECTED_MODEL, DataType::Utf8, "model that wrote the rejected answer, or `human`"),
-        (name::JUDGE_MODEL, DataType::Utf8, "model that rated both answers"),
+        (name::JUDGE_MODEL, DataType::Utf8, "model that rated both answers, or several, apart by commas"),
         (name::LANGUAGE, DataType::Utf8, "language name as the source spells it"),
         (name::LANGUAGE_CODE, DataType::Utf8, "language code as the source spells it"),
     ]
@@ -145,14 +199,26 @@ pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
         (name::RATIONALES, strings(), "null: ratings are read from label probabilities, no text is generated"),
         (name::MODEL_NAME, DataType::Utf8, "the judge"),
         (name::OUTCOME, DataType::Utf8, "`pair`, or the reason why the row is none"),
-        (name::CHOSEN_INDEX, DataType::Int64, "position of the chosen answer in `generations`; null without a pair"),
+        (
+            name::CHOSEN_INDEX,
+            DataType::Int64,
+            "position of the (first) chosen answer in `generations`; null without a pair",
+        ),
         (name::REJECTED_INDEX, DataType::Int64, "position of the rejected answer; null without a pair"),
         (name::MARGIN, DataType::Float64, "best minus worst usable rating, also of ties; may be null"),
         (
             name::VERDICTS,
             list_of(DataType::Struct(verdict_fields())),
-            "per judge, answer and aspect: probabilities of the labels 1 to 5, their mean, entropy (nats), label mass",
+            "per judge, answer and aspect: probabilities of the labels 1 to 5, their mean, entropy (nats), label mass; of a reward \
+             model its score and, as mean, that score's place in the run",
         ),
+        (
+            name::COMPARISONS,
+            list_of(DataType::Struct(comparison_fields())),
+            "per judge and two answers: log-odds (nats) of the first over the second, with the first and with the second shown first; \
+             their mean; whether both orders agree",
+        ),
+        (name::PAIRS, list_of(DataType::Struct(pair_fields())), "all pairs of the prompt, the first one first"),
         (name::SAME_MODEL_JUDGE, DataType::Boolean, "true if the judge also wrote one of the answers"),
     ];
     if include_user_id {

@@ -10,6 +10,8 @@ use super::pairing::{JudgedPrompt, PairOutcome, PairingOptions};
 use super::write::WrittenFile;
 use crate::generate::{CandidateSource, FinishReason};
 use crate::judge::AspectScore;
+use crate::judge::agreement::{Estimate, Scale, krippendorff_alpha};
+use crate::judge::known::{KnownResult, KnownTotal};
 
 /// Margins that the summary counts pairs for.
 pub const MARGIN_STEPS: [f64; 6] = [0.0, 0.05, 0.1, 0.2, 0.5, 1.0];
@@ -23,10 +25,12 @@ const MAX_SAMPLE_CHARACTERS: usize = 1500;
 /// The numbers of a dataset, for `--json`, the card and the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DatasetSummary {
-    /// Rows the source file had: `num_pairs` plus the sum of `drops`.
+    /// Rows the source file had: `num_paired_prompts` plus the sum of `drops`.
     pub num_rows_in: u64,
     /// Rows that reading the source gave: the rows of `raw`.
     pub num_records: u64,
+    /// Rows that gave a pair, or several.
+    pub num_paired_prompts: u64,
     /// Pairs written, all splits.
     pub num_pairs: u64,
     /// Pairs in the train split.
@@ -143,6 +147,18 @@ pub struct JudgeHealth {
     pub mean_entropy: f64,
     /// Share of verdicts marked unreliable, 0..=1.
     pub unreliable_share: f64,
+    /// Share of comparisons in which the same answer wins whichever is shown first; `None` without comparisons.
+    pub order_consistency: Option<Estimate>,
+    /// Krippendorff's alpha of the judges' ratings, rounded to 1 to 5, as ordinals; `None` with one judge.
+    pub agreement: Option<f64>,
+    /// Share of pairs that all judges of a panel see the same way; `None` with one judge.
+    pub agreeing_pairs: Option<Estimate>,
+    /// Each judge's say.
+    pub weights: BTreeMap<String, f64>,
+    /// What the judges made of known answers, by test.
+    pub known_answers: Vec<KnownResult>,
+    /// The same over all tests.
+    pub known_totals: Vec<KnownTotal>,
 }
 
 /// A pair to read.
@@ -169,7 +185,7 @@ pub struct SamplePair {
 impl DatasetSummary {
     /// Counts the rows. `prompts` is in the order of the files; `source_drops` are the rows that reading the source left out.
     pub fn count(prompts: &[JudgedPrompt<'_>], source_drops: &BTreeMap<String, u64>, pairing: PairingOptions) -> Self {
-        let pairs: Vec<PairRow<'_>> = prompts.iter().filter_map(PairRow::of).collect();
+        let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
         let mut drops = source_drops.clone();
         drops.retain(|_, num_rows| *num_rows > 0);
         for prompt in prompts {
@@ -198,6 +214,7 @@ impl DatasetSummary {
         Self {
             num_rows_in: prompts.len() as u64 + source_drops.values().sum::<u64>(),
             num_records: prompts.len() as u64,
+            num_paired_prompts: count_of(prompts.iter().filter(|prompt| prompt.outcome.pair().is_some())),
             num_pairs: pairs.len() as u64,
             num_train_pairs: 0,
             num_test_pairs: 0,
@@ -266,7 +283,22 @@ fn judge_health(prompts: &[JudgedPrompt<'_>]) -> Option<JudgeHealth> {
     judges.sort();
     judges.dedup();
     let num_verdicts = verdicts.len() as u64;
+    let comparisons = || prompts.iter().flat_map(|prompt| &prompt.comparisons);
+    let num_consistent = count_of(comparisons().filter(|comparison| comparison.consistent));
+    let units: Vec<Vec<f64>> = prompts
+        .iter()
+        .flat_map(|prompt| &prompt.answers)
+        .map(|answer| answer.verdicts.iter().map(|verdict| verdict.rating.round().clamp(1.0, 5.0)).collect())
+        .collect();
+    let agreeing: Vec<bool> =
+        prompts.iter().flat_map(|prompt| prompt.outcome.pairs()).filter_map(|pair| pair.judges_agree).collect();
     Some(JudgeHealth {
+        order_consistency: Estimate::share(num_consistent, count_of(comparisons())),
+        agreement: if judges.len() > 1 { krippendorff_alpha(&units, Scale::Ordinal) } else { None },
+        agreeing_pairs: Estimate::share(count_of(agreeing.iter().filter(|agree| **agree)), agreeing.len() as u64),
+        weights: BTreeMap::new(),
+        known_answers: Vec::new(),
+        known_totals: Vec::new(),
         judges,
         num_verdicts,
         mean_label_mass: mean(|score| score.label_mass),

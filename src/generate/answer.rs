@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{self, TokenLogprobs};
 
 /// Who wrote an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CandidateSource {
     /// The source file's answer.
@@ -73,6 +73,16 @@ pub struct Failure {
     pub detail: String,
 }
 
+/// A sample that a model gave no answer for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerateFailure {
+    /// Which model.
+    pub model: String,
+    /// Row, sample and reason.
+    #[serde(flatten)]
+    pub failure: Failure,
+}
+
 /// A line of the generate stage's journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,15 +90,28 @@ pub enum GenerateRow {
     /// An answer.
     Candidate(Candidate),
     /// None.
-    Failure(Failure),
+    Failure(GenerateFailure),
 }
 
 impl GenerateRow {
+    /// What the row is about: record, model, sample.
+    pub fn key(&self) -> (String, String, u32) {
+        (self.record_id().to_owned(), self.model().to_owned(), self.sample_index())
+    }
+
+    /// The model that was asked.
+    pub fn model(&self) -> &str {
+        match self {
+            Self::Candidate(candidate) => &candidate.model,
+            Self::Failure(failure) => &failure.model,
+        }
+    }
+
     /// The row it is about.
     pub fn record_id(&self) -> &str {
         match self {
             Self::Candidate(candidate) => &candidate.record_id,
-            Self::Failure(failure) => &failure.record_id,
+            Self::Failure(failed) => &failed.failure.record_id,
         }
     }
 
@@ -96,7 +119,7 @@ impl GenerateRow {
     pub fn sample_index(&self) -> u32 {
         match self {
             Self::Candidate(candidate) => candidate.sample_index,
-            Self::Failure(failure) => failure.sample_index,
+            Self::Failure(failed) => failed.failure.sample_index,
         }
     }
 
@@ -141,7 +164,7 @@ impl Answer {
     /// The journal's form of it, as written by `model`.
     pub fn into_row(self, model: &str) -> GenerateRow {
         match self.result {
-            Err(failure) => GenerateRow::Failure(failure),
+            Err(failure) => GenerateRow::Failure(GenerateFailure { model: model.to_owned(), failure }),
             Ok(generated) => GenerateRow::Candidate(Candidate {
                 record_id: self.id,
                 sample_index: self.sample_index,

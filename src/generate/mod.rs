@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use crate::engine::{EngineError, EngineStats, Request, SamplingParams, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
-pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateRow, Generated};
+pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateFailure, GenerateRow, Generated};
 pub use driver::drive;
 pub use in_flight::ONLY_THINKING;
 use in_flight::{InFlight, failed};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::{Engine, EngineError, EngineOptions, Fleet};
 use crate::gguf;
+use crate::model::spec::Head;
 use crate::model::{self, HfConfig, LoadOptions, ModelError, WeightsKind};
 use crate::ops::Compute;
 use crate::prompt::{ChatTokenizer, PromptError, TemplateOptions};
@@ -134,6 +135,7 @@ impl TextModel {
             license: license(dir, &gguf_files)?,
             dtype: options.compute.formats(gguf.is_some_and(|gguf| gguf.has_blocks())),
             weights,
+            is_reward: matches!(spec.head, Head::Scores(_)),
         })
     }
 
@@ -157,6 +159,12 @@ impl TextModel {
         eos_ids.sort_unstable();
         eos_ids.dedup();
         Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
+    }
+
+    /// Puts the same weights to another use: under another name, and with dialogues put otherwise.
+    pub fn serve_as(&mut self, record: ModelRecord, tokenizer: ChatTokenizer) {
+        self.record = record;
+        self.tokenizer = tokenizer;
     }
 
     /// Engine and tokenizer, to work with both at once.

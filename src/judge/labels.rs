@@ -2,7 +2,6 @@
 //! several tokens is followed down its tokens, each step a question of its own after the same cached prefix.
 //! Knows tokens; knows nothing of aspects or answers.
 
-use super::rubric::NUM_LABELS;
 use crate::prompt::{ChatTokenizer, PromptError};
 
 /// The questions whose answers give every label's log-probability.
@@ -11,29 +10,23 @@ pub(super) struct LabelPlan {
     /// Tokens put after the prompt, and the next tokens asked about.
     queries: Vec<(Vec<u32>, Vec<u32>)>,
     /// For each label the (query, target) pairs whose log-probabilities add up to its own.
-    paths: [Vec<(usize, usize)>; NUM_LABELS],
+    paths: Vec<Vec<(usize, usize)>>,
 }
 
 impl LabelPlan {
-    /// The plan for these labels behind `prompt`.
+    /// The plan for these labels, in their order, behind `prompt`.
     ///
     /// # Errors
     /// [`PromptError`] if a label cannot be encoded.
-    pub(super) fn new(
-        tokenizer: &ChatTokenizer,
-        labels: &[String; NUM_LABELS],
-        prompt: &[u32],
-    ) -> Result<Self, PromptError> {
-        let mut spelled: [Vec<u32>; NUM_LABELS] = Default::default();
-        for (label, ids) in labels.iter().zip(&mut spelled) {
-            *ids = tokenizer.label_token_ids(label, prompt)?;
-        }
+    pub(super) fn new(tokenizer: &ChatTokenizer, labels: &[String], prompt: &[u32]) -> Result<Self, PromptError> {
+        let spelled: Vec<Vec<u32>> =
+            labels.iter().map(|label| tokenizer.label_token_ids(label, prompt)).collect::<Result<_, _>>()?;
         Ok(Self::of(&spelled))
     }
 
-    fn of(spelled: &[Vec<u32>; NUM_LABELS]) -> Self {
+    fn of(spelled: &[Vec<u32>]) -> Self {
         let mut queries: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
-        let paths = spelled.each_ref().map(|ids| {
+        let path = |ids: &Vec<u32>| {
             let mut path = Vec::with_capacity(ids.len());
             for (position, &target) in ids.iter().enumerate() {
                 let prefix = &ids[..position];
@@ -49,7 +42,8 @@ impl LabelPlan {
                 path.push((query, index));
             }
             path
-        });
+        };
+        let paths = spelled.iter().map(path).collect();
         Self { queries, paths }
     }
 
@@ -59,11 +53,12 @@ impl LabelPlan {
     }
 
     /// Natural-log probability of each label, given the log-probabilities that each question's targets got.
-    pub(super) fn label_logprobs(&self, answers: &[Vec<f32>]) -> [f64; NUM_LABELS] {
-        self.paths.each_ref().map(|path| match path.is_empty() {
+    pub(super) fn label_logprobs(&self, answers: &[Vec<f32>]) -> Vec<f64> {
+        let of = |path: &Vec<(usize, usize)>| match path.is_empty() {
             true => f64::NEG_INFINITY,
             false => path.iter().map(|&(query, target)| f64::from(answers[query][target])).sum(),
-        })
+        };
+        self.paths.iter().map(of).collect()
     }
 }
 

@@ -1,7 +1,11 @@
 //! Verdicts: what a judge model thinks of an answer, read from its label distribution without decoding; and reward models' scores.
 //! Knows prompts, candidates and the engine; knows nothing of pairs or files.
 
+pub mod agreement;
+mod fence;
+pub mod known;
 mod labels;
+mod pairwise;
 mod reward;
 mod rubric;
 mod verdict;
@@ -12,15 +16,27 @@ use crate::generate::{
 };
 use crate::prompt::{ChatTokenizer, DialogueEnd, PromptError};
 use labels::LabelPlan;
+pub use pairwise::{AnswerName, CompareFailure, CompareItem, CompareKey, CompareRow, Comparison, compare};
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
-pub use rubric::{Aspect, NUM_LABELS, Rubric, RubricError};
-pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, Verdict};
+pub use rubric::{Aspect, Example, LanguageTexts, NUM_LABELS, PairwiseTexts, RowLanguage, Rubric, RubricError};
+pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, RewardScore, Verdict, answer_key, verdicts_of};
+
+/// A prompt as a judge needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PromptText {
+    /// What was asked.
+    pub text: String,
+    /// Language name as the source spells it.
+    pub language: String,
+    /// Language code as the source spells it.
+    pub language_code: String,
+}
 
 /// One answer to rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JudgeItem {
-    /// The prompt's text.
-    pub prompt: String,
+    /// What it answers.
+    pub prompt: PromptText,
     /// The answer.
     pub candidate: Candidate,
 }
@@ -44,7 +60,8 @@ struct InFlight<'a> {
 }
 
 /// Rates every item, handing each verdict to `done` as it is finished (not in the order of the items). Each aspect of an
-/// answer is one forward pass over the question alone: rubric, prompt and answer come from the prefix cache.
+/// answer is one forward pass over the question alone: rubric, prompt and answer come from the prefix cache. A reward model is asked
+/// for its score instead, and needs no rubric.
 ///
 /// # Errors
 /// [`GenerateError`] if no row could be done any more, or `done` fails. What goes wrong with one answer is a
@@ -56,8 +73,11 @@ pub fn judge(
     observer: &mut dyn Observer,
     done: impl FnMut(JudgeRow) -> Result<(), GenerateError> + Send,
 ) -> Result<Ending, GenerateError> {
-    let (queue_len, name) = (model.queue_len(), model.record().name.clone());
+    let (queue_len, name, is_reward) = (model.queue_len(), model.record().name.clone(), model.record().is_reward);
     let (engine, tokenizer) = model.parts();
+    if is_reward {
+        return drive(engine, queue_len, vec![reward::scores(tokenizer, &name, items.into_iter(), done)], observer);
+    }
     let verdicts = Judge { tokenizer, name: &name, rubric }.verdicts(items.into_iter(), done);
     drive(engine, queue_len, vec![verdicts], observer)
 }
@@ -74,11 +94,12 @@ impl<'a> Judge<'a> {
 
     /// Encodes all questions about an item.
     fn prepare(self, item: JudgeItem) -> Result<Prepared<InFlight<'a>>, GenerateError> {
-        let failed = |reason, detail| Ok(Prepared::Done(JudgeRow::failed(&item.candidate, reason, detail)));
+        let failed = |reason, detail| Ok(Prepared::Done(JudgeRow::failed(self.name, &item.candidate, reason, detail)));
         let mut plan = None;
         let mut requests = Vec::new();
+        let language = RowLanguage { name: &item.prompt.language, code: &item.prompt.language_code };
         for question in &self.rubric.aspects {
-            let text = self.rubric.message(question, &item.prompt, &item.candidate.text);
+            let text = self.rubric.message(question, language, &item.prompt.text, &item.candidate.text);
             let prompt = match self.tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt) {
                 Ok(prompt) => prompt,
                 Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),
@@ -107,7 +128,7 @@ impl Row for InFlight<'_> {
         let answers: Vec<Vec<f32>> = parts.into_iter().map(|part| part.output.target_logprobs).collect();
         let aspects = rubric.aspects.iter().zip(answers.chunks(self.plan.queries().count().max(1)));
         let aspects: Vec<AspectScore> = aspects
-            .map(|(aspect, answers)| AspectScore::new(&aspect.name, self.plan.label_logprobs(answers)))
+            .map(|(aspect, answers)| AspectScore::new(&aspect.name, &self.plan.label_logprobs(answers)))
             .collect();
         let weights: f64 = rubric.aspects.iter().map(|aspect| aspect.weight).sum();
         let weighted = rubric.aspects.iter().zip(&aspects).map(|(aspect, score)| aspect.weight * score.mean);
@@ -115,13 +136,23 @@ impl Row for InFlight<'_> {
         let reliable = aspects.iter().all(|score| score.label_mass >= rubric.min_label_mass);
         let Candidate { record_id, source, model, sample_index, .. } = self.candidate;
         let judge = self.judge.name.to_owned();
-        Ok(JudgeRow::Verdict(Verdict { record_id, source, model, sample_index, judge, aspects, rating, reliable }))
+        Ok(JudgeRow::Verdict(Verdict {
+            record_id,
+            source,
+            model,
+            sample_index,
+            judge,
+            aspects,
+            rating,
+            score: None,
+            reliable,
+        }))
     }
 
     fn refused(self, error: EngineError) -> Result<JudgeRow, GenerateError> {
         match error {
             EngineError::PromptTooLong { .. } => {
-                Ok(JudgeRow::failed(&self.candidate, "judge_prompt_too_long", error.to_string()))
+                Ok(JudgeRow::failed(self.judge.name, &self.candidate, "judge_prompt_too_long", error.to_string()))
             }
             error => Err(error.into()),
         }

@@ -6,9 +6,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::JudgeItem;
+use super::verdict::{JudgeRow, RewardScore};
 use crate::engine::{EngineError, Request, Task};
 use crate::generate::{
-    Ended, Ending, GenerateError, Observer, Prepared, RequestError, Row, Source, TextModel, dialogue, drive, read_lines,
+    Candidate, Ended, Ending, GenerateError, Observer, Prepared, RequestError, Row, Source, TextModel, dialogue, drive,
+    read_lines,
 };
 use crate::prompt::{ChatTokenizer, DialogueEnd, Message, PromptError};
 
@@ -185,4 +188,63 @@ fn prepare(tokenizer: &ChatTokenizer, request: ScoreRequest) -> Result<Prepared<
         }
     }
     Ok(Prepared::Asks(InFlight { id: request.id, is_pair }, requests))
+}
+
+/// An answer that a reward model is asked about.
+struct Rated<'a> {
+    judge: &'a str,
+    candidate: Candidate,
+}
+
+/// The scores of `items` as a source of rows for [`drive`], as rows of the judge stage.
+pub(super) fn scores<'a>(
+    tokenizer: &'a ChatTokenizer,
+    judge: &'a str,
+    items: impl Iterator<Item = JudgeItem> + Send + 'a,
+    done: impl FnMut(JudgeRow) -> Result<(), GenerateError> + Send + 'a,
+) -> Source<'a> {
+    let prepare = move |item: JudgeItem| {
+        let JudgeItem { prompt, candidate } = item;
+        let mut messages = dialogue(None, &prompt.text);
+        messages.push(Message { role: "assistant".to_owned(), content: candidate.text.clone() });
+        match tokenizer.encode_chat(&messages, DialogueEnd::Whole) {
+            Ok(prompt) => {
+                let request = Request { prompt, task: Task::Classify, key: 0 };
+                Ok(Prepared::Asks(Rated { judge, candidate }, vec![request]))
+            }
+            Err(error @ PromptError::NoTemplate { .. }) => Err(error.into()),
+            Err(error) => {
+                Ok(Prepared::Done(JudgeRow::failed(judge, &candidate, "judge_prompt_not_encodable", error.to_string())))
+            }
+        }
+    };
+    Source::new(items.map(prepare), done)
+}
+
+impl Row for Rated<'_> {
+    type Done = JudgeRow;
+
+    fn finish(self, parts: Vec<Ended>) -> Result<JudgeRow, GenerateError> {
+        let scores: Vec<f32> = parts.into_iter().flat_map(|part| part.output.head_scores).collect();
+        let [score] = scores[..] else {
+            let detail = format!("the model's head gives {} numbers, want one score", scores.len());
+            return Ok(JudgeRow::failed(self.judge, &self.candidate, "not_one_score", detail));
+        };
+        if !score.is_finite() {
+            let detail = format!("the score is {score}");
+            return Ok(JudgeRow::failed(self.judge, &self.candidate, "score_not_finite", detail));
+        }
+        let Candidate { record_id, source, model, sample_index, .. } = self.candidate;
+        let (judge, score) = (self.judge.to_owned(), f64::from(score));
+        Ok(JudgeRow::Score(RewardScore { record_id, source, model, sample_index, judge, score }))
+    }
+
+    fn refused(self, error: EngineError) -> Result<JudgeRow, GenerateError> {
+        match error {
+            EngineError::PromptTooLong { .. } | EngineError::EmptyPrompt => {
+                Ok(JudgeRow::failed(self.judge, &self.candidate, "judge_prompt_too_long", error.to_string()))
+            }
+            error => Err(error.into()),
+        }
+    }
 }

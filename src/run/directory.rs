@@ -1,7 +1,6 @@
 //! A run's directory: what lies where, whose it is, and how far each stage is.
 //! Knows files; runs no stage.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,9 +9,21 @@ use super::{Occupied, RunError};
 use crate::data::{DropCounts, PromptRecord};
 use crate::generate::GenerateRow;
 use crate::journal::{Journal, JournalHeader, read_journal};
-use crate::judge::JudgeRow;
-use crate::provenance::{RunLock, sha256_hex, write_atomic};
+use crate::judge::known::{self, KnownRow};
+use crate::judge::{CompareRow, JudgeRow};
+use crate::provenance::{GENERATORS, RunLock, sha256_hex, write_atomic};
 use crate::shard::Shard;
+
+/// Names of the journals.
+pub(super) const CANDIDATES: &str = "candidates";
+/// See [`CANDIDATES`].
+pub(super) const VERDICTS: &str = "verdicts";
+/// See [`CANDIDATES`].
+pub(super) const COMPARISONS: &str = "comparisons";
+/// Ratings of known answers.
+pub(super) const KNOWN_VERDICTS: &str = "known-verdicts";
+/// Comparisons of known answers.
+pub(super) const KNOWN_COMPARISONS: &str = "known-comparisons";
 
 /// Paths of a run. Nothing is read or written until asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,14 +79,6 @@ impl WholeRows {
     }
 }
 
-impl LoadedRun {
-    /// Answers to rate once every prompt has this many generated ones; those that fail make them fewer.
-    pub fn num_answers(&self, num_samples: u32) -> u64 {
-        let num_human = self.records.iter().filter(|record| record.response.is_some()).count();
-        self.records.len() as u64 * u64::from(num_samples) + num_human as u64
-    }
-}
-
 /// What becomes of a run that is there already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Claim {
@@ -86,42 +89,6 @@ pub enum Claim {
     WithChanges,
     /// It is removed.
     Anew,
-}
-
-/// How far a stage is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct StageStatus {
-    /// Rows done, failures included.
-    pub num_done: usize,
-    /// Rows that failed.
-    pub num_failed: usize,
-    /// Rows to do.
-    pub num_wanted: usize,
-}
-
-impl StageStatus {
-    /// Nothing is left to do.
-    pub fn is_done(&self) -> bool {
-        self.num_done >= self.num_wanted
-    }
-}
-
-/// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// Rows of the source.
-    pub num_rows_read: u64,
-    /// Rows chosen; of a shard, its own.
-    pub num_records: usize,
-    /// Of a shard: the rows chosen for all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_records_of_all: Option<u64>,
-    /// Answers generated.
-    pub candidates: StageStatus,
-    /// Answers rated.
-    pub verdicts: StageStatus,
-    /// The dataset is written.
-    pub dataset_written: bool,
 }
 
 impl RunDir {
@@ -148,6 +115,11 @@ impl RunDir {
     /// The chosen rows.
     pub fn prompts(&self) -> PathBuf {
         self.root.join("prompts.jsonl")
+    }
+
+    /// The rows that judges are tested with.
+    pub fn known_rows(&self) -> PathBuf {
+        self.root.join("known-answers.json")
     }
 
     /// The folder of the journals.
@@ -216,7 +188,8 @@ impl RunDir {
     }
 
     /// Starts the run or takes up the one that is there. What only later stages use may be missing on either side, and is
-    /// then taken over; pairing may differ, since it touches neither answers nor ratings.
+    /// then taken over; pairing may differ, since it touches neither answers nor ratings. A run may get further models; none of those that
+    /// it has may be missing.
     ///
     /// # Errors
     /// [`RunError::NotOurs`], [`RunError::InUse`], [`RunError::OtherRun`] saying what differs, or files that cannot be written.
@@ -239,8 +212,10 @@ impl RunDir {
         }
         let there = self.existing_lock()?;
         if let Some(mut found) = there.clone() {
+            lock.order_like(&found);
             take_over(lock, &found);
             take_over(&mut found, lock);
+            found.grow(lock);
             found.parameters.remove("pair");
             let mut compared = lock.clone();
             compared.parameters.remove("pair");
@@ -274,14 +249,15 @@ impl RunDir {
             let result = std::fs::remove_dir_all(&folder);
             gone(folder, result)?;
         }
-        for file in [self.prompts(), self.report(), self.summary(), self.lock()] {
+        for file in [self.prompts(), self.known_rows(), self.report(), self.summary(), self.lock()] {
             let result = std::fs::remove_file(&file);
             gone(file, result)?;
         }
         Ok(())
     }
 
-    /// Stores the chosen rows, or those of them that `shard` has, all at once.
+    /// Stores the chosen rows, or those of them that `shard` has, all at once; and before them the rows that judges are tested with, which
+    /// are of the whole run.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -306,6 +282,8 @@ impl RunDir {
         let sha256 = sha256_hex(rows.as_bytes());
         let header = PromptsHeader { num_rows_read, drops: drops.clone(), num_records, sha256, whole };
         let text = serde_json::to_string(&header).map_err(unwritable)? + "\n" + &rows;
+        let known = serde_json::to_string(&known::choose(records)).map_err(unwritable)?;
+        write_atomic(&self.known_rows(), known.as_bytes())?;
         Ok(write_atomic(&self.prompts(), text.as_bytes())?)
     }
 
@@ -345,12 +323,30 @@ impl RunDir {
         Ok(LoadedRun { lock, records, num_rows_read, drops, whole })
     }
 
+    /// The rows that judges are tested with; none in a run that has no such file.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn read_known_rows(&self) -> Result<Vec<KnownRow>, RunError> {
+        let path = self.known_rows();
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(RunError::Io { path, action: "read", source }),
+            Ok(bytes) => bytes,
+        };
+        serde_json::from_slice(&bytes).map_err(|error| RunError::StoredPrompts {
+            path,
+            line: error.line(),
+            what: error.to_string(),
+        })
+    }
+
     /// Opens the generate stage's journal for `lock`.
     ///
     /// # Errors
     /// If it is another run's, damaged, or in use.
     pub fn candidates(&self, lock: &RunLock) -> Result<(Journal<GenerateRow>, Vec<GenerateRow>), RunError> {
-        self.open_stage("candidates", lock)
+        self.open_stage(CANDIDATES, lock)
     }
 
     /// Opens the judge stage's journal for `lock`.
@@ -358,45 +354,23 @@ impl RunDir {
     /// # Errors
     /// If it is another run's, damaged, or in use.
     pub fn verdicts(&self, lock: &RunLock) -> Result<(Journal<JudgeRow>, Vec<JudgeRow>), RunError> {
-        self.open_stage("verdicts", lock)
+        self.open_stage(VERDICTS, lock)
     }
 
-    fn open_stage<T: Serialize + DeserializeOwned>(
+    /// Opens the journal of comparisons for `lock`.
+    ///
+    /// # Errors
+    /// If it is another run's, damaged, or in use.
+    pub fn comparisons(&self, lock: &RunLock) -> Result<(Journal<CompareRow>, Vec<CompareRow>), RunError> {
+        self.open_stage(COMPARISONS, lock)
+    }
+
+    pub(super) fn open_stage<T: Serialize + DeserializeOwned>(
         &self,
         stage: &str,
         lock: &RunLock,
     ) -> Result<(Journal<T>, Vec<T>), RunError> {
         Ok(Journal::open(&self.journals().join(format!("{stage}.jsonl")), &header_of(stage, lock))?)
-    }
-
-    /// Refuses to judge a run that lacks answers.
-    ///
-    /// # Errors
-    /// [`RunError::Incomplete`], or what [`Self::status`] refuses.
-    pub fn require_candidates(&self) -> Result<Status, RunError> {
-        let hint = "run `pairwright generate` (or `make`) with the same parameters to its end first";
-        let status = self.status()?;
-        self.require(status.candidates, "generated answers", hint)?;
-        Ok(status)
-    }
-
-    /// Refuses to pair a run that lacks answers or ratings.
-    ///
-    /// # Errors
-    /// [`RunError::Incomplete`], or what [`Self::status`] refuses.
-    pub fn require_verdicts(&self) -> Result<Status, RunError> {
-        let hint = "run `pairwright judge` (or `make`) with the same parameters to its end first";
-        let status = self.require_candidates()?;
-        self.require(status.verdicts, "verdicts", hint)?;
-        Ok(status)
-    }
-
-    fn require(&self, stage: StageStatus, what: &'static str, hint: &'static str) -> Result<(), RunError> {
-        if stage.is_done() {
-            return Ok(());
-        }
-        let (done, wanted) = (stage.num_done, stage.num_wanted);
-        Err(RunError::Incomplete { path: self.root.clone(), done, wanted, what, hint })
     }
 
     /// Rows of a stage's journal without opening it for writing; none if it does not exist.
@@ -410,55 +384,36 @@ impl RunDir {
         }
         Ok(read_journal(&path, Some(&header_of(stage, lock)))?.rows)
     }
-
-    /// How far the run is.
-    ///
-    /// # Errors
-    /// [`RunError::NoRun`], or damaged files.
-    pub fn status(&self) -> Result<Status, RunError> {
-        let run = self.load()?;
-        let samples = super::stages::num_samples(&run.lock) as usize;
-        let rows: Vec<GenerateRow> = self.read_stage("candidates", &run.lock)?;
-        let num_failed = rows.iter().filter(|row| matches!(row, GenerateRow::Failure(_))).count();
-        let candidates = StageStatus { num_done: rows.len(), num_failed, num_wanted: run.records.len() * samples };
-        let answered: BTreeSet<&str> = rows.iter().filter_map(GenerateRow::answered).collect();
-        let human = run.records.iter().filter(|r| r.response.is_some() && answered.contains(r.id.as_str())).count();
-        let verdicts: Vec<JudgeRow> = self.read_stage("verdicts", &run.lock)?;
-        let verdicts = StageStatus {
-            num_done: verdicts.len(),
-            num_failed: verdicts.iter().filter(|row| matches!(row, JudgeRow::Failure(_))).count(),
-            num_wanted: rows.len() - num_failed + human,
-        };
-        Ok(Status {
-            num_rows_read: run.num_rows_read,
-            num_records: run.records.len(),
-            num_records_of_all: run.whole.map(|whole| whole.num_records),
-            candidates,
-            verdicts,
-            dataset_written: self.dataset_lock().exists() && self.summary().exists(),
-        })
-    }
 }
 
-/// Whose rows a stage's journal has: what they depend on, of all that the lock says.
+/// Whose rows a stage's journal has: what they depend on, of all that the lock says. Not the models: rows name theirs, a run may get more
+/// of them, and the lock refuses another one of the same name.
 fn header_of(stage: &str, lock: &RunLock) -> JournalHeader {
     let mut lock = lock.clone();
-    if stage == "candidates" {
-        lock.judge = None;
-        lock.rubric_sha256 = None;
-        lock.parameters.remove("judge");
+    lock.generators.clear();
+    lock.judges.clear();
+    if let Some(serde_json::Value::Object(generate)) = lock.parameters.get_mut("generate") {
+        generate.remove(GENERATORS);
     }
-    lock.parameters.retain(|name, _| ["prompts", "generate", "judge"].contains(&name.as_str()));
+    let depends_on: &[&str] = match stage {
+        CANDIDATES => &["prompts", "generate"],
+        VERDICTS | COMPARISONS => &["prompts", "generate", "judge"],
+        _ => &["prompts", "judge"],
+    };
+    if !depends_on.contains(&"judge") {
+        lock.rubric_sha256 = None;
+    }
+    lock.parameters.retain(|name, _| depends_on.contains(&name.as_str()));
     JournalHeader::new(stage, lock.run_hash())
 }
 
 /// Fills what only later stages use from another lock, where it is missing.
 pub(super) fn take_over(lock: &mut RunLock, other: &RunLock) {
-    if lock.judge.is_none() {
-        lock.judge = other.judge.clone();
-        lock.rubric_sha256 = other.rubric_sha256.clone();
+    if lock.judges.is_empty() {
+        lock.judges.clone_from(&other.judges);
+        lock.rubric_sha256.clone_from(&other.rubric_sha256);
     }
-    for stage in ["judge", "pair"] {
+    for stage in ["judge", "compare", "pair"] {
         if let (None, Some(parameters)) = (lock.parameters.get(stage), other.parameters.get(stage)) {
             lock.parameters.insert(stage.to_owned(), parameters.clone());
         }

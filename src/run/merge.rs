@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::directory::{CANDIDATES, COMPARISONS, KNOWN_COMPARISONS, KNOWN_VERDICTS, VERDICTS};
 use super::{Claim, LoadedRun, Occupied, RunDir, RunError, WholeRows, shards};
 use crate::demo;
 use crate::generate::GenerateRow;
-use crate::journal::Journal;
-use crate::judge::JudgeRow;
+use crate::judge::{CompareRow, JudgeRow};
 use crate::provenance::RunLock;
 use crate::shard::Shard;
 
@@ -23,8 +23,7 @@ pub struct Merge {
     pub num_shards: u32,
     parts: Vec<RunDir>,
     run: LoadedRun,
-    candidates: Vec<GenerateRow>,
-    verdicts: Vec<JudgeRow>,
+    rows: Rows,
 }
 
 /// A shard that has been read.
@@ -75,18 +74,21 @@ impl Merge {
         let LoadedRun { num_rows_read, drops, .. } = first.run.clone();
         let place: HashMap<&str, usize> = records.iter().enumerate().map(|(at, row)| (row.id.as_str(), at)).collect();
         let place = |id: &str| place.get(id).copied().unwrap_or(usize::MAX);
-        all.candidates.sort_by_key(|row| (place(row.record_id()), row.sample_index()));
+        all.candidates.sort_by_cached_key(|row| (place(row.record_id()), row.model().to_owned(), row.sample_index()));
         all.verdicts.sort_by_cached_key(|row| {
-            let (id, source, model, sample_index) = row.key();
-            (place(&id), sample_index, model, format!("{source:?}"))
+            let ((id, source, model, sample_index), judge) = row.key();
+            (place(&id), sample_index, model, format!("{source:?}"), judge)
+        });
+        all.comparisons.sort_by_cached_key(|row| {
+            let (id, answers, judge) = row.key();
+            (place(&id), answers, judge)
         });
         Ok(Self {
             num_shards: first.shard.count(),
             parts: parts.iter().map(|part| part.dir.clone()).collect(),
             run: LoadedRun { lock: lock.clone(), records, num_rows_read, drops, whole: None },
             lock,
-            candidates: all.candidates,
-            verdicts: all.verdicts,
+            rows: all,
         })
     }
 
@@ -100,7 +102,7 @@ impl Merge {
         }
         let status = out.status()?;
         let is_same = self.lock.differences(&RunLock::read(&out.lock())?).is_empty();
-        Ok(is_same && status.candidates.is_done() && status.verdicts.is_done())
+        Ok(is_same && status.is_judged())
     }
 
     /// Makes `out` the run that the shards are together, as far as its ratings. At each moment it is an ordinary run that has got so
@@ -113,7 +115,7 @@ impl Merge {
         let beside = |dir: &RunDir| dir.root().parent() == Some(out.root());
         if !out.lock().exists() && self.parts.iter().any(beside) {
             // The shards' own folder: besides them it may hold what it likes, but nothing that a run would write.
-            let ours = [out.prompts(), out.journals(), out.dataset(), out.report(), out.summary()];
+            let ours = [out.prompts(), out.known_rows(), out.journals(), out.dataset(), out.report(), out.summary()];
             if ours.iter().any(|path| path.exists()) {
                 return Err(RunError::NotOurs { path: out.root().to_owned() });
             }
@@ -127,22 +129,29 @@ impl Merge {
         if !out.prompts().exists() {
             out.store_prompts(&self.run.records, self.run.num_rows_read, &self.run.drops, None)?;
         }
-        let (journal, there) = out.candidates(&lock)?;
-        let key = |row: &GenerateRow| (row.record_id().to_owned(), row.sample_index());
-        append(journal, &there, &self.candidates, key)?;
-        let (journal, there) = out.verdicts(&lock)?;
-        append(journal, &there, &self.verdicts, JudgeRow::key)?;
+        let rows = &self.rows;
+        append(out, &lock, CANDIDATES, &rows.candidates, GenerateRow::key)?;
+        // Of tests and comparisons nothing is written where there is none, as in a run by itself.
+        append(out, &lock, KNOWN_VERDICTS, &rows.known_verdicts, JudgeRow::key)?;
+        append(out, &lock, KNOWN_COMPARISONS, &rows.known_comparisons, CompareRow::key)?;
+        append(out, &lock, COMPARISONS, &rows.comparisons, CompareRow::key)?;
+        append(out, &lock, VERDICTS, &rows.verdicts, JudgeRow::key)?;
         Ok((out.load()?, occupied))
     }
 }
 
-/// Appends the rows that a journal lacks, in their order.
+/// Appends the rows that a stage's journal lacks, in their order.
 fn append<T: Serialize + DeserializeOwned, K: Eq + std::hash::Hash>(
-    mut journal: Journal<T>,
-    there: &[T],
+    out: &RunDir,
+    lock: &RunLock,
+    stage: &str,
     rows: &[T],
     key: impl Fn(&T) -> K,
 ) -> Result<(), RunError> {
+    if rows.is_empty() && ![CANDIDATES, VERDICTS].contains(&stage) {
+        return Ok(());
+    }
+    let (mut journal, there) = out.open_stage::<T>(stage, lock)?;
     let known: HashSet<K> = there.iter().map(&key).collect();
     for row in rows.iter().filter(|row| !known.contains(&key(row))) {
         journal.append(row)?;
@@ -219,10 +228,13 @@ fn start_of(shard: Shard, other: &Part) -> String {
 }
 
 /// The rows of all parts.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Rows {
     candidates: Vec<GenerateRow>,
     verdicts: Vec<JudgeRow>,
+    comparisons: Vec<CompareRow>,
+    known_verdicts: Vec<JudgeRow>,
+    known_comparisons: Vec<CompareRow>,
 }
 
 impl Rows {
@@ -234,27 +246,26 @@ impl Rows {
             let other = Shard::of_row(&row.id, shard.count());
             return Ok(Some(format!("{place} has the prompt {}, which belongs to shard {other}", row.id)));
         }
-        let candidates: Vec<GenerateRow> = match dir.read_stage("candidates", &run.lock) {
-            Ok(rows) => rows,
-            Err(error) => return Ok(Some(one_line(&error))),
-        };
-        let verdicts: Vec<JudgeRow> = match dir.read_stage("verdicts", &run.lock) {
+        let rows = match Self::read(dir, &run.lock) {
             Ok(rows) => rows,
             Err(error) => return Ok(Some(one_line(&error))),
         };
         let own: HashSet<&str> = run.records.iter().map(|row| row.id.as_str()).collect();
-        let stranger =
-            candidates.iter().map(|row| row.record_id().to_owned()).chain(verdicts.iter().map(|row| row.key().0));
+        let ids = rows.candidates.iter().map(|row| row.record_id().to_owned());
+        let ids = ids.chain(rows.verdicts.iter().map(|row| row.answer().0));
+        let stranger = ids.chain(rows.comparisons.iter().map(|row| row.key().0));
         if let Some(id) = stranger.into_iter().find(|id| !own.contains(id.as_str())) {
             return Ok(Some(format!("{place} has a row of the prompt {id}, which is none of its own")));
         }
-        let answers: HashSet<_> = candidates.iter().map(|row| (row.record_id(), row.sample_index())).collect();
-        let ratings: HashSet<_> = verdicts.iter().map(JudgeRow::key).collect();
-        if answers.len() < candidates.len() || ratings.len() < verdicts.len() {
+        let answers: HashSet<_> = rows.candidates.iter().map(GenerateRow::key).collect();
+        let ratings: HashSet<_> = rows.verdicts.iter().map(JudgeRow::key).collect();
+        let comparisons: HashSet<_> = rows.comparisons.iter().map(CompareRow::key).collect();
+        let lengths = [rows.candidates.len(), rows.verdicts.len(), rows.comparisons.len()];
+        if [answers.len(), ratings.len(), comparisons.len()] != lengths {
             return Ok(Some(format!("{place} has a row twice in a journal")));
         }
         let status = dir.status()?;
-        let (candidates_left, verdicts_left) = (!status.candidates.is_done(), !status.verdicts.is_done());
+        let (candidates_left, verdicts_left) = (!status.candidates.is_done(), !status.is_judged());
         if candidates_left || verdicts_left {
             let notes = &run.lock.environment.notes;
             let names: &[&str] = if candidates_left { &["make", "generate"] } else { &["judge", "make"] };
@@ -268,9 +279,22 @@ impl Rows {
                 [status.candidates, status.verdicts].map(|stage| format!("{} of {}", stage.num_done, stage.num_wanted));
             return Ok(Some(format!("{place} has {answers} answers and {ratings} ratings; go on with: {command}")));
         }
-        self.candidates.extend(candidates);
-        self.verdicts.extend(verdicts);
+        self.candidates.extend(rows.candidates);
+        self.verdicts.extend(rows.verdicts);
+        self.comparisons.extend(rows.comparisons);
+        self.known_verdicts.extend(rows.known_verdicts);
+        self.known_comparisons.extend(rows.known_comparisons);
         Ok(None)
+    }
+
+    fn read(dir: &RunDir, lock: &RunLock) -> Result<Self, RunError> {
+        Ok(Self {
+            candidates: dir.read_stage(CANDIDATES, lock)?,
+            verdicts: dir.read_stage(VERDICTS, lock)?,
+            comparisons: dir.read_stage(COMPARISONS, lock)?,
+            known_verdicts: dir.read_stage(KNOWN_VERDICTS, lock)?,
+            known_comparisons: dir.read_stage(KNOWN_COMPARISONS, lock)?,
+        })
     }
 }
 

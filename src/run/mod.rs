@@ -4,14 +4,18 @@
 
 mod directory;
 mod error;
+mod known;
 mod merge;
 mod occupied;
 mod shards;
 mod stages;
+mod status;
 
-pub use directory::{Claim, LoadedRun, RunDir, StageStatus, Status, WholeRows};
+pub use directory::{Claim, LoadedRun, RunDir, WholeRows};
 pub use error::RunError;
+pub use known::{KnownAnswers, known_answers};
 pub use merge::Merge;
 pub use occupied::{IN_USE, Occupied};
 pub use shards::{ShardStatus, ShardsStatus, shards_in, status_of_shards};
-pub use stages::{GenerateStage, generate, generate_and_judge, judge, pair};
+pub use stages::{GenerateStage, compare, generate, generate_and_judge, judge, pair};
+pub use status::{Progress, StageStatus, Status};

@@ -26,7 +26,7 @@ pub struct ShardStatus {
 impl ShardStatus {
     /// Answers and ratings are there.
     pub fn is_complete(&self) -> bool {
-        self.status.is_some_and(|status| status.candidates.is_done() && status.verdicts.is_done())
+        self.status.is_some_and(|status| status.is_judged())
     }
 }
 
@@ -195,8 +195,10 @@ pub fn status_of_shards(out: &Path) -> Result<Option<ShardsStatus>, RunError> {
         // A shard knows of all rows, also of those whose shards have not begun.
         all.num_rows_read = status.num_rows_read;
         all.num_records = status.num_records_of_all.unwrap_or(status.num_records as u64);
-        let num_samples = super::stages::num_samples(&RunLock::read(&run.lock())?);
-        all.candidates.num_wanted = (all.num_records * num_samples) as usize;
+        let lock = RunLock::read(&run.lock())?;
+        let num_samples = super::stages::num_samples(&lock);
+        let num_generators = lock.generators.len().max(1);
+        all.candidates.num_wanted = (all.num_records * num_samples) as usize * num_generators;
     }
     all.num_complete = all.shards.iter().filter(|shard| shard.is_complete()).count();
     Ok(Some(all))

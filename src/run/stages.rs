@@ -7,10 +7,11 @@ use std::sync::mpsc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::directory::COMPARISONS;
 use super::{LoadedRun, RunDir, RunError};
 use crate::data::{PromptRecord, language};
 use crate::dataset::{
-    CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, render_report, write_dataset,
+    CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, JudgeWeights, Origin, render_report, write_dataset,
 };
 use crate::engine::EngineStats;
 use crate::generate::{
@@ -18,7 +19,11 @@ use crate::generate::{
     SystemPrompts, TextModel,
 };
 use crate::journal::{DamagedLine, Journal, TornTail};
-use crate::judge::{self, Judge, JudgeItem, JudgeRow, Rubric};
+use crate::judge::known;
+use crate::judge::{
+    self, AnswerKey, CompareItem, CompareRow, Comparison, Judge, JudgeItem, JudgeRow, PromptText, Rubric, answer_key,
+    verdicts_of,
+};
 use crate::provenance::{RunLock, write_atomic};
 
 /// What the generate stage needs besides the model.
@@ -49,9 +54,9 @@ pub fn generate(
 ) -> Result<Ending, RunError> {
     let (mut journal, rows) = run.candidates(&loaded.lock)?;
     note_damage(&journal, observer);
-    let answered = Answered::new(rows, stage.options.num_samples);
-    observer.progress(&[answered.keys.len() as u64], &EngineStats::default());
     let name = model.record().name.clone();
+    let answered = Answered::new(&rows, &name, stage.options.num_samples);
+    observer.progress(&[answered.keys.len() as u64], &EngineStats::default());
     let store = |answer: Answer| answered.store(&mut journal, &answer.into_row(&name));
     let requests = requests(loaded, &answered, stage);
     let ending = generate::generate(model, requests, &stage.options, observer, store)?;
@@ -74,11 +79,40 @@ pub fn judge(
     let (_, candidates) = run.candidates(&loaded.lock)?;
     let (mut journal, rows) = run.verdicts(&loaded.lock)?;
     note_damage(&journal, observer);
-    let rated: HashSet<_> = rows.iter().map(JudgeRow::key).collect();
+    let rated = rated_by(&model.record().name, &rows);
     let items =
-        judge_items(loaded, &candidates).into_iter().filter(|item| !rated.contains(&JudgeRow::key_of(&item.candidate)));
-    observer.progress(&[rows.len() as u64], &EngineStats::default());
+        judge_items(loaded, &candidates).into_iter().filter(|item| !rated.contains(&answer_key(&item.candidate)));
+    observer.progress(&[rated.len() as u64], &EngineStats::default());
     let ending = judge::judge(model, rubric, items, observer, |row| store(&mut journal, &row))?;
+    journal.sync()?;
+    Ok(ending)
+}
+
+/// The answers that `judge` has rated, or failed to.
+fn rated_by(judge: &str, rows: &[JudgeRow]) -> HashSet<AnswerKey> {
+    rows.iter().filter(|row| row.judge() == judge).map(JudgeRow::answer).collect()
+}
+
+/// Compares the answers to each prompt, two by two and each two in both orders, as far as this judge has not.
+///
+/// # Errors
+/// [`RunError`]; what was done is in the journal.
+pub fn compare(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    model: &mut TextModel,
+    rubric: &Rubric,
+    observer: &mut dyn Observer,
+) -> Result<Ending, RunError> {
+    run.require_candidates()?;
+    let (_, candidates) = run.candidates(&loaded.lock)?;
+    let (mut journal, rows) = run.comparisons(&loaded.lock)?;
+    note_damage(&journal, observer);
+    let name = model.record().name.clone();
+    let compared: HashSet<_> = rows.iter().map(CompareRow::key).filter(|key| key.2 == name).collect();
+    let items = compare_items(loaded, &candidates).into_iter().filter(|item| !compared.contains(&item.key(&name)));
+    observer.progress(&[compared.len() as u64], &EngineStats::default());
+    let ending = judge::compare(model, rubric, items, observer, |row| store(&mut journal, &row))?;
     journal.sync()?;
     Ok(ending)
 }
@@ -101,10 +135,10 @@ pub fn generate_and_judge(
     let (mut verdicts, rated) = run.verdicts(&loaded.lock)?;
     note_damage(&candidates, observer);
     note_damage(&verdicts, observer);
-    observer.progress(&[rows.len() as u64, rated.len() as u64], &EngineStats::default());
-    let rated: HashSet<_> = rated.iter().map(JudgeRow::key).collect();
+    let rated = rated_by(judge.name, &rated);
     let earlier = judge_items(loaded, &rows);
-    let answered = Answered::new(rows, stage.options.num_samples);
+    let answered = Answered::new(&rows, &model.record().name, stage.options.num_samples);
+    observer.progress(&[answered.keys.len() as u64, rated.len() as u64], &EngineStats::default());
     let earlier = earlier.into_iter().filter(|item| answered.is_complete(&item.candidate.record_id));
     // The sender goes with the answers' source: when that is at its end, no item will follow. The channel has no bound, so that
     // answers never wait for ratings (which wait for the engine, and it for the answers); it holds texts, as `pair` does of all.
@@ -127,7 +161,7 @@ pub fn generate_and_judge(
         }
         Ok(())
     };
-    let items = earlier.chain(items).filter(|item| !rated.contains(&JudgeRow::key_of(&item.candidate)));
+    let items = earlier.chain(items).filter(|item| !rated.contains(&answer_key(&item.candidate)));
     let (queue_len, sampling) = (model.queue_len(), stage.options.sampling(model.eos_ids()));
     let (engine, tokenizer) = model.parts();
     let requests = requests(loaded, &answered, stage);
@@ -140,7 +174,7 @@ pub fn generate_and_judge(
 }
 
 /// Says what a kill or a bad disk left in a journal; those rows are done again.
-fn note_damage<T>(journal: &Journal<T>, observer: &mut dyn Observer) {
+pub(super) fn note_damage<T>(journal: &Journal<T>, observer: &mut dyn Observer) {
     let path = journal.path().display();
     if let Some(TornTail { line, size_bytes }) = journal.torn_tail() {
         observer.note(&format!(
@@ -159,7 +193,7 @@ fn note_damage<T>(journal: &Journal<T>, observer: &mut dyn Observer) {
     }
 }
 
-/// What an earlier call left of the generate stage.
+/// What an earlier call left of a model's answers.
 struct Answered {
     keys: HashSet<(String, u32)>,
     num_samples: HashMap<String, u32>,
@@ -167,10 +201,12 @@ struct Answered {
 }
 
 impl Answered {
-    fn new(rows: Vec<GenerateRow>, wanted: u32) -> Self {
+    /// Of the rows of one model.
+    fn new(rows: &[GenerateRow], model: &str, wanted: u32) -> Self {
+        let own = || rows.iter().filter(|row| row.model() == model);
         let mut num_samples: HashMap<String, u32> = HashMap::new();
-        rows.iter().for_each(|row| *num_samples.entry(row.record_id().to_owned()).or_default() += 1);
-        let keys = rows.iter().map(|row| (row.record_id().to_owned(), row.sample_index())).collect();
+        own().for_each(|row| *num_samples.entry(row.record_id().to_owned()).or_default() += 1);
+        let keys = own().map(|row| (row.record_id().to_owned(), row.sample_index())).collect();
         Self { keys, num_samples, wanted }
     }
 
@@ -187,7 +223,7 @@ impl Answered {
     }
 }
 
-fn store<T: Serialize + DeserializeOwned>(journal: &mut Journal<T>, row: &T) -> Result<(), GenerateError> {
+pub(super) fn store<T: Serialize + DeserializeOwned>(journal: &mut Journal<T>, row: &T) -> Result<(), GenerateError> {
     journal.append(row).map_err(|error| GenerateError::Store(Box::new(error)))
 }
 
@@ -212,18 +248,39 @@ fn judge_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<JudgeItem> {
     answered.flat_map(|(record, rows)| items_of(record, rows.into_iter())).collect()
 }
 
-/// A prompt's human answer and its generated ones by number; none if nothing was generated that could be held against it.
+/// A prompt's human answer and its generated ones by model and number; none if nothing was generated that could be held against it.
 fn items_of<'r>(record: &PromptRecord, rows: impl Iterator<Item = &'r GenerateRow>) -> Vec<JudgeItem> {
     let answers = rows.filter_map(|row| match row {
         GenerateRow::Candidate(candidate) => Some(candidate),
         GenerateRow::Failure(_) => None,
     });
     let mut generated: Vec<&Candidate> = answers.collect();
-    generated.sort_by_key(|candidate| candidate.sample_index);
+    generated.sort_by(|a, b| a.model.cmp(&b.model).then(a.sample_index.cmp(&b.sample_index)));
     let human = record.response.as_deref().filter(|_| !generated.is_empty());
     let human = human.map(|text| Candidate::human(&record.id, text));
     let all = human.into_iter().chain(generated.into_iter().cloned());
-    all.map(|candidate| JudgeItem { prompt: record.prompt.clone(), candidate }).collect()
+    let prompt = PromptText {
+        text: record.prompt.clone(),
+        language: record.language.clone(),
+        language_code: record.language_code.clone(),
+    };
+    all.map(|candidate| JudgeItem { prompt: prompt.clone(), candidate }).collect()
+}
+
+/// Every two answers to a prompt that differ, prompt by prompt.
+pub(super) fn compare_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<CompareItem> {
+    let items = judge_items(loaded, rows);
+    let mut pairs = Vec::new();
+    for same_prompt in items.chunk_by(|a, b| a.candidate.record_id == b.candidate.record_id) {
+        for (at, first) in same_prompt.iter().enumerate() {
+            let others = same_prompt.iter().skip(at + 1);
+            for second in others.filter(|second| second.candidate.text.trim() != first.candidate.text.trim()) {
+                let answers = [first.candidate.clone(), second.candidate.clone()];
+                pairs.push(CompareItem { prompt: first.prompt.clone(), answers });
+            }
+        }
+    }
+    pairs
 }
 
 /// Pairs the rated answers and writes dataset, report and summary.
@@ -239,25 +296,41 @@ pub fn pair(
     run.require_verdicts()?;
     let (_, rows) = run.candidates(&loaded.lock)?;
     let (_, verdict_rows) = run.verdicts(&loaded.lock)?;
+    let comparison_rows: Vec<CompareRow> = run.read_stage(COMPARISONS, &loaded.lock)?;
     let items = judge_items(loaded, &rows);
     let mut failures = BTreeMap::new();
     for row in rows {
-        if let GenerateRow::Failure(failure) = row {
-            note(&mut failures, failure);
+        if let GenerateRow::Failure(failed) = row {
+            note(&mut failures, &failed.failure);
         }
     }
-    let mut verdicts = Vec::with_capacity(verdict_rows.len());
-    for row in verdict_rows {
-        match row {
-            JudgeRow::Verdict(verdict) => verdicts.push(verdict),
-            JudgeRow::Failure(failure) => note(&mut failures, failure.failure),
+    for row in &verdict_rows {
+        if let JudgeRow::Failure(failed) = row {
+            note(&mut failures, &failed.failure);
         }
     }
+    let verdicts = verdicts_of(verdict_rows);
+    let comparisons: Vec<Comparison> = comparison_rows
+        .into_iter()
+        .filter_map(|row| match row {
+            CompareRow::Comparison(comparison) => Some(comparison),
+            CompareRow::Failure(_) => None,
+        })
+        .collect();
+    let known_answers = run.known_results(&loaded.lock)?;
+    let judges: Vec<String> = loaded.lock.judges.iter().map(|judge| judge.name.clone()).collect();
+    let judge_weights = match options.weights {
+        JudgeWeights::Equal => judges.into_iter().map(|judge| (judge, 1.0)).collect(),
+        JudgeWeights::KnownAnswers => known::weights(&judges, &known::totals(&known_answers)),
+    };
     let candidates: Vec<Candidate> = items.into_iter().map(|item| item.candidate).collect();
     let input = DatasetInput {
         records: &loaded.records,
         candidates: &candidates,
         verdicts: &verdicts,
+        comparisons: &comparisons,
+        judge_weights: &judge_weights,
+        known_answers: &known_answers,
         failures: &failures,
         lock: &loaded.lock,
         source_drops: &loaded.drops,
@@ -277,10 +350,10 @@ pub fn pair(
 }
 
 /// Keeps one reason per row, the same in whatever order the journal's rows stand.
-fn note(failures: &mut BTreeMap<String, String>, failure: generate::Failure) {
-    let kept = failures.entry(failure.record_id).or_insert_with(|| failure.reason.clone());
+fn note(failures: &mut BTreeMap<String, String>, failure: &generate::Failure) {
+    let kept = failures.entry(failure.record_id.clone()).or_insert_with(|| failure.reason.clone());
     if failure.reason < *kept {
-        *kept = failure.reason;
+        kept.clone_from(&failure.reason);
     }
 }
 

@@ -1,149 +1,15 @@
-//! Provenance of a run: hashes, durable file writes and the room for them, and the lock file that says what a run was made from.
-//! Knows no stage: parameters arrive as JSON, models as names and digests.
+//! The lock file: all that a run's rows depend on, held against another one, and published without what is the machine's.
+//! Knows models by their records and stages by their names; computes no hash of a file but the source's.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use thiserror::Error;
 
+use super::{LOCK_FORMAT_VERSION, ProvenanceError, io_error, sha256_file, sha256_hex, write_atomic};
 use crate::shard::Shard;
-
-/// Name of the lock file inside a run's folder.
-pub const LOCK_FILE_NAME: &str = "run.lock";
-
-/// Version of the lock file's layout; a reader refuses a newer one.
-pub const LOCK_FORMAT_VERSION: u32 = 1;
-
-/// What went wrong with a file of provenance.
-#[derive(Debug, Error)]
-pub enum ProvenanceError {
-    /// A file or folder could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The file is JSON of another kind, or no JSON.
-    #[error("{} is not a run lock: {source}\nhint: start the run in another folder with --out", path.display())]
-    NotALock {
-        /// The file or folder.
-        path: PathBuf,
-        /// The cause.
-        source: serde_json::Error,
-    },
-    /// The lock was written by a later version.
-    #[error(
-        "{} has lock format {got}, expected at most {LOCK_FORMAT_VERSION}\nhint: it was written by a newer version; use that one",
-        path.display()
-    )]
-    NewerFormat {
-        /// The file or folder.
-        path: PathBuf,
-        /// The value found.
-        got: u32,
-    },
-    /// The lock could not be turned into JSON.
-    #[error("cannot write the run lock as JSON: {source}")]
-    Serialise {
-        /// The cause.
-        source: serde_json::Error,
-    },
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ProvenanceError {
-    let path = path.to_path_buf();
-    move |source| ProvenanceError::Io { action, path, source }
-}
-
-/// Lower-case hex SHA-256 of `bytes`.
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    to_hex(&Sha256::digest(bytes))
-}
-
-/// Lower-case hex SHA-256 of a file's content, read in pieces of 1 MiB.
-pub fn sha256_file(path: &Path) -> Result<String, ProvenanceError> {
-    let mut file = File::open(path).map_err(io_error("open", path))?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(to_hex(&hasher.finalize())),
-            Ok(num_bytes) => hasher.update(buffer.get(..num_bytes).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(io_error("read", path)(error)),
-        }
-    }
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Writes `bytes` to `path` so that a reader, now or after a power cut, sees the old content or the new, never a part:
-/// temporary file in the same folder, fsync, rename, fsync of the folder.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ProvenanceError> {
-    let folder = folder_of(path);
-    let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let temporary = folder.join(format!(".{file_name}.tmp-{}", std::process::id()));
-    let written = write_synced(&temporary, bytes)
-        .and_then(|()| fs::rename(&temporary, path).map_err(io_error("rename a temporary file to", path)));
-    if written.is_err() {
-        // Best effort: the error that is reported is the one that matters.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    sync_folder(folder)
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), ProvenanceError> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).open(path).map_err(io_error("create", path))?;
-    file.write_all(bytes).map_err(io_error("write", path))?;
-    file.sync_all().map_err(io_error("sync", path))
-}
-
-/// The folder that holds `path`; `.` for a bare file name.
-pub fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Makes created and renamed names in `folder` durable. Does nothing where folders cannot be opened (Windows).
-pub fn sync_folder(folder: &Path) -> Result<(), ProvenanceError> {
-    if cfg!(unix) {
-        File::open(folder).and_then(|handle| handle.sync_all()).map_err(io_error("sync the folder", folder))?;
-    }
-    Ok(())
-}
-
-/// Bytes that may be written below `path`, which need not exist yet.
-pub fn free_bytes(path: &Path) -> Option<u64> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists() || ancestor.as_os_str().is_empty())?;
-    let place = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-    free_bytes_of(place)
-}
-
-#[cfg(unix)]
-fn free_bytes_of(place: &Path) -> Option<u64> {
-    let found = rustix::fs::statvfs(place).ok()?;
-    Some(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-#[cfg(not(unix))]
-fn free_bytes_of(_place: &Path) -> Option<u64> {
-    None
-}
 
 /// A file named by what it contains.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +73,9 @@ pub struct ModelRecord {
     pub dtype: String,
     /// Where the weights came from.
     pub weights: WeightsKind,
+    /// True if its head gives a score and no tokens (a reward model); not compared, for its files decide it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reward: bool,
 }
 
 /// What may differ between two machines without changing a single answer. Stored, never compared, never published.
@@ -238,10 +107,11 @@ pub struct RunLock {
     pub parameters: BTreeMap<String, Value>,
     /// The file the prompts came from.
     pub source: FileDigest,
-    /// The model that wrote answers.
-    pub generator: Option<ModelRecord>,
-    /// The model that rated them.
-    pub judge: Option<ModelRecord>,
+    /// The models that wrote answers, each name once. The first one's parameters are those of the stage, the others' stand among them
+    /// by name, see [`GENERATORS`].
+    pub generators: Vec<ModelRecord>,
+    /// The models that rated them, each name once.
+    pub judges: Vec<ModelRecord>,
     /// Lower-case hex SHA-256 of the rubric's text.
     pub rubric_sha256: Option<String>,
     /// The share of the rows that it does, if it does not do them all.
@@ -255,9 +125,8 @@ pub struct RunLock {
     pub environment: Environment,
 }
 
-/// Fields of [`RunLock::differences`] in which a run may differ from what it goes on from without its rows being worth less: another
-/// version of this program, and formats or sums that change last bits.
-const HARMLESS: [&str; 3] = ["tool_version", "generator.dtype", "judge.dtype"];
+/// Where the generate stage's parameters have those of the second generator and further ones, by name.
+pub const GENERATORS: &str = "models";
 
 impl RunLock {
     /// A lock of this version of the tool without models or parameters; fill in the public fields.
@@ -269,8 +138,8 @@ impl RunLock {
             seed,
             parameters: BTreeMap::new(),
             source,
-            generator: None,
-            judge: None,
+            generators: Vec::new(),
+            judges: Vec::new(),
             rubric_sha256: None,
             shard: None,
             accepted_changes: Vec::new(),
@@ -278,7 +147,7 @@ impl RunLock {
         }
     }
 
-    /// Reads a lock file. A newer layout, or a file that is no lock, is an error.
+    /// Reads a lock file. Another layout, or a file that is no lock, is an error.
     pub fn read(path: &Path) -> Result<Self, ProvenanceError> {
         #[derive(Deserialize)]
         struct Version {
@@ -287,8 +156,8 @@ impl RunLock {
         let not_a_lock = |source| ProvenanceError::NotALock { path: path.to_path_buf(), source };
         let bytes = fs::read(path).map_err(io_error("read", path))?;
         let version: Version = serde_json::from_slice(&bytes).map_err(not_a_lock)?;
-        if version.format_version > LOCK_FORMAT_VERSION {
-            return Err(ProvenanceError::NewerFormat { path: path.to_path_buf(), got: version.format_version });
+        if version.format_version != LOCK_FORMAT_VERSION {
+            return Err(ProvenanceError::OtherFormat { path: path.to_path_buf(), got: version.format_version });
         }
         serde_json::from_slice(&bytes).map_err(not_a_lock)
     }
@@ -308,9 +177,75 @@ impl RunLock {
         found
     }
 
-    /// Whether a run may go on in spite of this one of [`Self::differences`], if people agree.
+    /// Whether a run may go on in spite of this one of [`Self::differences`], if people agree: another version of this program, and
+    /// formats or sums that change last bits.
     pub fn is_harmless(difference: &str) -> bool {
-        difference.split_once(": ").is_some_and(|(field, _)| HARMLESS.contains(&field))
+        let is_of_model = |field: &str| field.starts_with("generators.") || field.starts_with("judges.");
+        difference
+            .split_once(": ")
+            .is_some_and(|(field, _)| field == "tool_version" || is_of_model(field) && field.ends_with(".dtype"))
+    }
+
+    /// Puts the generators in the order of `found`, those that it lacks last, and moves their parameters along: who came first decides
+    /// no answer.
+    pub fn order_like(&mut self, found: &Self) {
+        let place = |name: &str| found.generators.iter().position(|model| model.name == name).unwrap_or(usize::MAX);
+        let Some(Value::Object(mut first)) = self.parameters.remove("generate") else { return };
+        let others = first.remove(GENERATORS);
+        let of = |model: &ModelRecord| others.as_ref().and_then(|others| others.get(&model.name)).cloned();
+        let mut all: Vec<(ModelRecord, Value)> = Vec::new();
+        for (at, model) in self.generators.drain(..).enumerate() {
+            let own = of(&model).filter(|_| at > 0).unwrap_or_else(|| Value::Object(first.clone()));
+            all.push((model, own));
+        }
+        all.sort_by_key(|(model, _)| place(&model.name));
+        self.set_generators(all);
+        if self.generators.is_empty() {
+            self.parameters.insert("generate".to_owned(), Value::Object(first));
+        }
+    }
+
+    /// Sets the generators with each one's parameters.
+    pub fn set_generators(&mut self, models: Vec<(ModelRecord, Value)>) {
+        let mut models = models.into_iter();
+        let Some((first, mut parameters)) = models.next() else { return };
+        let mut others = Map::new();
+        self.generators = vec![first];
+        for (model, own) in models {
+            others.insert(model.name.clone(), own);
+            self.generators.push(model);
+        }
+        if !others.is_empty() {
+            parameters[GENERATORS] = Value::Object(others);
+        }
+        self.parameters.insert("generate".to_owned(), parameters);
+    }
+
+    /// Takes over the models that `other` has and this lacks, if it lacks none of this one's: a run grows by models, and loses none
+    /// without a word.
+    pub fn grow(&mut self, other: &Self) {
+        let has_all =
+            |own: &[ModelRecord], more: &[ModelRecord]| own.iter().all(|a| more.iter().any(|b| a.name == b.name));
+        if !self.generators.is_empty() && has_all(&self.generators, &other.generators) {
+            let new = other.generators.iter().filter(|model| self.generators.iter().all(|own| own.name != model.name));
+            let new: Vec<ModelRecord> = new.cloned().collect();
+            let theirs = other.parameters.get("generate").and_then(|stage| stage.get(GENERATORS));
+            if let Some(Value::Object(own)) = self.parameters.get_mut("generate") {
+                for model in &new {
+                    if let Some(parameters) = theirs.and_then(|all| all.get(&model.name))
+                        && let Some(all) = own.entry(GENERATORS).or_insert_with(|| json!({})).as_object_mut()
+                    {
+                        all.insert(model.name.clone(), parameters.clone());
+                    }
+                }
+            }
+            self.generators.extend(new);
+        }
+        if has_all(&self.judges, &other.judges) {
+            let new = other.judges.iter().filter(|model| self.judges.iter().all(|own| own.name != model.name));
+            let new: Vec<ModelRecord> = new.cloned().collect();
+            self.judges.extend(new);
+        }
     }
 
     /// Goes on from `found`: what its rows were made from stays as it was, and the accepted differences are noted beside it.
@@ -322,9 +257,11 @@ impl RunLock {
             }
         }
         self.tool_version.clone_from(&found.tool_version);
-        for (own, found) in [(&mut self.generator, &found.generator), (&mut self.judge, &found.judge)] {
-            if let (Some(own), Some(found)) = (own, found) {
-                own.dtype.clone_from(&found.dtype);
+        for (own, found) in [(&mut self.generators, &found.generators), (&mut self.judges, &found.judges)] {
+            for own in own {
+                if let Some(found) = found.iter().find(|model| model.name == own.name) {
+                    own.dtype.clone_from(&found.dtype);
+                }
             }
         }
     }
@@ -343,10 +280,12 @@ impl RunLock {
             if !self.accepted_changes.is_empty() {
                 fields.insert("accepted_changes".into(), json!(self.accepted_changes));
             }
-            for (role, model) in [("generator", &self.generator), ("judge", &self.judge)] {
-                if let (Some(Value::Object(view)), Some(model)) = (fields.get_mut(role), model) {
-                    view.insert("license".into(), json!(model.license));
-                    view.insert("merges_system".into(), json!(model.merges_system));
+            for (role, models) in [("generators", &self.generators), ("judges", &self.judges)] {
+                for model in models {
+                    if let Some(Value::Object(view)) = fields.get_mut(role).and_then(|all| all.get_mut(&model.name)) {
+                        view.insert("license".into(), json!(model.license));
+                        view.insert("merges_system".into(), json!(model.merges_system));
+                    }
                 }
             }
             if let Some(Value::Object(source)) = fields.get_mut("source") {
@@ -364,8 +303,8 @@ impl RunLock {
             "seed": self.seed,
             "parameters": self.parameters,
             "source": {"size_bytes": self.source.size_bytes, "sha256": self.source.sha256},
-            "generator": self.generator.as_ref().map(compared_model),
-            "judge": self.judge.as_ref().map(compared_model),
+            "generators": by_name(&self.generators),
+            "judges": by_name(&self.judges),
             "rubric_sha256": self.rubric_sha256,
         });
         // Not as a null: a run of all rows has the hash that it had before there were shards.
@@ -379,6 +318,10 @@ impl RunLock {
 /// The last part of a path written on any system.
 fn file_name_of(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or_default()
+}
+
+fn by_name(models: &[ModelRecord]) -> Value {
+    Value::Object(models.iter().map(|model| (model.name.clone(), compared_model(model))).collect())
 }
 
 fn compared_model(model: &ModelRecord) -> Value {

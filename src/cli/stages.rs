@@ -1,0 +1,277 @@
+//! The stages of a run over several models: one model on the device at a time, each kept as long as the next stage needs it.
+//! Knows models by their flags and what is left to do by the run; nothing of what happens in a stage.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::{EngineArgs, SamplingArgs, Thinking};
+use super::progress::{OutputArgs, Progress};
+use super::settings::{self, Generator, NamedModel};
+use super::stop::Stop;
+use crate::engine::EngineStats;
+use crate::generate::{Ending, TextModel};
+use crate::judge::known::{self, DEFAULT_ROWS, MAX_ROWS};
+use crate::judge::{Judge, Rubric};
+use crate::provenance::RunLock;
+use crate::run::{self, LoadedRun, RunDir};
+
+/// Flags that say how answers are judged.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Judging")]
+pub(super) struct JudgingArgs {
+    /// Questions to the judge in place of the built-in ones (`pairwright judge --show-rubric` prints these)
+    #[arg(long, value_name = "FILE")]
+    pub(super) rubric: Option<PathBuf>,
+    /// Compare the answers to each prompt two by two as well, in both orders; an outcome that depends on the order is a tie
+    #[arg(long)]
+    pairwise: bool,
+    /// Rows per language to test each judge with before it rates: human answers against the same answers spoilt; 0: none
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_ROWS, value_parser = known_rows)]
+    known_answers: usize,
+}
+
+fn known_rows(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|rows| *rows <= MAX_ROWS)
+        .ok_or_else(|| format!("want a whole number from 0 to {MAX_ROWS}"))
+}
+
+/// The judges of a run, and how they judge.
+pub(super) struct Judges {
+    pub(super) models: Vec<NamedModel>,
+    rubric: Rubric,
+    known_answers: usize,
+}
+
+/// The model that is loaded, if one is.
+#[derive(Default)]
+pub(super) struct Held {
+    model: Option<TextModel>,
+    dir: PathBuf,
+    earlier: EngineStats,
+}
+
+impl Held {
+    /// The model that `wanted` names: the one at hand, if its files are the same, put to use as `wanted` says; else it is loaded in the
+    /// place of that one.
+    fn get(&mut self, wanted: &NamedModel) -> anyhow::Result<&mut TextModel> {
+        let is_same = self.dir == wanted.dir;
+        match self.model.take().filter(|_| is_same) {
+            Some(mut model) => {
+                model.serve_as(wanted.record.clone(), wanted.tokenizer()?);
+                Ok(self.model.insert(model))
+            }
+            None => {
+                self.dir.clone_from(&wanted.dir);
+                Ok(self.model.insert(wanted.load()?))
+            }
+        }
+    }
+
+    /// What the model at hand has done.
+    pub(super) fn stats(&self) -> EngineStats {
+        self.model.as_ref().map_or_else(|| self.earlier.clone(), |model| model.engine().stats())
+    }
+}
+
+/// The generators that the flags name, each with its own recommended sampling.
+pub(super) fn generators(
+    dirs: &[PathBuf],
+    sampling: &SamplingArgs,
+    system: Option<&str>,
+    output: &OutputArgs,
+    find: impl Fn(&Path) -> anyhow::Result<NamedModel>,
+) -> anyhow::Result<Vec<Generator>> {
+    let mut generators = Vec::new();
+    for dir in dirs {
+        let stage = settings::generate_stage(sampling, dir, system)?;
+        let model = find(dir)?;
+        model.say_note(output);
+        model.require_template()?;
+        generators.push(Generator { model, stage });
+    }
+    settings::require_distinct(generators.iter().map(|generator| &generator.model), "generators")?;
+    Ok(generators)
+}
+
+/// Generates the answers that one model owes.
+pub(super) fn answer(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    generator: &Generator,
+    held: &mut Held,
+    output: &OutputArgs,
+    stop: &Stop,
+) -> anyhow::Result<Ending> {
+    let name = &generator.model.record.name;
+    let (_, progress) = run.progress()?;
+    let Some(status) = progress.candidates.get(name).filter(|status| !status.is_done()) else {
+        return Ok(Ending::Completed);
+    };
+    announce(output, "generate", name, loaded.lock.generators.len());
+    let mut progress = Progress::new(output, stop, &[("generate", status.num_wanted as u64)]);
+    let model = held.get(&generator.model)?;
+    let ending = run::generate(run, loaded, model, &generator.stage, &mut progress)?;
+    progress.finish(&model.engine().stats());
+    Ok(ending)
+}
+
+/// Says whose turn it is, where there is more than one.
+fn announce(output: &OutputArgs, stage: &str, name: &str, num_models: usize) {
+    if num_models > 1 {
+        output.say(&format!("{stage}: {name}"));
+    }
+}
+
+impl Judges {
+    /// The judges that the flags name.
+    pub(super) fn find(
+        dirs: &[PathBuf],
+        args: &JudgingArgs,
+        output: &OutputArgs,
+        find: impl Fn(&Path) -> anyhow::Result<NamedModel>,
+    ) -> anyhow::Result<Self> {
+        let rubric = args.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
+        let mut models = Vec::new();
+        for dir in dirs {
+            let model = find(dir)?;
+            model.say_note(output);
+            model.require_template()?;
+            models.push(model);
+        }
+        settings::require_distinct(models.iter(), "judges")?;
+        Ok(Self { models, rubric, known_answers: args.known_answers })
+    }
+
+    /// Writes them into the lock.
+    pub(super) fn note(&self, lock: &mut RunLock, args: &JudgingArgs, engine: &EngineArgs, thinking: Thinking) {
+        lock.judges = self.models.iter().map(|model| model.record.clone()).collect();
+        lock.rubric_sha256 = Some(self.rubric.sha256.clone());
+        let parameters = serde_json::json!({
+            "rubric": self.rubric.name,
+            "rubric_version": self.rubric.version,
+            "max_len": engine.max_len(),
+            "thinking": thinking.as_str(),
+        });
+        lock.parameters.insert("judge".to_owned(), parameters);
+        if args.pairwise {
+            lock.parameters.insert("compare".to_owned(), serde_json::json!({"orders": 2}));
+        }
+    }
+
+    /// Tests each judge with known answers, as far as it was not, and warns of those at chance.
+    pub(super) fn test(
+        &self,
+        run: &RunDir,
+        loaded: &LoadedRun,
+        held: &mut Held,
+        output: &OutputArgs,
+        stop: &Stop,
+    ) -> anyhow::Result<Ending> {
+        let mut is_new = false;
+        for judge in &self.models {
+            let record = &judge.record;
+            let todo = run.known_answers(&loaded.lock, &record.name, record.is_reward, self.known_answers)?;
+            if todo.is_done() {
+                continue;
+            }
+            is_new = true;
+            announce(output, "test", &record.name, self.models.len());
+            let mut progress = Progress::new(output, stop, &[("test judge", todo.num_wanted())]);
+            let model = held.get(judge)?;
+            let ending = run::known_answers(run, loaded, model, &self.rubric, todo, &mut progress)?;
+            progress.finish(&model.engine().stats());
+            if ending != Ending::Completed {
+                return Ok(ending);
+            }
+        }
+        if is_new {
+            let totals = known::totals(&run.known_results(&loaded.lock)?);
+            totals.iter().for_each(|total| output.say(&in_words(total)));
+        }
+        Ok(Ending::Completed)
+    }
+
+    /// Rates, and compares where that was asked for, what each judge has not yet.
+    pub(super) fn rate(
+        &self,
+        run: &RunDir,
+        loaded: &LoadedRun,
+        held: &mut Held,
+        output: &OutputArgs,
+        stop: &Stop,
+    ) -> anyhow::Result<Ending> {
+        for judge in &self.models {
+            let name = &judge.record.name;
+            let (_, progress) = run.progress()?;
+            if let Some(status) = progress.verdicts.get(name).filter(|status| !status.is_done()) {
+                announce(output, "judge", name, loaded.lock.judges.len());
+                let mut progress = Progress::new(output, stop, &[("judge", status.num_wanted as u64)]);
+                let model = held.get(judge)?;
+                let ending = run::judge(run, loaded, model, &self.rubric, &mut progress)?;
+                progress.finish(&model.engine().stats());
+                if ending != Ending::Completed {
+                    return Ok(ending);
+                }
+            }
+            if let Some(status) = progress.comparisons.get(name).filter(|status| !status.is_done()) {
+                let mut progress = Progress::new(output, stop, &[("compare", status.num_wanted as u64)]);
+                let model = held.get(judge)?;
+                let ending = run::compare(run, loaded, model, &self.rubric, &mut progress)?;
+                progress.finish(&model.engine().stats());
+                if ending != Ending::Completed {
+                    return Ok(ending);
+                }
+            }
+        }
+        Ok(Ending::Completed)
+    }
+
+    /// Answers by `generator`, rated in the same queue by the judge that has its model; `None` if no judge has, or something else comes
+    /// first.
+    pub(super) fn answer_and_rate(
+        &self,
+        run: &RunDir,
+        loaded: &LoadedRun,
+        generator: &Generator,
+        held: &mut Held,
+        output: &OutputArgs,
+        stop: &Stop,
+    ) -> anyhow::Result<Option<Ending>> {
+        let Some(judge) = self.models.iter().find(|judge| judge.is(&generator.model)) else { return Ok(None) };
+        let (_, progress) = run.progress()?;
+        let Some(status) = progress.candidates.get(&generator.model.record.name) else { return Ok(None) };
+        if status.is_done() || loaded.lock.generators.len() > 1 {
+            return Ok(None);
+        }
+        let answers = ("generate", status.num_wanted as u64);
+        let ratings = ("judge", loaded.num_answers(generator.stage.options.num_samples));
+        let mut progress = Progress::new(output, stop, &[answers, ratings]);
+        let rater = Judge { tokenizer: &judge.tokenizer()?, name: &judge.record.name, rubric: &self.rubric };
+        let model = held.get(&generator.model)?;
+        let ending = run::generate_and_judge(run, loaded, model, &generator.stage, rater, &mut progress)?;
+        if ending == Ending::Completed {
+            let (_, now) = run.progress()?;
+            progress.settle(1, now.num_answers);
+        }
+        progress.finish(&model.engine().stats());
+        Ok(Some(ending))
+    }
+}
+
+/// One line on how a judge did with known answers.
+fn in_words(total: &known::KnownTotal) -> String {
+    let known::KnownTotal { judge, language, accuracy } = total;
+    let language = if language.is_empty() { "the rows' language" } else { language };
+    let line = format!(
+        "{judge} tells a person's answer from a spoilt one in {language} in {:.0} % of {} cases (95 %: {:.0} to {:.0} %)",
+        100.0 * accuracy.value,
+        accuracy.n,
+        100.0 * accuracy.low,
+        100.0 * accuracy.high
+    );
+    match total.is_at_chance() {
+        true => format!("warning: {line}: no better than a coin; its ratings in this language mean little"),
+        false => line,
+    }
+}

@@ -1,0 +1,149 @@
+//! How sure a number is, and how far judges agree: intervals of shares and means, Krippendorff's alpha, weights of a panel.
+//! Pure functions of numbers; knows no answer and no judge.
+
+use serde::Serialize;
+
+/// Standard normal quantile of a two-sided 95 % interval.
+const Z_95: f64 = 1.959_963_984_540_054;
+
+/// A number with a 95 % interval and what it was counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The share, or the mean.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Of how many.
+    pub n: u64,
+}
+
+impl Estimate {
+    /// A share with Wilson's score interval (E. B. Wilson 1927, JASA 22:209); `None` of nothing.
+    pub fn share(part: u64, whole: u64) -> Option<Self> {
+        if whole == 0 {
+            return None;
+        }
+        let (n, share) = (whole as f64, part.min(whole) as f64 / whole as f64);
+        let z2 = Z_95 * Z_95;
+        let middle = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
+        let half = Z_95 / (1.0 + z2 / n) * (share * (1.0 - share) / n + z2 / (4.0 * n * n)).sqrt();
+        Some(Self { value: share, low: (middle - half).max(0.0), high: (middle + half).min(1.0), n: whole })
+    }
+
+    /// A mean with its normal interval, mean ± 1.96 s/√n; `None` for fewer than two values.
+    pub fn mean(values: &[f64]) -> Option<Self> {
+        let n = values.len() as f64;
+        if values.len() < 2 {
+            return None;
+        }
+        let mean = values.iter().sum::<f64>() / n;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let half = Z_95 * (variance / n).sqrt();
+        Some(Self { value: mean, low: mean - half, high: mean + half, n: values.len() as u64 })
+    }
+}
+
+/// How far apart two values are for [`krippendorff_alpha`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal or not.
+    Nominal,
+    /// By ranks: how many values lie between.
+    Ordinal,
+    /// By the square of the difference.
+    Interval,
+}
+
+/// Krippendorff's alpha: 1 is perfect agreement, 0 that of chance, below 0 systematic disagreement. A unit holds the values that it got, by
+/// however many raters; units with fewer than two count for nothing. `None` if no two values can be held against one another, or all are
+/// equal. (K. Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.)
+pub fn krippendorff_alpha(units: &[Vec<f64>], scale: Scale) -> Option<f64> {
+    let units: Vec<&Vec<f64>> = units.iter().filter(|unit| unit.len() >= 2).collect();
+    let mut values: Vec<f64> = units.iter().flat_map(|unit| unit.iter().copied()).collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    let place = |value: f64| values.partition_point(|known| *known < value);
+    let num_values = values.len();
+    let mut coincidences = vec![0.0; num_values * num_values];
+    for unit in units {
+        let share = 1.0 / (unit.len() - 1) as f64;
+        for (at, first) in unit.iter().enumerate() {
+            for (other, second) in unit.iter().enumerate() {
+                if at != other {
+                    coincidences[place(*first) * num_values + place(*second)] += share;
+                }
+            }
+        }
+    }
+    let totals: Vec<f64> = coincidences.chunks(num_values.max(1)).map(|row| row.iter().sum()).collect();
+    let all: f64 = totals.iter().sum();
+    let distance = |a: usize, b: usize| match scale {
+        Scale::Nominal => f64::from(u8::from(a != b)),
+        Scale::Interval => (values[a] - values[b]).powi(2),
+        Scale::Ordinal => {
+            let (low, high) = (a.min(b), a.max(b));
+            let between: f64 = totals[low..=high].iter().sum();
+            (between - (totals[a] + totals[b]) / 2.0).powi(2)
+        }
+    };
+    let (mut observed, mut expected) = (0.0, 0.0);
+    for a in 0..num_values {
+        for b in (0..num_values).filter(|b| *b != a) {
+            observed += coincidences[a * num_values + b] * distance(a, b);
+            expected += totals[a] * totals[b] * distance(a, b);
+        }
+    }
+    (expected > 0.0).then(|| 1.0 - (all - 1.0) * observed / expected)
+}
+
+/// The weight of a judge that is right with this probability: the log-odds, by which independent votes are best added (S. Nitzan and
+/// J. Paroush 1982, International Economic Review 23:289). Judges at chance or below it have none; above 0.99 nobody gains.
+pub fn vote_weight(accuracy: f64) -> f64 {
+    let accuracy = accuracy.clamp(0.5, 0.99);
+    (accuracy / (1.0 - accuracy)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The worked example of Krippendorff 2011, section C to E: four observers, twelve units, missing values.
+    #[test]
+    fn alpha_is_that_of_the_published_example() {
+        let none = 0.0;
+        let observers = [
+            [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 4.0, 1.0, 2.0, none, none, none],
+            [1.0, 2.0, 3.0, 3.0, 2.0, 2.0, 4.0, 1.0, 2.0, 5.0, none, 3.0],
+            [none, 3.0, 3.0, 3.0, 2.0, 3.0, 4.0, 2.0, 2.0, 5.0, 1.0, none],
+            [1.0, 2.0, 3.0, 3.0, 2.0, 4.0, 4.0, 1.0, 2.0, 5.0, 1.0, none],
+        ];
+        let units: Vec<Vec<f64>> =
+            (0..12).map(|unit| observers.iter().map(|row| row[unit]).filter(|value| *value > none).collect()).collect();
+        for (scale, published) in [(Scale::Nominal, 0.743), (Scale::Ordinal, 0.815), (Scale::Interval, 0.849)] {
+            let alpha = krippendorff_alpha(&units, scale).unwrap();
+            assert!((alpha - published).abs() < 5e-4, "{scale:?}: {alpha}, published {published}");
+        }
+        assert_eq!(krippendorff_alpha(&[vec![1.0, 1.0], vec![1.0]], Scale::Nominal), None);
+        assert_eq!(krippendorff_alpha(&[], Scale::Ordinal), None);
+    }
+
+    /// Newcombe 1998, Statistics in Medicine 17:857, table I: method 3 (Wilson without continuity correction).
+    #[test]
+    fn wilson_intervals_are_those_of_the_published_table() {
+        for (part, whole, low, high) in
+            [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]
+        {
+            let found = Estimate::share(part, whole).unwrap();
+            assert!((found.low - low).abs() < 5e-5 && (found.high - high).abs() < 5e-5, "{part} of {whole}: {found:?}");
+        }
+        assert_eq!(Estimate::share(0, 0), None);
+    }
+
+    #[test]
+    fn a_judge_at_chance_has_no_say() {
+        assert_eq!((vote_weight(0.5), vote_weight(0.2)), (0.0, 0.0));
+        assert!(vote_weight(0.9) > 2.0 * vote_weight(0.7) && vote_weight(1.0).is_finite());
+    }
+}
