@@ -132,11 +132,16 @@ fn report(as_json: bool, profile: &Profile, measured: &Measured, size_bytes: usi
     let mut out = std::io::stdout().lock();
     let macro_accuracy = measured.macro_accuracy();
     if as_json {
-        let figures = json!({"languages": measured.languages, "macro_accuracy": macro_accuracy, "size_bytes": size_bytes});
+        let figures =
+            json!({"languages": measured.languages, "macro_accuracy": macro_accuracy, "size_bytes": size_bytes});
         writeln!(out, "{figures}")?;
         return Ok(());
     }
-    writeln!(out, "{:<5} {:>9} {:>6} {:>9} {:>8} {:<9} taken for", "code", "letters", "texts", "accuracy", "vetoed", "validated")?;
+    writeln!(
+        out,
+        "{:<5} {:>9} {:>6} {:>9} {:>8} {:<9} taken for",
+        "code", "letters", "texts", "accuracy", "vetoed", "validated"
+    )?;
     for entry in profile.languages() {
         let found = measured.languages.get(&entry.code).cloned().unwrap_or_default();
         let share = |number: u64| match found.num_texts {

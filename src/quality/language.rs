@@ -204,7 +204,9 @@ fn is_address(word: &str) -> bool {
         let mut labels = text.trim_end_matches(|c: char| !c.is_alphanumeric()).split('.');
         labels.next().is_some_and(|label| label.len() > 1)
             && labels.clone().count() >= 1
-            && labels.all(|label| label.len() > 1 && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/'))
+            && labels.all(|label| {
+                label.len() > 1 && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
+            })
             && text.is_ascii()
     };
     has("://") || word.starts_with("www.") || (has("@") && has(".")) || domain(word)
@@ -212,7 +214,26 @@ fn is_address(word: &str) -> bool {
 
 /// Where a sentence ends, in the scripts that have a mark for it.
 fn ends_sentence(character: char) -> bool {
-    matches!(character, '.' | '!' | '?' | '…' | '。' | '！' | '？' | '．' | '।' | '॥' | '؟' | '۔' | '።' | '၊' | '။' | '។' | ';' | '；')
+    matches!(
+        character,
+        '.' | '!'
+            | '?'
+            | '…'
+            | '。'
+            | '！'
+            | '？'
+            | '．'
+            | '।'
+            | '॥'
+            | '؟'
+            | '۔'
+            | '።'
+            | '၊'
+            | '။'
+            | '។'
+            | ';'
+            | '；'
+    )
 }
 
 /// Lines cut into sentences, sentences joined to parts of at least 40 letters within their line; lines with fewer than 20 stay out.

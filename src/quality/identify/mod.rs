@@ -71,8 +71,13 @@ impl Profile {
         let text = composed(text);
         let script = writing(&text).map(|(script, _)| script);
         let languages = self.languages().len();
-        let mut scored =
-            Scored { profile: self, script, num_letters: count_letters(&text), posteriors: vec![0.0; languages], best: None };
+        let mut scored = Scored {
+            profile: self,
+            script,
+            num_letters: count_letters(&text),
+            posteriors: vec![0.0; languages],
+            best: None,
+        };
         let Some(script) = script else { return scored };
         let unseen = |index: usize| {
             let own = self.scripts[index].iter().find(|(own, _)| *own == script);
@@ -92,7 +97,8 @@ impl Profile {
                     }
                 });
                 for (index, unseen) in &candidates {
-                    sums[*index] += seen.iter().zip(unseen).map(|(number, weight)| number * u64::from(*weight)).sum::<u64>();
+                    sums[*index] +=
+                        seen.iter().zip(unseen).map(|(number, weight)| number * u64::from(*weight)).sum::<u64>();
                 }
                 let candidates: Vec<usize> = candidates.iter().map(|(index, _)| *index).collect();
                 scored.weigh(&candidates, &sums);

@@ -247,8 +247,10 @@ struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize, expected: &'static str) -> Result<&'a [u8], Flaw> {
-        let (taken, rest) =
-            self.0.split_at_checked(count).ok_or_else(|| (format!("{} bytes where {count} are announced", self.0.len()), expected))?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(count)
+            .ok_or_else(|| (format!("{} bytes where {count} are announced", self.0.len()), expected))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -267,8 +269,8 @@ impl<'a> Reader<'a> {
     fn header(&mut self) -> Result<ProfileHeader, Flaw> {
         let length = self.count()?;
         let bytes = self.take(length, "a header of the announced length")?;
-        let header: ProfileHeader =
-            serde_json::from_slice(bytes).map_err(|error| (format!("a header with an error ({error})"), "the header's JSON"))?;
+        let header: ProfileHeader = serde_json::from_slice(bytes)
+            .map_err(|error| (format!("a header with an error ({error})"), "the header's JSON"))?;
         let languages = &header.languages;
         if languages.is_empty() || languages.len() > MAX_LANGUAGES {
             return Err((format!("{} languages", languages.len()), "1 to 250 languages"));
@@ -279,9 +281,13 @@ impl<'a> Reader<'a> {
         for language in languages {
             let known = language.scripts.iter().all(|script| Script::from_short_name(&script.name).is_some());
             let seen = language.num_correct.checked_add(language.num_close);
-            let counts = seen.is_some_and(|seen| seen <= language.num_held_out) && language.num_wrong_vetoes <= language.num_held_out;
+            let counts = seen.is_some_and(|seen| seen <= language.num_held_out)
+                && language.num_wrong_vetoes <= language.num_held_out;
             if language.scripts.is_empty() || !known || !counts {
-                return Err((format!("an impossible entry for `{}`", language.code), "known scripts and counts that add up"));
+                return Err((
+                    format!("an impossible entry for `{}`", language.code),
+                    "known scripts and counts that add up",
+                ));
             }
         }
         Ok(header)
@@ -303,9 +309,11 @@ impl<'a> Reader<'a> {
             let key = key.ok_or_else(|| ("keys out of order".to_owned(), "ascending keys of 32 bits"))?;
             let num_entries = usize::from(self.byte()?);
             let bytes = self.take(2 * num_entries, "a language and a weight for each entry")?;
-            let entries: Vec<(u8, u8)> = bytes.as_chunks::<2>().0.iter().map(|&[language, weight]| (language, weight)).collect();
+            let entries: Vec<(u8, u8)> =
+                bytes.as_chunks::<2>().0.iter().map(|&[language, weight]| (language, weight)).collect();
             let in_order = entries.is_sorted_by(|a, b| a.0 < b.0);
-            let in_bounds = entries.iter().all(|&(language, weight)| usize::from(language) < num_languages && weight > 0);
+            let in_bounds =
+                entries.iter().all(|&(language, weight)| usize::from(language) < num_languages && weight > 0);
             if entries.is_empty() || !in_order || !in_bounds {
                 return Err(("an impossible entry".to_owned(), "languages of the header, ascending, with weights"));
             }
@@ -363,7 +371,8 @@ impl Table {
 
     fn sequences(&self) -> Vec<Sequence> {
         let taken = self.slots.iter().filter(|(_, start, end)| start < end);
-        let entries = |start: u32, end: u32| self.entries.get(start as usize..end as usize).unwrap_or_default().to_vec();
+        let entries =
+            |start: u32, end: u32| self.entries.get(start as usize..end as usize).unwrap_or_default().to_vec();
         let mut sequences: Vec<Sequence> = taken.map(|&(key, start, end)| (key, entries(start, end))).collect();
         sequences.sort_unstable_by_key(|(key, _)| *key);
         sequences

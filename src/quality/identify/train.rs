@@ -78,7 +78,11 @@ impl MeasuredLanguage {
     /// Languages that 0.5 % of the texts, and two at least, were taken for.
     pub fn close_to(&self) -> Vec<String> {
         let often = |number: u64| number >= 2 && number as f64 >= CLOSE_SHARE * self.num_texts as f64;
-        self.taken_for.iter().filter(|(code, number)| *code != "?" && often(**number)).map(|(code, _)| code.clone()).collect()
+        self.taken_for
+            .iter()
+            .filter(|(code, number)| *code != "?" && often(**number))
+            .map(|(code, _)| code.clone())
+            .collect()
     }
 }
 
@@ -164,14 +168,16 @@ fn count(code: &str, texts: &[&str]) -> BTreeMap<&'static str, Counts> {
         let counts = scripts.entry(script.short_name()).or_default();
         counts.num_texts += 1;
         counts.num_letters += count_letters(&text) as u64;
-        let mut add = |text: &str| for_each_ngram(text, |key, order| *counts.ngrams[order - 1].entry(key).or_default() += 1);
+        let mut add =
+            |text: &str| for_each_ngram(text, |key, order| *counts.ngrams[order - 1].entry(key).or_default() += 1);
         add(&text);
         if TONES_OPTIONAL.contains(&code) {
             let plain: String = text.nfd().filter(|&character| !is_combining_mark(character)).collect();
             add(&plain);
         }
     }
-    let (most, all) = scripts.values().fold((0, 0), |(most, all), counts| (counts.num_texts.max(most), counts.num_texts + all));
+    let (most, all) =
+        scripts.values().fold((0, 0), |(most, all), counts| (counts.num_texts.max(most), counts.num_texts + all));
     scripts.retain(|_, counts| counts.num_texts == most || counts.num_texts as f64 >= SCRIPT_SHARE * all as f64);
     scripts
 }
@@ -239,8 +245,12 @@ pub fn measure(profile: &Profile, texts: &[Labelled<'_>]) -> Measured {
 pub fn cross_validate(tables: &[Vec<Labelled<'_>>]) -> Measured {
     let mut measured = Measured::default();
     for (index, table) in tables.iter().enumerate() {
-        let others: Vec<Labelled<'_>> =
-            tables.iter().enumerate().filter(|(other, _)| *other != index).flat_map(|(_, texts)| texts.iter().copied()).collect();
+        let others: Vec<Labelled<'_>> = tables
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .flat_map(|(_, texts)| texts.iter().copied())
+            .collect();
         measured.add(measure(&train(&others, Vec::new(), &Measured::default(), ""), table));
     }
     measured
