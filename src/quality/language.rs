@@ -22,7 +22,7 @@ const RULED_OUT: f64 = 0.02;
 const FOUND: f64 = 0.9;
 
 /// Share of judged letters in wrong parts from which an answer is wrong as a whole, if its whole text is.
-const WRONG_SHARE: f64 = 0.5;
+const WRONG_SHARE: f64 = 0.8;
 
 /// Share of judged letters in wrong parts from which an answer is mixed.
 const MIXED_SHARE: f64 = 0.15;
