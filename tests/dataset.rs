@@ -2,6 +2,8 @@
 
 #[path = "dataset/card.rs"]
 mod card;
+#[path = "dataset/choosing.rs"]
+mod choosing;
 #[path = "dataset/made.rs"]
 mod made;
 #[path = "dataset/pairing.rs"]

@@ -303,6 +303,7 @@ fn model(name: &str) -> ModelRecord {
         license: Some("apache-2.0".into()),
         dtype: "bf16".into(),
         weights: WeightsKind::Safetensors,
+        is_reward: false,
     }
 }
 
@@ -310,8 +311,8 @@ fn lock() -> RunLock {
     let source = FileDigest { path: "/home/someone/aya.parquet".into(), size_bytes: 7, sha256: sha256_hex(b"aya") };
     let mut lock = RunLock::new("2026-01-02T03:04:05Z".into(), 0, source);
     lock.parameters.insert("generate".into(), json!({"temperature": 0.7, "max_new_tokens": 512}));
-    lock.generator = Some(model("writer"));
-    lock.judge = Some(model("judge"));
+    lock.generators = vec![model("writer")];
+    lock.judges = vec![model("judge")];
     lock.rubric_sha256 = Some(sha256_hex(b"rubric"));
     lock
 }
@@ -350,7 +351,7 @@ fn a_lock_comes_back_from_its_file() {
     fs::write(&path, "{}").unwrap();
     assert!(matches!(RunLock::read(&path), Err(ProvenanceError::NotALock { .. })));
     fs::write(&path, "{\"format_version\": 99}").unwrap();
-    assert!(matches!(RunLock::read(&path), Err(ProvenanceError::NewerFormat { got: 99, .. })));
+    assert!(matches!(RunLock::read(&path), Err(ProvenanceError::OtherFormat { got: 99, .. })));
 }
 
 #[test]
@@ -358,8 +359,8 @@ fn what_cannot_change_an_answer_is_no_difference() {
     let mut other = lock();
     other.created = "2027-01-01T00:00:00Z".into();
     other.source.path = "D:\\aya.parquet".into();
-    other.generator.as_mut().unwrap().path = "/elsewhere".into();
-    other.generator.as_mut().unwrap().license = None;
+    other.generators[0].path = "/elsewhere".into();
+    other.generators[0].license = None;
     other.environment = Environment {
         device: "cuda:0".into(),
         num_threads: Some(64),
@@ -377,11 +378,11 @@ type Change = fn(&mut RunLock);
 fn differences_are_readable_and_change_the_hash() {
     let changes: [(Change, &str); 6] = [
         (|lock| lock.seed = 1, "seed: 0 → 1"),
-        (|lock| lock.judge = None, "judge: judge → (none)"),
-        (|lock| lock.judge.as_mut().unwrap().dtype = "f32".into(), "judge.dtype: bf16 → f32"),
+        (|lock| lock.judges.clear(), "judges.judge: judge → (none)"),
+        (|lock| lock.judges[0].dtype = "f32".into(), "judges.judge.dtype: bf16 → f32"),
         (
-            |lock| lock.generator.as_mut().unwrap().weights = WeightsKind::EmbeddedDemo,
-            "generator.weights: safetensors → embedded-demo",
+            |lock| lock.generators[0].weights = WeightsKind::EmbeddedDemo,
+            "generators.writer.weights: safetensors → embedded-demo",
         ),
         (
             |lock| drop(lock.parameters.insert("generate".into(), json!({"temperature": 1.0, "max_new_tokens": 512}))),

@@ -3,8 +3,12 @@
 
 #[path = "judge/distribution.rs"]
 mod distribution;
+#[path = "judge/known.rs"]
+mod known;
 #[path = "support/loaded.rs"]
 mod loaded;
+#[path = "judge/pairwise.rs"]
+mod pairwise;
 #[path = "judge/queue.rs"]
 mod queue;
 #[path = "judge/refusals.rs"]
@@ -13,7 +17,7 @@ mod refusals;
 use std::path::{Path, PathBuf};
 
 use pairwright::generate::{Candidate, Ending, TextModel};
-use pairwright::judge::{JudgeItem, JudgeRow, Rubric, Verdict, judge};
+use pairwright::judge::{JudgeItem, JudgeRow, PromptText, Rubric, Verdict, answer_key, judge};
 use tempfile::TempDir;
 
 use loaded::Patient;
@@ -41,9 +45,14 @@ fn rubric(folder: &TempDir, labels: [&str; 5], min_label_mass: f64) -> Rubric {
     Rubric::read(&path).unwrap()
 }
 
+/// A prompt that names no language.
+fn asked(text: &str) -> PromptText {
+    PromptText { text: text.to_owned(), ..PromptText::default() }
+}
+
 fn items() -> Vec<JudgeItem> {
     let item = |(index, (prompt, answer)): (usize, (&str, &str))| JudgeItem {
-        prompt: prompt.to_owned(),
+        prompt: asked(prompt),
         candidate: Candidate::human(&format!("{index}"), answer),
     };
     let texts = [("ما هو الماء؟", "سائل شفاف."), ("น้ำคืออะไร", "ของเหลว"), ("💧?", "H₂O 💧"), ("जल क्या है?", "")];
@@ -52,7 +61,7 @@ fn items() -> Vec<JudgeItem> {
 
 /// Judges and gives the rows in the order of the items.
 fn rows(model: &mut TextModel, rubric: &Rubric, items: Vec<JudgeItem>) -> Vec<JudgeRow> {
-    let order: Vec<_> = items.iter().map(|item| JudgeRow::key_of(&item.candidate)).collect();
+    let order: Vec<_> = items.iter().map(|item| answer_key(&item.candidate)).collect();
     let mut found = Vec::new();
     let mut done = |row: JudgeRow| {
         found.push(row);
@@ -62,14 +71,14 @@ fn rows(model: &mut TextModel, rubric: &Rubric, items: Vec<JudgeItem>) -> Vec<Ju
     let ending = judge(model, rubric, items, &mut observer, &mut done).unwrap();
     assert_eq!((ending, observer.num_rows), (Ending::Completed, order.len() as u64));
     assert_eq!(model.engine().num_free_blocks(), model.engine().stats().num_blocks, "an idle engine holds no block");
-    found.sort_by_key(|row| order.iter().position(|key| *key == row.key()));
+    found.sort_by_key(|row| order.iter().position(|key| *key == row.answer()));
     found
 }
 
 fn verdicts(model: &mut TextModel, rubric: &Rubric, items: Vec<JudgeItem>) -> Vec<Verdict> {
     let verdict = |row| match row {
         JudgeRow::Verdict(verdict) => verdict,
-        JudgeRow::Failure(failure) => panic!("{failure:?}"),
+        other => panic!("{other:?}"),
     };
     rows(model, rubric, items).into_iter().map(verdict).collect()
 }

@@ -11,6 +11,8 @@ mod faults;
 mod hostile;
 #[path = "pipeline/independence.rs"]
 mod independence;
+#[path = "pipeline/panel.rs"]
+mod panel;
 #[path = "support/program.rs"]
 mod program;
 #[path = "pipeline/resume.rs"]

@@ -61,7 +61,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     let date = settings::run_date(Some(loaded.lock.clone()))?;
     let template = settings::template_options(date, args.chat_template.as_deref(), Some(args.thinking))?;
     let seed = loaded.lock.seed;
-    let judges = Judges::find(&args.judge, &args.judging, &args.output, |dir| {
+    let judges = Judges::find(&args.judge, &args.judging, &[], &args.output, |dir| {
         NamedModel::find(dir, &args.engine, &compute, seed, &template)
     })?;
     judges.note(&mut loaded.lock, &args.judging, &args.engine, args.thinking);

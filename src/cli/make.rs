@@ -160,7 +160,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let system = args.dialogue.system_prompt.as_deref();
     let generators =
         stages::generators(&args.generator, &args.sampling, system, &args.output, |dir| find(dir, &writes))?;
-    let judges = Judges::find(&args.judge, &args.judging, &args.output, |dir| find(dir, &rates))?;
+    let judges = Judges::find(&args.judge, &args.judging, &generators, &args.output, |dir| find(dir, &rates))?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);

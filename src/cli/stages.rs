@@ -8,11 +8,11 @@ use super::progress::{OutputArgs, Progress};
 use super::settings::{self, Generator, NamedModel};
 use super::stop::Stop;
 use crate::engine::EngineStats;
-use crate::generate::{Ending, TextModel};
+use crate::generate::{Ending, GenerateError, TextModel};
 use crate::judge::known::{self, DEFAULT_ROWS, MAX_ROWS};
 use crate::judge::{Judge, Rubric};
 use crate::provenance::RunLock;
-use crate::run::{self, LoadedRun, RunDir};
+use crate::run::{self, LoadedRun, RunDir, RunError};
 
 /// Flags that say how answers are judged.
 #[derive(Debug, Clone, clap::Args)]
@@ -124,10 +124,11 @@ fn announce(output: &OutputArgs, stage: &str, name: &str, num_models: usize) {
 }
 
 impl Judges {
-    /// The judges that the flags name.
+    /// The judges that the flags name; what is to be said of generators was said.
     pub(super) fn find(
         dirs: &[PathBuf],
         args: &JudgingArgs,
+        known: &[Generator],
         output: &OutputArgs,
         find: impl Fn(&Path) -> anyhow::Result<NamedModel>,
     ) -> anyhow::Result<Self> {
@@ -135,7 +136,9 @@ impl Judges {
         let mut models = Vec::new();
         for dir in dirs {
             let model = find(dir)?;
-            model.say_note(output);
+            if known.iter().all(|generator| generator.model.dir != model.dir) {
+                model.say_note(output);
+            }
             model.require_template()?;
             models.push(model);
         }
@@ -179,7 +182,16 @@ impl Judges {
             announce(output, "test", &record.name, self.models.len());
             let mut progress = Progress::new(output, stop, &[("test judge", todo.num_wanted())]);
             let model = held.get(judge)?;
-            let ending = run::known_answers(run, loaded, model, &self.rubric, todo, &mut progress)?;
+            let tested = run::known_answers(run, loaded, model, &self.rubric, todo, &mut progress);
+            let ending = match tested {
+                // The run's own rows will say what does not fit; a test with fewer cases is still one.
+                Err(RunError::Generate(GenerateError::TooLarge { num_rows, .. })) => {
+                    output
+                        .say(&format!("{num_rows} cases of the judge's test do not fit the KV cache and are left out"));
+                    Ending::Completed
+                }
+                tested => tested?,
+            };
             progress.finish(&model.engine().stats());
             if ending != Ending::Completed {
                 return Ok(ending);

@@ -12,6 +12,7 @@ mod jsonl_file;
 pub mod language;
 pub(crate) mod nearest;
 mod parquet_file;
+mod parquet_guard;
 pub(crate) mod quiet;
 mod read;
 mod slice;

@@ -16,6 +16,7 @@ use parquet::arrow::arrow_reader::{
 
 use super::columns::{Columns, Field, NUM_FIELDS, Row, Visit};
 use super::error::DataError;
+use super::parquet_guard;
 use super::quiet::catch_quietly;
 use super::source::MAX_ROW_BYTES;
 
@@ -35,6 +36,8 @@ pub(super) fn column_names(path: &Path) -> Result<Vec<String>, DataError> {
 pub(super) fn scan(path: &Path, columns: &Columns, visit: &mut Visit<'_>) -> Result<u64, DataError> {
     let builder = open_as_views(path)?;
     let roots = check_columns(path, builder.schema(), columns)?;
+    let file = File::open(path).map_err(|error| DataError::io(path, error))?;
+    parquet_guard::check_pages(&file, builder.metadata(), &roots).map_err(|what| parquet_error(path, what))?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let mut reader = guarded(path, || builder.with_batch_size(BATCH_ROWS).with_projection(mask).build())?;
     let mut row_index = 0;
@@ -57,12 +60,16 @@ pub(super) fn scan(path: &Path, columns: &Columns, visit: &mut Visit<'_>) -> Res
 /// All columns of all rows, batch by batch.
 pub(super) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, DataError>>, DataError> {
     let builder = open(path)?;
+    let all: Vec<usize> = (0..builder.schema().fields().len()).collect();
+    let file = File::open(path).map_err(|error| DataError::io(path, error))?;
+    parquet_guard::check_pages(&file, builder.metadata(), &all).map_err(|what| parquet_error(path, what))?;
     let mut reader = guarded(path, || builder.with_batch_size(BATCH_ROWS).build())?;
     Ok(std::iter::from_fn(move || guarded(path, || reader.next().transpose()).transpose()))
 }
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(path).map_err(|error| DataError::io(path, error))?;
+    parquet_guard::check_footer(&file).map_err(|what| parquet_error(path, what))?;
     guarded(path, || ParquetRecordBatchReaderBuilder::try_new(file))
 }
 
@@ -70,6 +77,7 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError>
 /// then takes the memory of that one text.
 fn open_as_views(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, DataError> {
     let file = File::open(path).map_err(|error| DataError::io(path, error))?;
+    parquet_guard::check_footer(&file).map_err(|what| parquet_error(path, what))?;
     guarded(path, || {
         let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())?;
         let as_view = |field: &Arc<ArrowField>| match field.data_type() {

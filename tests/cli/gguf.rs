@@ -26,8 +26,8 @@ fn a_run_names_its_gguf_files_and_their_hashes() {
     let rest = ["--rubric", &rubric, "--out", &out, "--max-tokens", "5", "--margin", "0", "--products", "fma"];
     done(&[&arguments[..], &rest].concat());
     let lock: Json = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
-    for (role, path, name) in [("generator", &generator, "llama_q8_0"), ("judge", &judge, "qwen3_q4_0")] {
-        let record = &lock[role];
+    for (role, path, name) in [("generators", &generator, "llama_q8_0"), ("judges", &judge, "qwen3_q4_0")] {
+        let record = &lock[role][0];
         assert_eq!(record["weights"], "gguf", "{role}");
         assert_eq!(record["dtype"], "f32, activations int8", "{role}");
         assert_eq!(record["name"], name);

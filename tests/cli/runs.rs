@@ -37,15 +37,21 @@ fn another_runs_folder_is_refused_and_each_difference_named() {
     refuse(&["--system-prompt", "Be brief."], &["parameters.generate.system_prompts"]);
     refuse(&["--limit", "1"], &["parameters.prompts.limit: (none) → 1"]);
     refuse(&["-n", "2"], &["num_samples: 1 → 2"]);
-    refuse(&["--dtype", "bf16"], &["generator.dtype: f32 → bf16", "judge.dtype"]);
-    let said = ["generator.dtype: f32 → q8_0, activations int8", "judge.dtype: f32 → q8_0, activations int8"];
+    refuse(&["--dtype", "bf16"], &["generators.llama.dtype: f32 → bf16", "judges.qwen2.dtype"]);
+    let said =
+        ["generators.llama.dtype: f32 → q8_0, activations int8", "judges.qwen2.dtype: f32 → q8_0, activations int8"];
     refuse(&["--quantize", "q8_0"], &said);
     refuse(
         &["--kv-dtype", "f16"],
-        &["generator.dtype: f32 → f32, KV cache f16", "judge.dtype: f32 → f32, KV cache f16"],
+        &["generators.llama.dtype: f32 → f32, KV cache f16", "judges.qwen2.dtype: f32 → f32, KV cache f16"],
     );
     let other = [models[1].clone(), models[0].clone()];
-    refused(3, &workshop.path("."), &make(&prompts, &out, &rubric, &other), &["generator.name: llama → qwen2"]);
+    refused(
+        3,
+        &workshop.path("."),
+        &make(&prompts, &out, &rubric, &other),
+        &["generators.llama: llama → (none)", "generators.qwen2: (none) → qwen2"],
+    );
     let more = workshop.prompts("more.jsonl", &ROWS[..3]);
     refused(3, &workshop.path("."), &make(&more, &out, &rubric, &models), &["source.sha256"]);
     let second = workshop.write("second.toml", super::workshop::RUBRIC.replace("Form,", "Shape,"));
@@ -74,15 +80,20 @@ fn quantised_weights_are_named_and_what_does_not_fit_is_said_once() {
     assert_eq!(made.stderr.matches(note).count(), 1, "{}", made.stderr);
     let lock: Value = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
     assert_eq!(
-        (&lock["generator"]["dtype"], &lock["judge"]["dtype"]),
+        (&lock["generators"][0]["dtype"], &lock["judges"][0]["dtype"]),
         (&"q4k, activations int8".into(), &"q4k, activations int8".into())
     );
     assert!(lock["environment"]["device"].as_str().unwrap().ends_with(" q4k"), "{lock}");
     let other = [&base[..], &["--quantize", "q8_0"]].concat();
-    refused(3, &workshop.path("."), &other, &["generator.dtype: q4k, activations int8 → q8_0, activations int8"]);
-    refused(3, &workshop.path("."), &base, &["generator.dtype: q4k, activations int8 → f32"]);
+    refused(
+        3,
+        &workshop.path("."),
+        &other,
+        &["generators.llama.dtype: q4k, activations int8 → q8_0, activations int8"],
+    );
+    refused(3, &workshop.path("."), &base, &["generators.llama.dtype: q4k, activations int8 → f32"]);
     let exact = [&base[..], &["--quantize", "q4k", "--activations", "f32"]].concat();
-    refused(3, &workshop.path("."), &exact, &["generator.dtype: q4k, activations int8 → q4k\n"]);
+    refused(3, &workshop.path("."), &exact, &["generators.llama.dtype: q4k, activations int8 → q4k\n"]);
     refused(2, &workshop.path("."), &[&base[..], &["--quantize", "q3k"]].concat(), &["q8_0, q6k, q5k, q4k, q4_0"]);
 }
 
@@ -94,7 +105,7 @@ fn formats_that_change_answers_are_in_lock_and_card_and_others_are_not() {
     let base = make(&prompts, &out, &rubric, &models);
     let dtype = || {
         let lock: Value = serde_json::from_slice(&std::fs::read(workshop.path("out/run.lock")).unwrap()).unwrap();
-        lock["generator"]["dtype"].as_str().unwrap().to_owned()
+        lock["generators"][0]["dtype"].as_str().unwrap().to_owned()
     };
     // Activations are rounded for weights in blocks, of which a dense model has none.
     done(&[&base[..], &["--activations", "int8", "--kv-dtype", "f32"]].concat());
@@ -112,7 +123,7 @@ fn formats_that_change_answers_are_in_lock_and_card_and_others_are_not() {
         (["--kv-dtype", "bf16", "--activations", "int8"], "q8_0, activations int8, KV cache bf16"),
         (["--kv-dtype", "f32", "--activations", "f32"], "q8_0\n"),
     ] {
-        let said = format!("generator.dtype: q8_0, activations int8, KV cache int8 → {to}");
+        let said = format!("generators.llama.dtype: q8_0, activations int8, KV cache int8 → {to}");
         let arguments = [&base[..], &["--quantize", "q8_0"], &more].concat();
         refused(3, &workshop.path("."), &arguments, &[&said]);
     }

@@ -83,19 +83,19 @@ fn the_card_says_licences_and_warnings_honestly() {
         assert!(plain.contains(part), "{part} is missing in\n{plain}");
     }
     assert!(!plain.contains("is for show") && !plain.contains("prefer their own"));
-    let mixed = card_of(|run| run.lock.judge.as_mut().unwrap().license = Some("gemma".into()));
+    let mixed = card_of(|run| run.lock.judges[0].license = Some("gemma".into()));
     assert!(mixed.contains("license: \"other\"\nlicense_name: "), "{mixed}");
     assert!(mixed.contains("| judge | `judge` | `gemma` |"), "{mixed}");
     let unknown = card_of(|run| run.origin.license = None);
     assert!(unknown.contains("license: \"unknown\"\n"), "{unknown}");
-    let demo = card_of(|run| run.lock.generator.as_mut().unwrap().weights = WeightsKind::EmbeddedDemo);
+    let demo = card_of(|run| run.lock.generators[0].weights = WeightsKind::EmbeddedDemo);
     assert!(demo.contains("train nothing on it"), "{demo}");
     let toy = card_of(|run| {
-        run.lock.generator.as_mut().unwrap().weights = WeightsKind::EmbeddedDemo;
-        run.lock.judge = run.lock.generator.clone();
+        run.lock.generators[0].weights = WeightsKind::EmbeddedDemo;
+        run.lock.judges = run.lock.generators.clone();
     });
     assert_eq!(toy.matches("train nothing on it").count(), 1, "said once of one model\n{toy}");
-    let own = card_of(|run| run.lock.judge = run.lock.generator.clone());
+    let own = card_of(|run| run.lock.judges = run.lock.generators.clone());
     assert!(own.contains("models prefer their own"), "{own}");
 }
 
@@ -125,7 +125,7 @@ fn the_card_names_every_language_of_a_mixed_run() {
 fn the_report_fences_any_text() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run::new(16);
-    run.lock.generator.as_mut().unwrap().weights = WeightsKind::Dummy;
+    run.lock.generators[0].weights = WeightsKind::Dummy;
     let summary = run.write(dir.path(), &DatasetOptions::default()).unwrap();
     let report = render_report(&summary, &run.lock);
     assert!(report.contains("## 10 pairs to read"), "{report}");
@@ -139,7 +139,7 @@ fn the_report_fences_any_text() {
 #[test]
 fn a_sample_for_the_python_check_is_written() {
     let mut run = Run::new(200);
-    run.lock.generator.as_mut().unwrap().name = "wri\"ter: #1 | `نموذج`".into();
+    run.lock.generators[0].name = "wri\"ter: #1 | `نموذج`".into();
     run.language.name = "Iranian: #Persian \"فارسی\"".into();
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dataset_sample");
     let options = DatasetOptions { test_split: Some(TestSplit::Fraction(0.1)), ..DatasetOptions::default() };

@@ -10,7 +10,7 @@ use pairwright::dataset::{
     CardLanguage, DatasetError, DatasetInput, DatasetOptions, DatasetSummary, Origin, write_dataset,
 };
 use pairwright::generate::{Candidate, CandidateSource, FinishReason};
-use pairwright::judge::{AspectScore, Verdict};
+use pairwright::judge::{AspectScore, Comparison, Verdict};
 use pairwright::provenance::{FileDigest, ModelRecord, RunLock, WeightsKind, sha256_hex};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -80,6 +80,7 @@ pub fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
         aspects: vec![aspect],
         rating,
         reliable: true,
+        score: None,
     }
 }
 
@@ -96,6 +97,7 @@ pub struct Run {
     pub records: Vec<PromptRecord>,
     pub candidates: Vec<Candidate>,
     pub verdicts: Vec<Verdict>,
+    pub comparisons: Vec<Comparison>,
     pub failures: BTreeMap<String, String>,
     pub source_drops: DropCounts,
     pub lock: RunLock,
@@ -129,12 +131,13 @@ impl Run {
         }
         let source = FileDigest { path: "/somewhere/aya.parquet".into(), size_bytes: 1, sha256: sha256_hex(b"aya") };
         let mut lock = RunLock::new("2026-01-02T03:04:05Z".into(), 7, source);
-        lock.generator = Some(model("writer", "apache-2.0"));
-        lock.judge = Some(model("judge", "apache-2.0"));
+        lock.generators = vec![model("writer", "apache-2.0")];
+        lock.judges = vec![model("judge", "apache-2.0")];
         Self {
             records,
             candidates,
             verdicts,
+            comparisons: Vec::new(),
             failures,
             source_drops: DropCounts(BTreeMap::from([("empty_prompt".to_string(), 3), ("none".to_string(), 0)])),
             lock,
@@ -152,6 +155,9 @@ impl Run {
             records: &self.records,
             candidates: &self.candidates,
             verdicts: &self.verdicts,
+            comparisons: &self.comparisons,
+            judge_weights: &BTreeMap::new(),
+            known_answers: &[],
             failures: &self.failures,
             lock: &self.lock,
             source_drops: &self.source_drops,
@@ -172,6 +178,7 @@ pub fn model(name: &str, license: &str) -> ModelRecord {
         license: Some(license.into()),
         dtype: "f32".into(),
         weights: WeightsKind::Safetensors,
+        is_reward: false,
     }
 }
 

@@ -1,7 +1,9 @@
 //! What pairs and what does not, and that neither order nor authorship decides.
 
+use std::collections::BTreeMap;
+
 use pairwright::data::PromptRecord;
-use pairwright::dataset::{DropReason, PairOutcome, PairingOptions, is_blank, pair_record};
+use pairwright::dataset::{DropReason, PairOutcome, PairingOptions, Said, is_blank, pair_record};
 use pairwright::generate::{Candidate, CandidateSource};
 use pairwright::judge::Verdict;
 use proptest::prelude::*;
@@ -15,7 +17,8 @@ fn outcome_of(
     failure: Option<&str>,
 ) -> PairOutcome {
     let (candidates, verdicts): (Vec<_>, Vec<_>) = (candidates.iter().collect(), verdicts.iter().collect());
-    pair_record(record, &candidates, &verdicts, failure, &PairingOptions::default()).outcome
+    let said = Said { candidates: &candidates, verdicts: &verdicts, comparisons: &[], failure };
+    pair_record(record, said, &BTreeMap::new(), &PairingOptions::default()).outcome
 }
 
 #[test]
@@ -80,7 +83,9 @@ fn every_reason_has_its_case() {
     }
     assert_eq!(DropReason::DuplicatePrompt.as_str(), "duplicate_prompt");
     let keep = PairingOptions { drop_unreliable: false, ..PairingOptions::default() };
-    let kept = pair_record(&record, &both.each_ref(), &unsure.iter().collect::<Vec<_>>(), None, &keep);
+    let (candidates, verdicts) = (both.each_ref(), unsure.iter().collect::<Vec<_>>());
+    let said = Said { candidates: &candidates, verdicts: &verdicts, ..Said::default() };
+    let kept = pair_record(&record, said, &BTreeMap::new(), &keep);
     assert_eq!(kept.outcome.as_str(), "pair");
     assert!(is_blank("\u{2060}\t") && !is_blank("።"));
 }
@@ -139,10 +144,14 @@ fn told(
     verdicts: &[Verdict],
 ) -> Result<(String, String, f64), String> {
     let (candidates, verdicts): (Vec<_>, Vec<_>) = (candidates.iter().collect(), verdicts.iter().collect());
-    let judged = pair_record(record, &candidates, &verdicts, None, &PairingOptions::default());
+    let said = Said { candidates: &candidates, verdicts: &verdicts, ..Said::default() };
+    let judged = pair_record(record, said, &BTreeMap::new(), &PairingOptions::default());
     let model = |index: usize| judged.answers[index].candidate.model.clone();
     match &judged.outcome {
-        PairOutcome::Pair(pair) => Ok((model(pair.chosen_index), model(pair.rejected_index), pair.margin)),
+        PairOutcome::Pairs(pairs) => {
+            let [pair] = pairs.as_slice() else { panic!("{pairs:?}") };
+            Ok((model(pair.chosen_index), model(pair.rejected_index), pair.margin))
+        }
         PairOutcome::Dropped(reason) => Err(reason.as_str().to_string()),
     }
 }

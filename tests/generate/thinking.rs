@@ -88,7 +88,7 @@ fn a_run_stores_thinking_and_never_publishes_it() {
         (&lock["parameters"]["generate"]["thinking"], &lock["parameters"]["judge"]["thinking"]),
         (&Json::Null, &json!("off"))
     );
-    assert_eq!(lock["generator"]["merges_system"], true);
+    assert_eq!(lock["generators"][0]["merges_system"], true);
     let card = read("dataset/README.md");
     assert!(card.contains("at the head of the user's turn") && card.contains("as its template has it"), "{card}");
 }

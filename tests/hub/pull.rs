@@ -121,7 +121,7 @@ fn a_model_comes_whole_into_the_layout_that_python_has_and_never_twice() {
     ]);
     let lock: Value = serde_json::from_slice(&std::fs::read(out.join("run.lock")).unwrap()).unwrap();
     assert_eq!(
-        (&lock["generator"]["name"], &lock["generator"]["license"]),
+        (&lock["generators"][0]["name"], &lock["generators"][0]["license"]),
         (&json!("maker/writer"), &json!("apache-2.0"))
     );
 }

@@ -2,7 +2,7 @@
 
 use pairwright::engine::{Event, Request, Task};
 use pairwright::generate::{TextModel, dialogue};
-use pairwright::judge::{AspectScore, Rubric};
+use pairwright::judge::{AspectScore, RowLanguage, Rubric};
 use pairwright::prompt::DialogueEnd;
 use tempfile::TempDir;
 
@@ -27,7 +27,7 @@ fn all_logprobs(model: &mut TextModel, prompt: Vec<u32>) -> Vec<f64> {
 fn direct(model: &mut TextModel, rubric: &Rubric, prompt: &str, answer: &str) -> Vec<AspectScore> {
     let mut scores = Vec::new();
     for aspect in &rubric.aspects {
-        let text = rubric.message(aspect, prompt, answer);
+        let text = rubric.message(aspect, RowLanguage::default(), prompt, answer);
         let question = model.tokenizer().encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt).unwrap();
         let logprobs = rubric.labels.each_ref().map(|label| {
             let ids = model.tokenizer().label_token_ids(label, &question).unwrap();
@@ -38,7 +38,7 @@ fn direct(model: &mut TextModel, rubric: &Rubric, prompt: &str, answer: &str) ->
             }
             sum
         });
-        scores.push(AspectScore::new(&aspect.name, logprobs));
+        scores.push(AspectScore::new(&aspect.name, &logprobs));
     }
     scores
 }
@@ -69,7 +69,7 @@ fn a_verdict_equals_the_full_softmax() {
         let rubric = rubric(&folder, ["1", "2", "3", "4", "5"], 0.0);
         let found = verdicts(&mut model, &rubric, items());
         for (verdict, item) in found.iter().zip(items()) {
-            let want = direct(&mut model, &rubric, &item.prompt, &item.candidate.text);
+            let want = direct(&mut model, &rubric, &item.prompt.text, &item.candidate.text);
             for (got, want) in verdict.aspects.iter().zip(&want) {
                 assert_consistent(got);
                 assert_close(got, want);
@@ -91,7 +91,7 @@ fn labels_of_several_tokens_are_products_of_conditionals() {
         let rubric = rubric(&folder, labels, 0.0);
         let found = verdicts(&mut model, &rubric, items()[..2].to_vec());
         for (verdict, item) in found.iter().zip(items()) {
-            let want = direct(&mut model, &rubric, &item.prompt, &item.candidate.text);
+            let want = direct(&mut model, &rubric, &item.prompt.text, &item.candidate.text);
             verdict.aspects.iter().zip(&want).for_each(|(got, want)| assert_close(got, want));
         }
     }
@@ -138,10 +138,10 @@ fn an_answers_aspects_share_what_stands_before_the_question() {
         let lengths: Vec<usize> = rubric
             .aspects
             .iter()
-            .map(|aspect| rubric.message(aspect, &item.prompt, &item.candidate.text))
+            .map(|aspect| rubric.message(aspect, RowLanguage::default(), &item.prompt.text, &item.candidate.text))
             .map(|text| tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt).unwrap().len())
             .collect();
-        let bare = rubric.message(&rubric.aspects[0], &item.prompt, &item.candidate.text);
+        let bare = rubric.message(&rubric.aspects[0], RowLanguage::default(), &item.prompt.text, &item.candidate.text);
         let question = tokenizer.encode_text(&rubric.aspects[0].question).unwrap().len();
         assert!(bare.len() > question);
         whole += lengths.iter().sum::<usize>();

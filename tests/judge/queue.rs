@@ -8,7 +8,7 @@ use pairwright::generate::{
     Answer, Candidate, CandidateSource, Ending, FinishReason, GenerateOptions, PromptInput, PromptRequest, answers,
     dialogue, drive,
 };
-use pairwright::judge::{Judge, JudgeItem, Rubric};
+use pairwright::judge::{Judge, JudgeItem, RowLanguage, Rubric};
 use pairwright::prompt::{ChatTokenizer, DialogueEnd};
 
 use super::loaded::{Patient, engine_options, load};
@@ -42,7 +42,10 @@ fn with_answers(item: &JudgeItem, texts: &[String]) -> Vec<JudgeItem> {
 /// All that the judge is asked about these items.
 fn questions(tokenizer: &ChatTokenizer, rubric: &Rubric, items: &[JudgeItem]) -> Vec<Vec<u32>> {
     let texts = items.iter().flat_map(|item| {
-        rubric.aspects.iter().map(|aspect| rubric.message(aspect, &item.prompt, &item.candidate.text))
+        rubric
+            .aspects
+            .iter()
+            .map(|aspect| rubric.message(aspect, RowLanguage::default(), &item.prompt.text, &item.candidate.text))
     });
     texts.map(|text| tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt).unwrap()).collect()
 }
@@ -82,7 +85,7 @@ fn a_queue_shared_with_answers_computes_as_little() {
     let options = GenerateOptions { sampling, stop_strings: Vec::new(), ignore_eos: false, num_samples: 2 };
     let requests = items().into_iter().map(|item| PromptRequest {
         id: item.candidate.record_id,
-        input: PromptInput::Messages(dialogue(None, &item.prompt)),
+        input: PromptInput::Messages(dialogue(None, &item.prompt.text)),
     });
     let (sender, queued) = mpsc::channel();
     let (all, decoded) = (&mut sent, &mut num_decoded);
@@ -116,7 +119,7 @@ fn a_queue_shared_with_answers_computes_as_little() {
     let stats = engine.stats();
     let mut prompts = questions(tokenizer, &rubric, &sent);
     for item in items() {
-        let prompt = tokenizer.encode_chat(&dialogue(None, &item.prompt), DialogueEnd::GenerationPrompt).unwrap();
+        let prompt = tokenizer.encode_chat(&dialogue(None, &item.prompt.text), DialogueEnd::GenerationPrompt).unwrap();
         prompts.extend([prompt.clone(), prompt]);
     }
     assert_eq!((num_verdicts, sent.len()), (12, 12), "three answers to each of four prompts");

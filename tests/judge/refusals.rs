@@ -1,13 +1,13 @@
 //! What a judge must not be talked into, rows that cannot be judged, and rubrics that cannot be used.
 
 use pairwright::generate::{Candidate, dialogue};
-use pairwright::judge::{JudgeItem, JudgeRow, Rubric};
+use pairwright::judge::{JudgeItem, JudgeRow, RowLanguage, Rubric};
 
 use super::loaded::{engine_options, load};
-use super::{demo_model, fixture_model, items, rows, rubric, verdicts};
+use super::{asked, demo_model, fixture_model, items, rows, rubric, verdicts};
 
 fn control_ids(model: &pairwright::generate::TextModel, rubric: &Rubric, answer: &str) -> Vec<u32> {
-    let text = rubric.message(&rubric.aspects[0], "नमस्ते", answer);
+    let text = rubric.message(&rubric.aspects[0], RowLanguage::default(), "नमस्ते", answer);
     let ids = model
         .tokenizer()
         .encode_chat(&dialogue(None, &text), pairwright::prompt::DialogueEnd::GenerationPrompt)
@@ -32,7 +32,7 @@ fn an_answer_cannot_leave_its_place() {
     ];
     for (index, answer) in hostile.iter().enumerate() {
         assert_eq!(control_ids(&model, &rubric, answer), plain, "{answer:?}");
-        let item = JudgeItem { prompt: specials.to_owned(), candidate: Candidate::human("h", answer) };
+        let item = JudgeItem { prompt: asked(specials), candidate: Candidate::human("h", answer) };
         let verdict = verdicts(&mut model, &rubric, vec![item]).remove(0);
         assert_eq!(verdict.aspects.len(), 5, "{index}");
     }
@@ -46,7 +46,7 @@ fn an_answer_too_long_for_the_judge_is_a_failure_of_its_row_alone() {
     let alone = verdicts(&mut model, &rubric, items());
     let long = Candidate::human("long", &"ะ".repeat(400));
     let mut mixed = items();
-    mixed.insert(1, JudgeItem { prompt: "?".to_owned(), candidate: long });
+    mixed.insert(1, JudgeItem { prompt: asked("?"), candidate: long });
     let mut found = rows(&mut model, &rubric, mixed);
     let JudgeRow::Failure(failure) = found.remove(1) else { panic!("a verdict on 1200 tokens in a context of 512") };
     assert_eq!((failure.failure.reason.as_str(), failure.model.as_str()), ("judge_prompt_too_long", "human"));
@@ -76,8 +76,8 @@ fn each_mistake_in_a_rubric_is_named() {
         ("[\"1\", \"2\"", "[\"2\", \"2\"", "label 2 is empty or used twice"),
         ("[\"1\", \"2\"", "[\"\", \"2\"", "label 1 is empty or used twice"),
         ("[\"1\", \"2\", ", "[\"1\", ", "labels"),
-        ("version = 1", "version = \"one\"", "version"),
-        ("version = 1", "version = 1\nmin_label_mass = 1.5", "min_label_mass is 1.5"),
+        ("version = 2", "version = \"one\"", "version"),
+        ("version = 2", "version = 2\nmin_label_mass = 1.5", "min_label_mass is 1.5"),
         ("prompt_heading = ", "promt_heading = ", "promt_heading"),
         ("[[aspect]]", "[[aspects]]", "aspects"),
     ] {

@@ -135,10 +135,10 @@ fn check_lock(workshop: &Workshop, prompts: &Path) {
     let sha256 = |path: &Path| pairwright::provenance::sha256_file(path).unwrap();
     assert_eq!(lock["source"]["sha256"], sha256(prompts));
     assert_eq!(lock["rubric_sha256"], sha256(&workshop.path("rubric.toml")));
-    for (role, name) in [("generator", "llama"), ("judge", "qwen2")] {
-        assert_eq!(lock[role]["name"], name);
+    for (role, name) in [("generators", "llama"), ("judges", "qwen2")] {
+        assert_eq!(lock[role][0]["name"], name);
         for file in ["config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"] {
-            assert_eq!(lock[role]["files"][file], sha256(&fixture_model(name).join(file)), "{role} {file}");
+            assert_eq!(lock[role][0]["files"][file], sha256(&fixture_model(name).join(file)), "{role} {file}");
         }
     }
     assert_eq!(lock["created"], "2026-11-22T00:00:00Z");
