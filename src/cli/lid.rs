@@ -93,8 +93,8 @@ fn train(args: &TrainArgs) -> anyhow::Result<Ending> {
     let tests: Vec<Labelled<'_>> = tests.iter().flat_map(|records| labelled(records)).collect();
     let num_answers: usize = tables.iter().map(Vec::len).sum();
     if num_answers == 0 {
-        let message = "no answer in a known language in these tables\nhint: the languages are looked for in the columns \
-                       `language` and `language_code`; name others with --map language=COLUMN";
+        let message = "no answer in a known language in these tables\nhint: columns that say the \
+                       language are named with --map language=COLUMN";
         return Err(UsageError(message.to_owned()).into());
     }
     let (all, measured, how) = match tables.as_slice() {
