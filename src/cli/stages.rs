@@ -70,7 +70,7 @@ impl Held {
 
     /// What the model at hand has done.
     pub(super) fn stats(&self) -> EngineStats {
-        self.model.as_ref().map_or_else(|| self.earlier.clone(), |model| model.engine().stats())
+        self.model.as_ref().map_or_else(|| self.earlier, |model| model.engine().stats())
     }
 }
 

@@ -168,7 +168,7 @@ pub fn has_markdown(answer: &str, human: Option<&str>) -> bool {
 pub fn has_odd_length(answer: &str, human: &str) -> bool {
     let (own, other) = (answer.chars().count(), human.chars().count());
     let ratio = own.max(1) as f64 / other.max(1) as f64;
-    own.abs_diff(other) >= LENGTH_MIN && (ratio > LENGTH_RATIO || ratio < 1.0 / LENGTH_RATIO)
+    own.abs_diff(other) >= LENGTH_MIN && !(1.0 / LENGTH_RATIO..=LENGTH_RATIO).contains(&ratio)
 }
 
 /// Characters as `strsim` takes sequences.

@@ -89,7 +89,7 @@ pub(super) fn for_each_ngram(text: &str, mut seen: impl FnMut(u32, usize)) {
             if window[order - 1] == 0 {
                 break;
             }
-            seen(key(&window, order), order);
+            seen(key(window, order), order);
         }
     };
     let mut in_word = false;
