@@ -24,6 +24,7 @@ pub mod model;
 pub mod ops;
 pub mod prompt;
 pub mod provenance;
+pub mod quality;
 pub mod registry;
 pub mod report;
 pub mod run;

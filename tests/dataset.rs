@@ -57,7 +57,11 @@ fn files_hold_what_entered() {
     assert!((column::<Float64Array>(&raw, "margin").value(5) - 0.01).abs() < 1e-9, "a tie keeps its difference");
     assert_eq!(column::<ListArray>(&raw, "ratings").value(7).len(), 1);
     assert_eq!(column::<ListArray>(&raw, "verdicts").value(0).len(), 2);
-    assert_eq!(column::<StringArray>(&raw, "predicted_generation_language").null_count(), 16);
+    let verdicts = column::<ListArray>(&raw, "generation_language_verdicts");
+    let flags = column::<ListArray>(&raw, "generation_flags");
+    let answers = column::<ListArray>(&raw, "generations");
+    assert!((0..16).all(|row| verdicts.value(row).len() == answers.value(row).len()
+        && flags.value(row).len() == verdicts.value(row).len()));
     assert!(raw[0].column_by_name("user_id").is_none());
 }
 

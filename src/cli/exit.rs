@@ -13,6 +13,7 @@ use crate::journal::JournalError;
 use crate::judge::{RationaleError, RubricError};
 use crate::ops::DeviceError;
 use crate::provenance::ProvenanceError;
+use crate::quality::ProfileError;
 use crate::registry::RegistryError;
 use crate::run::RunError;
 
@@ -82,6 +83,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<JournalError>()
         || error.is::<ProvenanceError>()
         || error.is::<RegistryError>()
+        || error.downcast_ref::<ProfileError>().is_some_and(|error| !matches!(error, ProfileError::Io { .. }))
         || error.is::<NonFiniteWeights>()
         || hub.is_some_and(HubError::is_not_usable)
         || error.downcast_ref::<BundleError>().is_some_and(|error| !error.is_of_the_machine())

@@ -10,6 +10,7 @@ mod exit;
 mod generate;
 mod judge;
 mod languages;
+mod lid;
 mod make;
 mod merge;
 mod models;
@@ -70,6 +71,9 @@ enum Command {
     Languages(languages::Args),
     /// What a run looks like: one page for a browser, with charts and rows to read, and the numbers as JSON
     Report(report::Args),
+    /// Which language a text is in, and profiles that tell languages apart
+    #[command(subcommand)]
+    Lid(lid::Command),
     /// How far a run is, or its shards
     Status(status::Args),
     /// Models that one may get, and whether one that is here is whole
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Lid(command) => lid::run(&command),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),
         Command::Pull(args) => pull::run(&args),

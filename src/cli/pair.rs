@@ -3,17 +3,21 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exit::UsageError;
 use super::progress::OutputArgs;
+use crate::data::{ReadOptions, read_prompts};
 use crate::dataset::{
-    DEFAULT_MARGIN, DatasetOptions, Decision, JudgeWeights, MAX_MARGIN, Origin, PairChoice, PairingOptions, TestSplit,
+    CheckOptions, DEFAULT_MARGIN, DatasetOptions, Decision, JudgeWeights, MAX_MARGIN, Origin, PairChoice,
+    PairingOptions, TestSplit,
 };
 use crate::generate::Ending;
-use crate::provenance::RunLock;
+use crate::provenance::{RunLock, sha256_file};
+use crate::quality::{HeldOutTexts, Profile, UnknownRequirement};
 use crate::run::{self, Claim, LoadedRun, RunDir};
 
 /// Flags that decide what becomes a pair.
@@ -45,6 +49,19 @@ pub(super) struct PairArgs {
     #[arg(long)]
     #[serde(default)]
     judges_agree: bool,
+    /// Leave pairs out by what checks of the texts found, for example language-ok,no-truncated: language-ok (answers in the wrong
+    /// language, or partly so, where the identifier was validated) and no-FLAG; the report counts all flags. `none` leaves out nothing
+    #[arg(long, value_name = "LIST", default_value = "none")]
+    #[serde(default = "none")]
+    require: String,
+    /// A language profile (`pairwright lid train`) in place of the program's own
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    profile: Option<PathBuf>,
+    /// Prompts that no row may overlap with, a benchmark's for example: rows that do are flagged `contaminated`
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    held_out_prompts: Option<PathBuf>,
     /// Pairs held out as a test split: a share such as 0.05, or a number such as 100
     #[arg(long, value_name = "SHARE|N")]
     test_split: Option<String>,
@@ -73,6 +90,10 @@ impl<T: for<'a> Deserialize<'a>> std::str::FromStr for Choice<T> {
     }
 }
 
+fn none() -> String {
+    "none".to_owned()
+}
+
 fn one() -> usize {
     1
 }
@@ -98,6 +119,11 @@ impl PairArgs {
             "decide": self.decide,
             "judge_weights": self.judge_weights,
             "judges_agree": self.judges_agree,
+            "require": self.require,
+            "profile": self.profile,
+            "profile_sha256": self.profile.as_deref().and_then(|path| sha256_file(path).ok()),
+            "held_out_prompts": self.held_out_prompts,
+            "held_out_prompts_sha256": self.held_out_prompts.as_deref().and_then(|path| sha256_file(path).ok()),
             "test_split": self.test_split,
             "include_user_id": self.include_user_id,
             "source_dataset": self.source_dataset,
@@ -116,6 +142,9 @@ impl PairArgs {
                 decide: Choice::default(),
                 judge_weights: Choice::default(),
                 judges_agree: false,
+                require: none(),
+                profile: None,
+                held_out_prompts: None,
                 test_split: None,
                 include_user_id: false,
                 source_dataset: None,
@@ -163,7 +192,22 @@ impl PairArgs {
             ..PairingOptions::default()
         };
         let weights = self.judge_weights.0;
-        Ok(DatasetOptions { pairing, test_split, weights, include_user_id: self.include_user_id })
+        let checks = self.checks()?;
+        Ok(DatasetOptions { pairing, test_split, weights, checks, include_user_id: self.include_user_id })
+    }
+
+    /// What is checked; the files are read here, so that one that is not usable is told before any work.
+    fn checks(&self) -> anyhow::Result<CheckOptions> {
+        let requirements = self.require.parse().map_err(|error: UnknownRequirement| UsageError(error.to_string()))?;
+        let profile = self.profile.as_deref().map(Profile::read).transpose()?.map(Arc::new);
+        let held_out = match &self.held_out_prompts {
+            None => None,
+            Some(path) => {
+                let read = read_prompts(path, &ReadOptions::default())?;
+                Some(Arc::new(HeldOutTexts::new(read.records.iter().map(|record| record.prompt.as_str()))))
+            }
+        };
+        Ok(CheckOptions { requirements, profile, held_out })
     }
 }
 

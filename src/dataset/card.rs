@@ -21,6 +21,7 @@ pub fn render_card(input: &DatasetInput<'_>, options: &DatasetOptions, summary: 
         format!("## What became of the rows\n\n{}", funnel_table(summary)),
         ratings(summary),
         limits(input, summary),
+        super::checks::in_words(summary),
         columns(options),
         loading(summary),
         licence(input),
@@ -283,7 +284,7 @@ fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
             "The labels are a model's opinion. This judge was not validated for {languages}, and no person has confirmed a \
              pair."
         ),
-        "Language identification was not applied: an answer may be in another language than its prompt.".to_string(),
+        "Checks of texts flag and rarely drop (`generation_flags`, `row_flags` in `raw`); they miss some and hit some wrongly.".to_string(),
         format!(
             "Length: {} of {} prompts have more than {TRL_MAX_LENGTH} characters that are not white space, and in {} pairs prompt \
              and longer answer have so together. TRL's `max_length` is {TRL_MAX_LENGTH} tokens by default: longer pairs are \

@@ -14,6 +14,7 @@ use super::pairing::{JudgedPrompt, PreferencePair, RatedAnswer};
 use super::schema::{REWARD, comparison_fields, list_of, message_fields, name, pair_fields, verdict_fields};
 use crate::generate::{CandidateSource, FinishReason};
 use crate::judge::{AnswerName, AspectRationale, AspectScore, Comparison, Verdict};
+use crate::quality::AnswerQuality;
 
 /// Rows per record batch: text offsets are 32-bit, so a batch must stay below 2 GiB of text.
 pub const ROWS_PER_BATCH: usize = 1000;
@@ -121,11 +122,15 @@ pub fn raw_batch(
             name::SAME_MODEL_JUDGE,
             Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(is_same_model || judged_own_answer(row))))),
         ),
+        (name::PREDICTED_LANGUAGE, strings(rows, |row| first_quality(row)?.language.code.clone())),
+        (name::PREDICTED_LANGUAGE_SCORE, floats(rows, |row| predicted(first_quality(row)?))),
+        (name::NEAR_DUPLICATE_GROUP, strings(rows, |row| row.quality.near_duplicate_group.clone())),
         (name::VERDICTS, verdicts(rows)?),
         (name::COMPARISONS, comparisons(rows)?),
         (name::PAIRS, pairs(rows)?),
     ];
     columns.extend(answer_columns(rows)?);
+    columns.extend(quality_columns(rows)?);
     assemble(schema, columns, rows.len())
 }
 
@@ -191,6 +196,34 @@ fn rationales(rows: &[JudgedPrompt<'_>], answers: &[&RatedAnswer<'_>]) -> Result
         return Ok(new_null_array(&list_of(DataType::Utf8), rows.len()));
     }
     list(rows.iter().map(|row| row.answers.len()), strings(&texts, Clone::clone))
+}
+
+/// What was found in the first generated answer.
+fn first_quality<'a>(row: &'a JudgedPrompt<'_>) -> Option<&'a AnswerQuality> {
+    let first = row.answers.iter().position(|answer| answer.candidate.source == CandidateSource::Model)?;
+    row.quality.answers.get(first)
+}
+
+/// The posterior, where a language was told.
+fn predicted(quality: &AnswerQuality) -> Option<f64> {
+    quality.language.code.as_ref().map(|_| quality.language.posterior)
+}
+
+/// What checks found: lists with an item per answer, and the row's own.
+fn quality_columns(rows: &[JudgedPrompt<'_>]) -> Result<Columns, ArrowError> {
+    let answers: Vec<&AnswerQuality> = rows.iter().flat_map(|row| &row.quality.answers).collect();
+    let lengths = || rows.iter().map(|row| row.quality.answers.len());
+    let flags = |answer: &&AnswerQuality| {
+        let names: Vec<&str> = answer.flags.iter().map(|flag| flag.as_str()).collect();
+        Some(names.join(","))
+    };
+    let of_rows: Vec<&str> = rows.iter().flat_map(|row| row.quality.flags.iter().map(|flag| flag.as_str())).collect();
+    Ok(vec![
+        (name::ANSWER_LANGUAGES, list(lengths(), strings(&answers, |answer| answer.language.code.clone()))?),
+        (name::LANGUAGE_VERDICTS, list(lengths(), strings(&answers, |answer| Some(answer.language.verdict.as_str())))?),
+        (name::ANSWER_FLAGS, list(lengths(), strings(&answers, flags))?),
+        (name::ROW_FLAGS, list(rows.iter().map(|row| row.quality.flags.len()), strings(&of_rows, |flag| Some(*flag)))?),
+    ])
 }
 
 /// One struct per judge, answer and aspect; of a reward model one per answer, without a distribution.

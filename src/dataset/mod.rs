@@ -5,6 +5,7 @@
 //! the card. The same records, candidates, verdicts and lock give the same bytes, in whatever order they come.
 
 mod card;
+mod checks;
 mod choosing;
 mod columns;
 mod pairing;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::checks::{CheckOptions, apply as apply_checks};
 pub use self::columns::{PairRow, source_name};
 pub use self::pairing::{
     DEFAULT_MARGIN, Decision, DropReason, JudgeWeights, JudgedPrompt, MAX_MARGIN, PairChoice, PairOutcome,
@@ -111,7 +113,7 @@ pub enum TestSplit {
 }
 
 /// What to write.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct DatasetOptions {
     /// What makes a pair.
     pub pairing: PairingOptions,
@@ -119,6 +121,8 @@ pub struct DatasetOptions {
     pub test_split: Option<TestSplit>,
     /// How the judges of a panel are weighed.
     pub weights: JudgeWeights,
+    /// What is checked, and what keeps a pair out.
+    pub checks: CheckOptions,
     /// Add the `user_id` column, a pseudonym of a person, to `raw`. Off for anything that is published.
     pub include_user_id: bool,
 }
@@ -179,8 +183,10 @@ pub fn write_dataset(
 ) -> Result<DatasetSummary, DatasetError> {
     check_options(options)?;
     let human_answers = judged_human_answers(input);
-    let prompts = judge_records(input, &human_answers, &options.pairing);
+    let mut prompts = judge_records(input, &human_answers, &options.pairing);
+    let quality = checks::apply(&mut prompts, &options.checks);
     let mut summary = summarise(input, &prompts, options.pairing);
+    summary.quality = quality;
     let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
     let splits = split_pairs(&pairs, options.test_split)?;
     let mut staging = Staging::new(dir)?;

@@ -11,6 +11,7 @@ use super::choosing::Table;
 use crate::data::PromptRecord;
 use crate::generate::{Candidate, CandidateSource};
 use crate::judge::{Comparison, Verdict};
+use crate::quality::{Flag, RowQuality};
 
 /// Default smallest rating difference of a pair, on the continuous scale 1..=5: a fortieth of its width. Means of label
 /// distributions nearly never tie exactly, so without a margin half of the pairs whose answers are equally good would be
@@ -121,6 +122,8 @@ pub enum DropReason {
     DuplicatePrompt,
     /// Two different answers claim the same source, model and index.
     ConflictingAnswers,
+    /// A check found something that was required not to be there.
+    Flagged(Flag),
     /// An earlier stage failed without saying why.
     PromptOrAnswerError,
     /// An earlier stage failed and gave this reason.
@@ -145,6 +148,7 @@ impl DropReason {
             Self::EmptyPrompt => "empty_prompt",
             Self::DuplicatePrompt => "duplicate_prompt",
             Self::ConflictingAnswers => "conflicting_answers",
+            Self::Flagged(flag) => flag.as_str(),
             Self::PromptOrAnswerError => "prompt_or_answer_error",
             Self::Failed(reason) => reason,
         }
@@ -284,6 +288,8 @@ pub struct JudgedPrompt<'a> {
     pub difference: Option<f64>,
     /// Pair, or reason.
     pub outcome: PairOutcome,
+    /// What checks found, with an item per answer once they were made.
+    pub quality: RowQuality,
 }
 
 impl<'a> JudgedPrompt<'a> {
@@ -295,6 +301,7 @@ impl<'a> JudgedPrompt<'a> {
             comparisons: Vec::new(),
             difference: None,
             outcome: PairOutcome::Dropped(reason),
+            quality: RowQuality::default(),
         }
     }
 }
@@ -340,7 +347,7 @@ pub fn pair_record<'a>(
         Err(reason) => (None, PairOutcome::Dropped(reason)),
         Ok(usable) => table.pairs(usable),
     };
-    JudgedPrompt { record, answers, comparisons, difference, outcome }
+    JudgedPrompt { record, answers, comparisons, difference, outcome, quality: RowQuality::default() }
 }
 
 /// The earliest stage's trouble first: without text there is no verdict, without a verdict no reliability.

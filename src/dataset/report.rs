@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::checks;
 use super::pairing::DropReason;
 use super::summary::{DatasetSummary, Quantiles, SamplePair};
 use crate::judge::Share;
@@ -25,6 +26,7 @@ pub fn render_report(summary: &DatasetSummary, lock: &RunLock) -> String {
         ratings(summary),
         judge(summary),
         lengths(summary),
+        checks::in_words(summary),
         samples(&summary.samples),
     ];
     parts.retain(|part| !part.is_empty());

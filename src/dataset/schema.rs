@@ -33,6 +33,11 @@ pub(super) mod name {
     pub const GENERATION_MODEL: &str = "generation_model";
     pub const PREDICTED_LANGUAGE: &str = "predicted_generation_language";
     pub const PREDICTED_LANGUAGE_SCORE: &str = "predicted_generation_language_score";
+    pub const ANSWER_LANGUAGES: &str = "generation_languages";
+    pub const LANGUAGE_VERDICTS: &str = "generation_language_verdicts";
+    pub const ANSWER_FLAGS: &str = "generation_flags";
+    pub const ROW_FLAGS: &str = "row_flags";
+    pub const NEAR_DUPLICATE_GROUP: &str = "near_duplicate_group";
     pub const GENERATIONS: &str = "generations";
     pub const GENERATION_MODELS: &str = "generation_models";
     pub const GENERATION_SOURCES: &str = "generation_sources";
@@ -190,8 +195,12 @@ pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
         (name::ANNOTATION_TYPE, DataType::Utf8, "as in the source"),
         (name::GENERATION, DataType::Utf8, "the first answer that a model wrote"),
         (name::GENERATION_MODEL, DataType::Utf8, "the model that wrote it"),
-        (name::PREDICTED_LANGUAGE, DataType::Utf8, "null: no language identification was run"),
-        (name::PREDICTED_LANGUAGE_SCORE, DataType::Float64, "null: no language identification was run"),
+        (
+            name::PREDICTED_LANGUAGE,
+            DataType::Utf8,
+            "ISO 639-3, macro-languages under their common code; null if not to be told",
+        ),
+        (name::PREDICTED_LANGUAGE_SCORE, DataType::Float64, "its posterior, 0 to 1, among the languages of the script"),
         (name::GENERATIONS, strings(), "all answers: human first, then by model and index"),
         (name::GENERATION_MODELS, strings(), "who wrote each answer: a model, or `human`"),
         (name::GENERATION_SOURCES, strings(), "`human` or `model`, for each answer"),
@@ -205,6 +214,19 @@ pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
             strings(),
             "why, as judges wrote it, for each answer, a paragraph per aspect; null: ratings are read from label probabilities, and no text \
              was asked for",
+        ),
+        (name::ANSWER_LANGUAGES, strings(), "what each answer's prose looks like, ISO 639-3; null if not to be told"),
+        (
+            name::LANGUAGE_VERDICTS,
+            strings(),
+            "`ok`, `mixed`, `wrong` or `unsure`, for each answer, against the row's language",
+        ),
+        (name::ANSWER_FLAGS, strings(), "what checks found in each answer, joined by commas; empty if nothing"),
+        (name::ROW_FLAGS, strings(), "what checks found in the row: `near_duplicate`, `contaminated`"),
+        (
+            name::NEAR_DUPLICATE_GROUP,
+            DataType::Utf8,
+            "id of the first row with nearly this prompt; null if there is no other",
         ),
         (name::MODEL_NAME, DataType::Utf8, "the judge"),
         (name::OUTCOME, DataType::Utf8, "`pair`, or the reason why the row is none"),

@@ -12,6 +12,7 @@ use crate::generate::{CandidateSource, FinishReason};
 use crate::judge::AspectScore;
 use crate::judge::agreement::{Estimate, Scale, krippendorff_alpha};
 use crate::judge::known::{KnownResult, KnownTotal};
+use crate::quality::QualitySummary;
 
 /// Margins that the summary counts pairs for.
 pub const MARGIN_STEPS: [f64; 6] = [0.0, 0.05, 0.1, 0.2, 0.5, 1.0];
@@ -57,6 +58,8 @@ pub struct DatasetSummary {
     pub num_long_prompts: u64,
     /// Pairs in which prompt plus longer answer have more than 1024 such characters.
     pub num_long_pairs: u64,
+    /// What checks found in answers and rows.
+    pub quality: QualitySummary,
     /// Of the answers in pairs; `None` without pairs.
     pub lengths: Option<LengthStats>,
     /// `None` without verdicts.
@@ -230,6 +233,7 @@ impl DatasetSummary {
             num_long_pairs: count_of(pairs.iter().filter(|pair| pair_length(pair) > TRL_MAX_LENGTH)),
             lengths: length_stats(&pairs),
             judge_health: judge_health(prompts),
+            quality: QualitySummary::default(),
             num_orphan_candidates: 0,
             num_orphan_verdicts: 0,
             same_model_judge: false,

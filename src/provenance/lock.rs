@@ -288,6 +288,9 @@ impl RunLock {
                     }
                 }
             }
+            if let Some(Value::Object(stages)) = fields.get_mut("parameters") {
+                stages.iter_mut().filter_map(|(_, stage)| stage.as_object_mut()).for_each(name_files);
+            }
             if let Some(Value::Object(source)) = fields.get_mut("source") {
                 source.insert("file".into(), json!(file_name_of(&self.source.path)));
             }
@@ -312,6 +315,17 @@ impl RunLock {
             fields.insert("shard".into(), json!(shard));
         }
         sorted(view)
+    }
+}
+
+/// A parameter with a `…_sha256` beside it is the path of a file: its name is published, and its content by the hash.
+fn name_files(parameters: &mut Map<String, Value>) {
+    let is_file = |name: &&String| parameters.contains_key(&format!("{name}_sha256"));
+    let files: Vec<String> = parameters.keys().filter(is_file).cloned().collect();
+    for name in files {
+        if let Some(Value::String(path)) = parameters.get_mut(&name) {
+            *path = file_name_of(path).to_owned();
+        }
     }
 }
 

@@ -4,19 +4,21 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use super::data::{
-    AspectRow, Couples, DropRow, Funnel, GRID_BINS, JudgeAgreement, Judges, KnownAnswer, KnownTotal, LanguageRow,
-    Lengths, Made, MadeModel, MarginBin, Margins, OrderConsistency, RatingBins, ReportData,
+    AspectRow, Couples, DropRow, Funnel, GRID_BINS, JudgeAgreement, Judges, KnownAnswer, KnownTotal, LanguageCheck,
+    LanguageRow, Lengths, Made, MadeModel, MarginBin, Margins, OrderConsistency, RatingBins, ReportData,
 };
 use super::examples::{choose_examples, draw};
 use super::words::drop_in_words;
 use crate::dataset::{
-    DatasetInput, DatasetSummary, DropReason, JudgeHealth, JudgedPrompt, MarginCount, PairOutcome, PairRow,
-    PairingOptions, RatedAnswer, day, judge_records, judged_human_answers, models_for_show, share_of, summarise,
+    DatasetInput, DatasetOptions, DatasetSummary, DropReason, JudgeHealth, JudgedPrompt, MarginCount, PairOutcome,
+    PairRow, RatedAnswer, apply_checks, day, judge_records, judged_human_answers, models_for_show, share_of,
+    source_name, summarise,
 };
 use crate::generate::CandidateSource;
 use crate::judge::Share;
 use crate::judge::known::{self, KnownResult};
 use crate::provenance::{ModelRecord, RunLock};
+use crate::quality::LanguageVerdict;
 
 /// Bins of a histogram of ratings: a quarter of a step each.
 const RATING_BINS: usize = 16;
@@ -31,9 +33,11 @@ const MAX_POINTS: usize = 1500;
 
 impl ReportData {
     /// Counts everything that records, answers and verdicts say.
-    pub fn of(input: &DatasetInput<'_>, pairing: PairingOptions) -> Self {
+    pub fn of(input: &DatasetInput<'_>, options: &DatasetOptions) -> Self {
+        let pairing = options.pairing;
         let human_answers = judged_human_answers(input);
-        let prompts = judge_records(input, &human_answers, &pairing);
+        let mut prompts = judge_records(input, &human_answers, &pairing);
+        apply_checks(&mut prompts, &options.checks);
         let summary = summarise(input, &prompts, pairing);
         let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
         let rated = |source| prompts.iter().flat_map(|prompt| &prompt.answers).filter(move |a| is_by(a, source));
@@ -53,7 +57,7 @@ impl ReportData {
             judges: health.map(judges),
             aspects: aspects(&prompts),
             languages: languages(&prompts),
-            language_checks: None,
+            language_checks: Some(language_checks(&prompts)).filter(|checks| !checks.is_empty()),
             order_consistency: order_consistency(&prompts),
             agreement: health.and_then(agreement),
             known_answers: known_answers(input.known_answers),
@@ -63,6 +67,31 @@ impl ReportData {
             examples: choose_examples(&prompts, input.lock.seed),
         }
     }
+}
+
+/// Verdicts on the language of each answer, by the row's language and who wrote it.
+fn language_checks(prompts: &[JudgedPrompt<'_>]) -> Vec<LanguageCheck> {
+    let mut checks: BTreeMap<(&str, &'static str), LanguageCheck> = BTreeMap::new();
+    for prompt in prompts {
+        for (answer, quality) in prompt.answers.iter().zip(&prompt.quality.answers) {
+            let (language, source) = (prompt.record.language.as_str(), source_name(answer.candidate.source));
+            let check = checks.entry((language, source)).or_insert_with(|| LanguageCheck {
+                language: language.to_owned(),
+                source: source.to_owned(),
+                num_ok: 0,
+                num_mixed: 0,
+                num_wrong: 0,
+                num_unsure: 0,
+            });
+            *match quality.language.verdict {
+                LanguageVerdict::Ok => &mut check.num_ok,
+                LanguageVerdict::Mixed => &mut check.num_mixed,
+                LanguageVerdict::Wrong => &mut check.num_wrong,
+                LanguageVerdict::Unsure => &mut check.num_unsure,
+            } += 1;
+        }
+    }
+    checks.into_values().collect()
 }
 
 fn made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> Made {

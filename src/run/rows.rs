@@ -108,7 +108,7 @@ pub fn report(
         rationales: run.read_stage(RATIONALES, &loaded.lock)?,
     };
     let mut rows = RunRows::of(loaded, rows, run.known_results(&loaded.lock)?);
-    let mut data = ReportData::of(&rows.input(loaded, origin, options.weights), options.pairing);
+    let mut data = ReportData::of(&rows.input(loaded, origin, options.weights), options);
     let status = run.status()?;
     data.unfinished = (!status.is_judged()).then_some(Unfinished {
         num_answers: status.candidates.num_done as u64,

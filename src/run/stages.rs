@@ -301,7 +301,7 @@ pub fn pair(
     let input = rows.input(loaded, origin, options.weights);
     let summary = write_dataset(&run.dataset(), &input, options)?;
     write_atomic(&run.report(), render_report(&summary, &loaded.lock).as_bytes())?;
-    write_atomic(&run.report_page(), ReportData::of(&input, options.pairing).to_html()?.as_bytes())?;
+    write_atomic(&run.report_page(), ReportData::of(&input, options).to_html()?.as_bytes())?;
     let json = serde_json::to_string_pretty(&summary).map_err(|error| RunError::Io {
         path: run.summary(),
         action: "written",

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use pairwright::data::{DropCounts, PromptRecord};
-use pairwright::dataset::{
-    CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, PairingOptions, write_dataset,
-};
+use pairwright::dataset::{CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, write_dataset};
 use pairwright::generate::{Candidate, CandidateSource, FinishReason};
 use pairwright::judge::{AspectScore, Verdict};
 use pairwright::provenance::{FileDigest, ModelRecord, RunLock, WeightsKind, sha256_hex};
@@ -123,7 +121,7 @@ impl Made {
     }
 
     pub fn report(&self) -> ReportData {
-        ReportData::of(&self.input(), PairingOptions::default())
+        ReportData::of(&self.input(), &DatasetOptions::default())
     }
 
     pub fn summary(&self) -> DatasetSummary {
@@ -139,6 +137,7 @@ fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
         mean: rating,
         entropy: 1.5,
         label_mass: 0.9,
+        written: None,
     };
     Verdict {
         record_id: candidate.record_id.clone(),

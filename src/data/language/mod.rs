@@ -163,6 +163,14 @@ pub fn card_code(name: &str, code: &str) -> Option<String> {
     Some(codes::two_letters(id).unwrap_or(id).to_owned())
 }
 
+/// The ISO 639-3 code under which text tells a language from others: a macro-language's where there is one (`arz`: `ara`, `cmn`:
+/// `zho`; Serbian, Croatian and Bosnian: `hbs`), `fil` for Tagalog, else the language's own. `None` if neither name nor code is known.
+pub fn broad_code(name: &str, code: &str) -> Option<&'static str> {
+    let id = identify(name, code).into_iter().next()?;
+    let id = codes::macro_of(id).map_or(id, |family| family.code);
+    Some(if id == "tgl" { "fil" } else { id })
+}
+
 /// The English name of an ISO 639-3 code; `None` if it is no such code.
 pub fn english_name(code: &str) -> Option<&'static str> {
     codes::english_name(code)
