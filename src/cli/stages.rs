@@ -252,7 +252,9 @@ impl Judges {
         }
         if is_new {
             let totals = known::totals(&run.known_results(&loaded.lock)?);
-            totals.iter().for_each(|total| output.say(&in_words(total)));
+            for same_judge in totals.chunk_by(|a, b| a.judge == b.judge) {
+                in_words(same_judge).iter().for_each(|line| output.say(line));
+            }
         }
         Ok(Ending::Completed)
     }
@@ -335,19 +337,24 @@ impl Judges {
     }
 }
 
-/// One line on how a judge did with known answers.
-fn in_words(total: &known::KnownTotal) -> String {
-    let known::KnownTotal { judge, language, accuracy } = total;
-    let language = if language.is_empty() { "the rows' language" } else { language };
-    let line = format!(
-        "{judge} tells a person's answer from a spoilt one in {language} in {:.0} % of {} cases (95 %: {:.0} to {:.0} %)",
-        100.0 * accuracy.value,
-        accuracy.n,
-        100.0 * accuracy.low,
-        100.0 * accuracy.high
-    );
-    match total.is_at_chance() {
-        true => format!("warning: {line}: no better than a coin; its ratings in this language mean little"),
-        false => line,
+/// How a judge did with known answers: a line for the languages in which it tells, a warning for those in which it does not.
+fn in_words(totals: &[known::KnownTotal]) -> Vec<String> {
+    let judge = totals.first().map_or("", |total| total.judge.as_str());
+    let named = |total: &&known::KnownTotal| {
+        let language = if total.language.is_empty() { "the rows' language" } else { &total.language };
+        format!("{language} {:.0} % of {}", 100.0 * total.accuracy.value, total.accuracy.n)
+    };
+    let (blind, tells): (Vec<_>, Vec<_>) = totals.iter().partition(|total| total.is_at_chance());
+    let list = |totals: &[&known::KnownTotal]| totals.iter().map(named).collect::<Vec<_>>().join(", ");
+    let mut lines = Vec::new();
+    if !tells.is_empty() {
+        lines.push(format!("{judge} tells a person's answer from the same one spoilt: {}", list(&tells)));
     }
+    if !blind.is_empty() {
+        lines.push(format!(
+            "warning: {judge} tells them no better than a coin, so its ratings mean little there: {}",
+            list(&blind)
+        ));
+    }
+    lines
 }

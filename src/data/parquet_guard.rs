@@ -124,9 +124,9 @@ impl<R: BufRead> Walk<R> {
         let head = self.byte()?;
         let (kind, short) = (head & 0x0f, head >> 4);
         let length = if short == 15 { self.varint()? } else { u64::from(short) };
-        // No list of a file's metadata is one of booleans, of which billions could take no byte.
-        if BOOLEANS.contains(&kind) && length > 0 {
-            return hostile("a list of truth values stands where Parquet has none");
+        // No list of a file's metadata is one of booleans or of nothing, of which billions could take no byte.
+        if (kind == STOP || BOOLEANS.contains(&kind)) && length > 0 {
+            return hostile("a list stands there whose items take no bytes, and Parquet has none such");
         }
         if length > self.left {
             return hostile("a list claims more items than there are bytes");

@@ -9,7 +9,11 @@ use super::schema::{card_features, default_columns, raw_columns, schema_of, type
 use super::summary::{DatasetSummary, TRL_MAX_LENGTH};
 use super::yaml::to_yaml;
 use super::{DatasetInput, DatasetOptions};
+use crate::judge::known::KnownTotal;
 use crate::provenance::ModelRecord;
+
+/// Judges and languages that the card lists; the report has them all.
+const MAX_TOTALS: usize = 12;
 
 /// The whole card.
 pub fn render_card(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> String {
@@ -277,12 +281,44 @@ fn headline(summary: &DatasetSummary) -> String {
     if rows.is_empty() { rows } else { format!("\n| | share |\n|---|---|\n{rows}") }
 }
 
+/// What the judges' tests with known answers say.
+fn known_in_words(summary: &DatasetSummary, languages: &str) -> String {
+    let totals = summary.judge_health.as_ref().map(|health| health.known_totals.as_slice()).unwrap_or_default();
+    if totals.is_empty() {
+        return format!("The judge was not tested for {languages}.");
+    }
+    let (tested, blind): (Vec<_>, Vec<_>) = totals.iter().partition(|total| !total.is_at_chance());
+    let named = |total: &&KnownTotal| {
+        let KnownTotal { judge, language, accuracy } = total;
+        let language = if language.is_empty() { "the source's language" } else { language };
+        format!(
+            "{} in {} {:.0} % (n = {}, 95 %: {:.0} to {:.0} %)",
+            inline_code(judge),
+            inline_code(language),
+            100.0 * accuracy.value,
+            accuracy.n,
+            100.0 * accuracy.low,
+            100.0 * accuracy.high
+        )
+    };
+    let list = |totals: &[&KnownTotal]| totals.iter().take(MAX_TOTALS).map(named).collect::<Vec<_>>().join("; ");
+    let mut text = "Told a person's answer from the same one spoilt: ".to_string();
+    text += &if tested.is_empty() { "no judge better than a coin".to_string() } else { list(&tested) };
+    if !blind.is_empty() {
+        text += &format!(". **No better than a coin**: {}", list(&blind));
+        if blind.len() > MAX_TOTALS {
+            text += &format!(" and {} more", blind.len() - MAX_TOTALS);
+        }
+    }
+    text + "."
+}
+
 fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     let languages = if input.language.card_codes.len() > 1 { "these languages" } else { "this language" };
     let mut known = vec![
         format!(
-            "The labels are a model's opinion. This judge was not validated for {languages}, and no person has confirmed a \
-             pair."
+            "The labels are a model's opinion, and no person has confirmed a pair. {}",
+            known_in_words(summary, languages)
         ),
         "Checks of texts flag and rarely drop (`generation_flags`, `row_flags` in `raw`); they miss some and hit some wrongly.".to_string(),
         format!(

@@ -71,7 +71,7 @@ fn the_card_says_licences_and_warnings_honestly() {
         "---\nlanguage:\n  - \"fa\"\nmultilinguality: \"monolingual\"\n",
         "pretty_name: \"Pairwright Iranian Persian preferences\"\n",
         "in Iranian Persian (`pes`) for DPO",
-        "validated for this language",
+        "tested for this language",
         "license: \"apache-2.0\"\n",
         "- \"extended|CohereLabs/aya_dataset\"\n",
         "- \"n<1K\"\n",
@@ -111,7 +111,7 @@ fn the_card_names_every_language_of_a_mixed_run() {
         "---\nlanguage:\n  - \"am\"\n  - \"nl\"\n  - \"yo\"\nmultilinguality: \"multilingual\"\n",
         "# Pairwright preferences in 3 languages\n",
         "in 3 languages (`am`, `nl`, `yo`) for DPO",
-        "validated for these languages",
+        "tested for these languages",
     ] {
         assert!(card.contains(part), "{part} is missing in\n{card}");
     }
