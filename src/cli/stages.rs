@@ -82,7 +82,6 @@ impl JudgingArgs {
 pub(super) struct Held {
     model: Option<TextModel>,
     dir: PathBuf,
-    earlier: EngineStats,
 }
 
 impl Held {
@@ -104,7 +103,7 @@ impl Held {
 
     /// What the model at hand has done.
     pub(super) fn stats(&self) -> EngineStats {
-        self.model.as_ref().map_or_else(|| self.earlier, |model| model.engine().stats())
+        self.model.as_ref().map_or_else(EngineStats::default, |model| model.engine().stats())
     }
 }
 
