@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -161,6 +162,10 @@ pub enum JournalError {
 pub struct Journal<T> {
     file: File,
     path: PathBuf,
+    /// Length of the file, where the next line goes.
+    size_bytes: u64,
+    /// The last line, for its memory.
+    line: Vec<u8>,
     policy: SyncPolicy,
     num_rows: u64,
     num_unsynced_rows: u64,
@@ -220,6 +225,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         let mut journal = Self {
             file,
             path: path.to_path_buf(),
+            size_bytes: content.kept_size_bytes,
+            line: Vec::with_capacity(USUAL_LINE_BYTES),
             policy,
             num_rows: content.rows.len() as u64,
             num_unsynced_rows: 0,
@@ -234,8 +241,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         }
         journal.truncate_to(content.kept_size_bytes)?;
         if content.kept_size_bytes == 0 {
-            let line = journal.encode(header, 0)?;
-            journal.write_line(&line)?;
+            journal.encode(header, 0)?;
+            journal.write_line()?;
         }
         journal.sync()?;
         sync_folder(folder_of(path)).map_err(|error| io_error("sync the folder of", path)(io::Error::other(error)))?;
@@ -245,8 +252,8 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
     /// Adds one row; on disk at the latest when the policy says so. On an error nothing of the row stays in the file.
     /// A row that would not read back equal in kind (a NaN where a number must stand) is refused.
     pub fn append(&mut self, row: &T) -> Result<(), JournalError> {
-        let line = self.encode(row, self.seed)?;
-        self.write_line(&line)?;
+        self.encode(row, self.seed)?;
+        self.write_line()?;
         self.num_rows += 1;
         self.num_unsynced_rows += 1;
         let is_due = self.num_unsynced_rows >= self.policy.max_unsynced_rows
@@ -254,24 +261,25 @@ impl<T: Serialize + DeserializeOwned> Journal<T> {
         if is_due { self.sync() } else { Ok(()) }
     }
 
-    /// The row's line, written once: the checksum is filled in when the text behind it is there.
-    fn encode<R: Serialize + DeserializeOwned>(&self, row: &R, seed: u64) -> Result<Vec<u8>, JournalError> {
+    /// Makes the row's line, written once: the checksum is filled in when the text behind it is there.
+    fn encode<R: Serialize + DeserializeOwned>(&mut self, row: &R, seed: u64) -> Result<(), JournalError> {
         let unwritable = |source| JournalError::Unwritable { path: self.path.clone(), source };
-        let mut line = Vec::with_capacity(USUAL_LINE_BYTES);
+        let line = &mut self.line;
+        line.clear();
         line.extend_from_slice(LINE_START.as_bytes());
         line.extend_from_slice(&[b'0'; CHECKSUM_HEX_DIGITS]);
         line.extend_from_slice(LINE_MIDDLE.as_bytes());
         let start = line.len();
-        serde_json::to_writer(&mut line, row).map_err(unwritable)?;
+        serde_json::to_writer(&mut *line, row).map_err(unwritable)?;
         let text = &line[start..];
         // What JSON cannot hold, a number that is none, is written as null; without one a row reads back as it was.
-        if std::str::from_utf8(text).map_or(true, |text| text.contains("null")) {
+        if memmem::find(text, b"null").is_some() {
             serde_json::from_slice::<R>(text).map_err(unwritable)?;
         }
         let checksum = format!("{:016x}", xxh3_64_with_seed(text, seed));
         line[LINE_START.len()..][..CHECKSUM_HEX_DIGITS].copy_from_slice(checksum.as_bytes());
         line.extend_from_slice(LINE_END.as_bytes());
-        Ok(line)
+        Ok(())
     }
 }
 
@@ -304,18 +312,21 @@ impl<T> Journal<T> {
         self.num_rows
     }
 
-    /// Appends a whole line, or takes back what was written of it (a full disk), so that a later append cannot turn a torn
+    /// Appends the whole line, or takes back what was written of it (a full disk), so that a later append cannot turn a torn
     /// last line into damage in the middle.
-    fn write_line(&mut self, line: &[u8]) -> Result<(), JournalError> {
-        let start = self.file.stream_position().map_err(io_error("read the position of", &self.path))?;
-        let Err(error) = self.file.write_all(line) else { return Ok(()) };
-        self.truncate_to(start)?;
+    fn write_line(&mut self) -> Result<(), JournalError> {
+        let Err(error) = self.file.write_all(&self.line) else {
+            self.size_bytes += self.line.len() as u64;
+            return Ok(());
+        };
+        self.truncate_to(self.size_bytes)?;
         Err(io_error("write", &self.path)(error))
     }
 
     fn truncate_to(&mut self, size_bytes: u64) -> Result<(), JournalError> {
         self.file.set_len(size_bytes).map_err(io_error("cut the end of", &self.path))?;
         self.file.seek(SeekFrom::Start(size_bytes)).map_err(io_error("seek in", &self.path))?;
+        self.size_bytes = size_bytes;
         Ok(())
     }
 }

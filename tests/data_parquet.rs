@@ -246,18 +246,20 @@ fn truncated_files_and_pointers_are_errors() {
     assert!(error.to_string().contains("git lfs pull"), "{error}");
 }
 
-/// The third layout matters: there the Parquet reader itself panics on some of these files (as of parquet 60).
-/// Found by fuzzing: a page's header with a list of two billion items, none of which takes a byte.
+/// Found by fuzzing: page headers with a list of two billion items, none of which takes a byte, or none of which has to be there.
 #[test]
 fn a_header_that_never_ends_is_refused() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet/endless_list.parquet");
-    let error = read_prompts(&path, &ReadOptions::default()).unwrap_err().to_string();
-    assert!(
-        error.contains("endless_list.parquet") && error.contains("a list stands there whose items take no bytes"),
-        "{error}"
-    );
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parquet");
+    for (file, why) in [
+        ("endless_list.parquet", "a list stands there whose items take no bytes"),
+        ("endless_header.parquet", "a map or a UUID stands in a header"),
+    ] {
+        let error = read_prompts(&folder.join(file), &ReadOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains(why), "{error}");
+    }
 }
 
+/// The third layout matters: there the Parquet reader itself panics on some of these files (as of parquet 60).
 #[test]
 fn a_flipped_byte_never_panics() {
     let directory = tempfile::tempdir().unwrap();

@@ -33,7 +33,8 @@ fuzz_target!(|bytes: &[u8]| {
     match &done {
         Ok(items) => {
             assert!(is_whole || items.is_empty(), "what is installed was whole");
-            let there = |outcome: &Outcome| matches!(outcome, Outcome::Installed(at) if at.starts_with(&place) && at.is_dir());
+            let there =
+                |outcome: &Outcome| matches!(outcome, Outcome::Installed(at) if at.starts_with(&place) && at.is_dir());
             assert!(items.iter().all(|item| there(&item.outcome)));
         }
         Err(_) => assert!(!place.exists(), "of what is refused nothing is left"),

@@ -25,7 +25,11 @@ fuzz_target!(|bytes: &[u8]| {
         ..ReadOptions::default()
     };
     let Ok(prompts) = read_prompts(&path, &options) else { return };
-    assert_eq!(prompts.records.len() as u64 + prompts.drops.total(), prompts.num_rows_read, "every row is a record or counted");
+    assert_eq!(
+        prompts.records.len() as u64 + prompts.drops.total(),
+        prompts.num_rows_read,
+        "every row is a record or counted"
+    );
     let ids: HashSet<&str> = prompts.records.iter().map(|record| record.id.as_str()).collect();
     assert_eq!(ids.len(), prompts.records.len());
 });

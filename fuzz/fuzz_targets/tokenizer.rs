@@ -18,5 +18,6 @@ fuzz_target!(|text: &str| {
     }
     let message = |role: &str| Message { role: role.to_owned(), content: user.to_owned() };
     let _ = tokenizer.encode_chat(&[message("user")], DialogueEnd::GenerationPrompt);
-    let _ = tokenizer.encode_chat(&[message("system"), message("user"), message("assistant")], DialogueEnd::ContinueFinal);
+    let _ =
+        tokenizer.encode_chat(&[message("system"), message("user"), message("assistant")], DialogueEnd::ContinueFinal);
 });

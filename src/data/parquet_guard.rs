@@ -24,7 +24,9 @@ const VARINTS: [u8; 3] = [4, 5, 6];
 const DOUBLE: u8 = 7;
 const BINARY: u8 = 8;
 const LISTS: [u8; 2] = [9, 10];
+const MAP: u8 = 11;
 const STRUCT: u8 = 12;
+const UUID: u8 = 13;
 
 /// What the walk ran into; anything but [`Trouble::Hostile`] is left to the reader, whose errors are better.
 enum Trouble {
@@ -115,7 +117,8 @@ impl<R: BufRead> Walk<R> {
             }
             STRUCT => self.structure(depth + 1).map(drop),
             _ if LISTS.contains(&kind) => self.list(depth),
-            // Maps: Parquet's metadata have none.
+            // The reader skips billions of these where the file has ended already.
+            MAP | UUID => hostile("a map or a UUID stands in a header, and Parquet has none such"),
             _ => Err(Trouble::NotThrift),
         }
     }
@@ -128,7 +131,8 @@ impl<R: BufRead> Walk<R> {
         if (kind == STOP || BOOLEANS.contains(&kind)) && length > 0 {
             return hostile("a list stands there whose items take no bytes, and Parquet has none such");
         }
-        if length > self.left {
+        let least = if kind == DOUBLE { 8 } else { 1 };
+        if length > self.left / least {
             return hostile("a list claims more items than there are bytes");
         }
         (0..length).try_for_each(|_| self.value(kind, depth + 1))
