@@ -121,7 +121,11 @@ impl Table<'_, '_> {
         }
         let margin = better.rating - worse.rating;
         let (num_compared, preference) = self.preference(better.index, worse.index);
-        let judges_agree = self.judges_agree(better.index, worse.index);
+        // Comparisons alone decide by what they say of these two, whatever they say of others.
+        let turns =
+            self.options.decision == Decision::Pairwise && preference.is_some_and(|preference| preference < 0.0);
+        let (chosen, rejected) = if turns { (worse, better) } else { (better, worse) };
+        let judges_agree = self.judges_agree(chosen.index, rejected.index);
         let refused = match self.options.decision {
             Decision::Pairwise if num_compared == 0 => Some(DropReason::MissingComparison),
             Decision::Pairwise => preference.is_none().then_some(DropReason::OrderDisagreement),
@@ -136,10 +140,6 @@ impl Table<'_, '_> {
         let refused = refused.or_else(|| {
             (self.options.require_agreement && judges_agree == Some(false)).then_some(DropReason::JudgesDisagree)
         });
-        // Comparisons alone decide by what they say of these two, whatever they say of others.
-        let turns =
-            self.options.decision == Decision::Pairwise && preference.is_some_and(|preference| preference < 0.0);
-        let (chosen, rejected) = if turns { (worse, better) } else { (better, worse) };
         let pair = PreferencePair {
             chosen_index: chosen.index,
             rejected_index: rejected.index,
@@ -147,7 +147,7 @@ impl Table<'_, '_> {
             rejected_rating: rejected.rating,
             margin: chosen.rating - rejected.rating,
             preference: preference.map(|preference| if turns { -preference } else { preference }),
-            judges_agree: if turns { judges_agree.map(|agree| !agree) } else { judges_agree },
+            judges_agree,
         };
         (Some(margin), refused.map_or(Ok(pair), Err))
     }

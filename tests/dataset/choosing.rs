@@ -123,3 +123,26 @@ fn a_panel_is_weighed_and_its_disagreement_seen() {
     let strict = PairingOptions { require_agreement: true, ..options };
     assert_eq!(case.outcome(strict), Err("judges_disagree".to_owned()));
 }
+
+#[test]
+fn judges_that_disagree_do_so_whoever_wins() {
+    let record = record(0);
+    let model = |at: u32| answer(&record, CandidateSource::Model, "m", at, &format!("antwoord {at}"));
+    let answers = [model(0), model(1), model(2)];
+    let other = |rating, at: usize| Verdict { judge: "other".to_owned(), ..verdict(&answers[at], rating) };
+    let verdicts: Vec<_> =
+        (0..3).flat_map(|at| [verdict(&answers[at], 1.0 + at as f64), other(3.0 - at as f64, at)]).collect();
+    // Each is preferred to the next one in a circle, so that some two meet against their order.
+    let comparisons: Vec<_> =
+        (0..3).map(|at| comparison("judge", &answers[at], &answers[(at + 1) % 3], [1.0, 1.0])).collect();
+    let said = Said {
+        candidates: &answers.iter().collect::<Vec<_>>(),
+        verdicts: &verdicts.iter().collect::<Vec<_>>(),
+        comparisons: &comparisons.iter().collect::<Vec<_>>(),
+        failure: None,
+    };
+    let options = PairingOptions { decision: Decision::Pairwise, pairs_per_prompt: 9, ..PairingOptions::default() };
+    let judged = pair_record(&record, said, &BTreeMap::new(), &options);
+    let found: Vec<_> = judged.outcome.pairs().iter().map(|pair| (pair.preference, pair.judges_agree)).collect();
+    assert_eq!(found, [(Some(1.0), Some(false)); 3]);
+}
