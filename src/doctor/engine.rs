@@ -12,8 +12,8 @@ const CONFIG: &str = r#"{"architectures": ["LlamaForCausalLM"], "model_type": "l
     "intermediate_size": 2816, "num_attention_heads": 16, "num_key_value_heads": 4, "num_hidden_layers": 4, "vocab_size": 32000,
     "max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "hidden_act": "silu"}"#;
 
-/// Sequences of the job.
-const SEQUENCES: u64 = 40;
+/// Sequences of the job, and of a quick one.
+const SEQUENCES: [u64; 2] = [40, 16];
 
 /// All of it.
 pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
@@ -31,7 +31,7 @@ pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
                     .map_err(|source| GoldenError::Io { path: path.display().to_string(), source })?;
             }
             let weights = if *is_dummy { WeightsKind::Dummy { seed: 1 } } else { WeightsKind::Files };
-            independence(name, load(dir, compute, weights, Some(1024))?, told)
+            independence(name, load(dir, compute, weights, Some(1024))?, SEQUENCES[usize::from(quick)], told)
         });
         if let Err(error) = checked {
             told(Check::judged(format!("{name}: whoever shares the batch"), false, in_one_line(error)));
@@ -40,7 +40,7 @@ pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
 }
 
 /// The same job in several ways: the same bits, or the check says which way differs.
-fn independence(name: &str, decoder: Decoder, told: &mut dyn FnMut(Check)) -> Result<(), GoldenError> {
+fn independence(name: &str, decoder: Decoder, sequences: u64, told: &mut dyn FnMut(Check)) -> Result<(), GoldenError> {
     let usual = EngineOptions { max_batch: 64, kv_budget: KvBudget::Tokens(16_384), ..options() };
     let ways = [
         ("each alone", EngineOptions { max_batch: 1, ..usual }),
@@ -51,7 +51,7 @@ fn independence(name: &str, decoder: Decoder, told: &mut dyn FnMut(Check)) -> Re
     ];
     let mut engine = Engine::new(decoder, &usual)?;
     let vocab = engine.decoder().spec().vocab_size as u32;
-    let want = run(&mut engine, requests(vocab))?;
+    let want = run(&mut engine, requests(vocab, sequences))?;
     let num_captured = engine.stats().num_captured_steps;
     let captures = engine.decoder().is_steady() && engine.decoder().compute().kernels.is_some();
     if captures {
@@ -61,12 +61,12 @@ fn independence(name: &str, decoder: Decoder, told: &mut dyn FnMut(Check)) -> Re
     let mut decoder = engine.into_decoder();
     for (way, options) in ways {
         let mut engine = Engine::new(decoder, &options)?;
-        let got = run(&mut engine, requests(vocab))?;
+        let got = run(&mut engine, requests(vocab, sequences))?;
         decoder = engine.into_decoder();
         let differ = want.iter().zip(&got).filter(|(want, got)| want != got).count();
         let detail = match differ {
-            0 => format!("{SEQUENCES} sequences, the same bits"),
-            _ => format!("{differ} of {SEQUENCES} sequences differ from those computed together"),
+            0 => format!("{sequences} sequences, the same bits"),
+            _ => format!("{differ} of {sequences} sequences differ from those computed together"),
         };
         told(Check::judged(format!("{name}: {way}"), differ == 0 && want.len() == got.len(), detail));
     }
@@ -74,8 +74,8 @@ fn independence(name: &str, decoder: Decoder, told: &mut dyn FnMut(Check)) -> Re
 }
 
 /// Prompts of many lengths, some of which begin alike; drawn and greedy answers, and ratings.
-pub(super) fn requests(vocab: u32) -> impl Iterator<Item = Request> {
-    (0..SEQUENCES).map(move |index| {
+pub(super) fn requests(vocab: u32, sequences: u64) -> impl Iterator<Item = Request> {
+    (0..sequences).map(move |index| {
         let mut prompt = tokens(index % 3, 40, vocab);
         prompt.extend(tokens(100 + index, 1 + (index as usize * 37) % 160, vocab));
         let task = match index % 4 {

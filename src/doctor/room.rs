@@ -14,6 +14,8 @@ use crate::ops::Compute;
 
 /// Bytes that are given back to an engine with little room.
 const LITTLE: usize = 96 << 20;
+/// Sequences of a job: how much room there is does not depend on them.
+const SEQUENCES: u64 = 12;
 
 /// Both.
 pub fn check(compute: &Compute, told: &mut dyn FnMut(Check)) {
@@ -38,7 +40,7 @@ fn without_room(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenError>) 
     let vocab = another.spec().vocab_size as u32;
     let refused = Engine::new(another, &large).err().map(in_one_line);
     // Of the buffers that it gives up there may be room for smaller steps.
-    let (step, is_well) = match run(&mut fresh, requests(vocab)) {
+    let (step, is_well) = match run(&mut fresh, requests(vocab, SEQUENCES)) {
         Err(error) => (in_one_line(error), true),
         Ok(got) => (format!("went on with {} tokens", fresh.stats().max_step_tokens), got == want),
     };
@@ -83,7 +85,7 @@ fn full_in_the_middle(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenEr
     let asked = EngineOptions { max_step_tokens: 4096, ..options() };
     let mut engine = Engine::new(decoder()?, &asked)?;
     let mut taken = take_all(&engine.decoder().compute().device);
-    let ids = engine.add_all(requests(engine.decoder().spec().vocab_size as u32))?;
+    let ids = engine.add_all(requests(engine.decoder().spec().vocab_size as u32, SEQUENCES))?;
     let (mut got, mut num_refused) = (BTreeMap::new(), 0);
     while engine.num_sequences() > 0 {
         match engine.step() {
@@ -108,7 +110,7 @@ fn full_in_the_middle(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenEr
 fn answers(decoder: Decoder, options: &EngineOptions) -> Result<(Vec<SequenceOutput>, Engine), GoldenError> {
     let mut engine = Engine::new(decoder, options)?;
     let vocab = engine.decoder().spec().vocab_size as u32;
-    Ok((run(&mut engine, requests(vocab))?, engine))
+    Ok((run(&mut engine, requests(vocab, SEQUENCES))?, engine))
 }
 
 /// All memory of the device, the largest pieces first.
