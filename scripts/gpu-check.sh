@@ -19,14 +19,14 @@ shape() { # FOLDER MODEL_TYPE ARCHITECTURE HIDDEN LAYERS HEADS KV_HEADS INTERMED
 
 pack() {
     cd "$(dirname "${BASH_SOURCE[0]}")/.."
-    local file=${1:-target/gpu-check.tar.xz} folder=${CARGO_TARGET_DIR:-target}/cuda peers=${PEERS_DIR:-../shared/peers} size
+    local file=${1:-target/gpu-check.tar.xz} folder=${CARGO_TARGET_DIR:-target} peers=${PEERS_DIR:-../shared/peers} size
     if [[ "${NO_BUILD:-0}" != 1 ]]; then
         scripts/cuda_toolchain.sh
         CARGO_TARGET_DIR=$folder cargo build --release --locked --features cuda --config .cargo/cuda.toml
     fi
     tmp=$(mktemp -d)
     trap 'rm -rf "$tmp"' EXIT
-    strip -o "$tmp/pairwright" "$folder/x86_64-unknown-linux-gnu/release/pairwright"
+    strip -o "$tmp/pairwright" "$folder/release/pairwright"
     cp -r tests/fixtures/models "$tmp/references"
     cp scripts/gpu-check.sh "$tmp/"
     [[ ! -f "$peers/transformers_gpu.py" ]] || cp "$peers/transformers_gpu.py" "$peers/shapes.json" "$tmp/"
