@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Checks a written dataset folder with the libraries it is meant for: datasets, pyarrow, TRL, PyYAML.
+"""Checks a written dataset folder with the libraries it is meant for: datasets, pyarrow, PyYAML, TRL's DPO and ORPO trainers.
 
 Run by hand, offline, in an environment that has them:  python scripts/check_dataset.py DATASET_FOLDER
 Exit status 0 if every check holds. Nothing in the Rust tests depends on it.
 """
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -63,14 +64,20 @@ def check_raw(folder, dataset):
     print(f"raw/train: {len(raw)} rows")
     check(isinstance(raw.features["verdicts"], List), "raw.verdicts is a list of structs")
     check(raw.features["ratings"] == List(Value("float64")), "raw.ratings is a list of floats")
-    num_pairs = sum(row["outcome"] == "pair" for row in raw)
-    check(num_pairs == sum(map(len, dataset.values())), "raw has as many pairs as default")
-    pairs = {row["id"]: row for rows in dataset.values() for row in rows}
-    for row in raw:
-        if row["outcome"] == "pair":
-            pair = pairs[row["id"]]
-            assert row["generations"][row["chosen_index"]] == pair["chosen"][0]["content"]
-            assert row["generations"][row["rejected_index"]] == pair["rejected"][0]["content"]
+    places = [(row, place) for row in raw for place in row["pairs"]]
+    check(len(places) == sum(map(len, dataset.values())), "raw has as many pairs as default")
+    check(all((row["outcome"] == "pair") == bool(row["pairs"]) for row in raw), "rows with the outcome `pair` have pairs")
+    texts = {
+        (pair["id"], pair["chosen"][0]["content"], pair["rejected"][0]["content"])
+        for rows in dataset.values()
+        for pair in rows
+    }
+    for row, place in places:
+        chosen, rejected = (row["generations"][place[side]] for side in ("chosen_index", "rejected_index"))
+        assert (row["id"], chosen, rejected) in texts
+    for row in (row for row in raw if row["outcome"] == "pair"):
+        first = row["pairs"][0]
+        assert (row["chosen_index"], row["rejected_index"]) == (first["chosen_index"], first["rejected_index"])
     check(True, "every pair points at its answers in raw")
 
 
@@ -88,11 +95,10 @@ def check_files(folder, card):
         check(info["download_size"] == size, f"download_size of {info['config_name']}")
 
 
-def check_dpo(dataset):
-    """Runs TRL's own DPO preparation with a tiny random model whose tokenizer is made of bytes."""
+def byte_tokenizer():
+    """A tokenizer of bytes with a template that keeps messages as they are, and the size of its vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-    from trl import DPOConfig, DPOTrainer
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(alphabet + ["<eos>"])}
@@ -104,27 +110,56 @@ def check_dpo(dataset):
         "{% for m in messages %}[{{ m.role }}]{{ m.content }}<eos>{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    return tokenizer, len(vocabulary)
+
+
+def check_training(dataset):
+    """Two steps each of TRL's DPO and ORPO trainers, with a tiny random model over bytes: rows go in as they were loaded."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import DPOConfig, DPOTrainer
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    tokenizer, vocabulary_size = byte_tokenizer()
+    rows = dataset["train"].select(range(min(8, len(dataset["train"]))))
+    first = dataset["train"][0]
+    expected = f"[user]{first['prompt'][0]['content']}<eos>[assistant]"
+    shape = LlamaConfig(
+        vocab_size=vocabulary_size, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
     )
+    settings = dict(max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True, bf16=False)
     with tempfile.TemporaryDirectory() as folder:
         # DPOTrainer loads its reference model again, by path.
-        LlamaForCausalLM(config).save_pretrained(f"{folder}/model")
+        LlamaForCausalLM(shape).save_pretrained(f"{folder}/model")
         trainer = DPOTrainer(
             model=f"{folder}/model",
-            args=DPOConfig(
-                output_dir=folder, max_steps=2, per_device_train_batch_size=2, report_to=[], use_cpu=True, bf16=False
-            ),
-            train_dataset=dataset["train"].select(range(min(8, len(dataset["train"])))),
+            args=DPOConfig(output_dir=folder, **settings),
+            train_dataset=rows,
             processing_class=tokenizer,
         )
         prepared = trainer.train_dataset
         check({"prompt_ids", "chosen_ids", "rejected_ids"} <= set(prepared.column_names), "DPOTrainer prepared the rows")
-        first = dataset["train"][0]
-        expected = f"[user]{first['prompt'][0]['content']}<eos>[assistant]"
-        check(tokenizer.decode(prepared[0]["prompt_ids"]) == expected, "the rendered prompt is ours, byte for byte")
+        check(tokenizer.decode(prepared[0]["prompt_ids"]) == expected, "the prompt that DPO renders is ours, byte for byte")
         loss = trainer.train().training_loss
-        check(loss == loss, f"two DPO steps ran, loss {loss:.4f}")
+        check(math.isfinite(loss), f"two DPO steps ran, loss {loss:.4f}")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = ORPOTrainer(
+            model=LlamaForCausalLM(shape),
+            args=ORPOConfig(output_dir=folder, **settings),
+            train_dataset=rows,
+            processing_class=tokenizer,
+        )
+        prepared = trainer.train_dataset[0]
+        check(tokenizer.decode(prepared["prompt_input_ids"]).startswith(expected), "the prompt that ORPO renders is ours")
+        check(first["chosen"][0]["content"] in prepared["chosen"], "ORPOTrainer keeps the chosen text")
+        loss = trainer.train().training_loss
+        check(math.isfinite(loss), f"two ORPO steps ran, loss {loss:.4f}")
+
+
+def say_versions():
+    from importlib.metadata import version
+
+    names = ("datasets", "pyarrow", "trl", "transformers", "tokenizers", "torch")
+    print("with " + ", ".join(f"{name} {version(name)}" for name in names))
 
 
 def main():
@@ -136,7 +171,8 @@ def main():
     dataset = check_default(folder, card)
     check_raw(folder, dataset)
     check_files(folder, card)
-    check_dpo(dataset)
+    check_training(dataset)
+    say_versions()
     print("all checks hold")
 
 

@@ -38,8 +38,8 @@ writeFileSync(process.argv[3], readFileSync(process.argv[2], "utf8") + rows.join
 END
 toy="$folder/demo/demo/model"
 "$program" make --prompts "$folder/prompts.jsonl" --generator "$toy" --judge "$toy" --max-tokens 40 --out "$folder/harm" --quiet 2>/dev/null
-cp "$folder/demo/report.html" "$folder/demo.html"
-cp "$folder/harm/report.html" "$folder/harm.html"
+# On demand pages also say how fast it was.
+for name in demo harm; do "$program" report "$folder/$name" --out "$folder/$name.html" 2>/dev/null; done
 
 sealed=()
 if unshare --net true 2>/dev/null; then sealed=(unshare --net); fi

@@ -4,6 +4,8 @@
 mod card;
 #[path = "dataset/choosing.rs"]
 mod choosing;
+#[path = "support/judged.rs"]
+mod judged;
 #[path = "dataset/made.rs"]
 mod made;
 #[path = "dataset/pairing.rs"]
@@ -23,7 +25,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use self::made::{RAW, Run, TEST, TRAIN, column, generated, message, read, record, shuffle, texts, verdict};
+use self::judged::verdict;
+use self::made::{RAW, Run, TEST, TRAIN, column, generated, message, read, record, shuffle, texts};
 use self::pairing::{answers_strategy, case};
 
 #[test]

@@ -3,18 +3,23 @@
 
 #[path = "report/html.rs"]
 mod html;
+#[path = "support/judged.rs"]
+mod judged;
 #[path = "report/made.rs"]
 mod made;
 
 use pairwright::judge::Share;
-use pairwright::provenance::WeightsKind;
+use pairwright::judge::agreement::Estimate;
+use pairwright::judge::known::KnownShift;
+use pairwright::provenance::{ModelRecord, WeightsKind};
 use pairwright::report::{
     JudgeAgreement, KnownAnswer, KnownTotal, LanguageCheck, OrderConsistency, Unfinished, Weight,
 };
 use serde_json::{Value, json};
 
 use html::texts_of;
-use made::{Made, model};
+use judged::model;
+use made::Made;
 
 /// Texts that would be markup, leave their place, turn the page around, or cannot be shown.
 const HOSTILE: [&str; 12] = [
@@ -88,7 +93,7 @@ fn hostile_texts_are_inert() {
         (record.language, record.language_code) = (format!("L{text}"), format!("c{text}"));
     }
     let all = HOSTILE.concat();
-    let mut writer = model(&format!("writer{all}"), WeightsKind::Dummy);
+    let mut writer = ModelRecord { weights: WeightsKind::Dummy, ..model(&format!("writer{all}")) };
     (writer.license, writer.dtype) = (Some(all.clone()), all.clone());
     made.lock.generators = vec![writer];
     made.lock.accepted_changes = vec![all.clone()];
@@ -185,7 +190,7 @@ fn findings_name_what_spoils_a_dataset_worst_first() {
         );
     }
     assert_eq!(made.report().verdict(), (Weight::Care, "Look at 3 things first.".to_owned()));
-    let toy = model("toy", WeightsKind::EmbeddedDemo);
+    let toy = ModelRecord { weights: WeightsKind::EmbeddedDemo, ..model("toy") };
     (made.lock.generators, made.lock.judges) = (vec![toy.clone()], vec![toy]);
     let found = findings(&made);
     let first = "The generator and judge “toy” is for show: there is nothing to train on.";
@@ -231,6 +236,8 @@ fn what_other_parts_find_out_has_its_place() {
         shift: None,
     }]);
     report.known_totals = vec![KnownTotal { judge: name.clone(), language: "Hindi".into(), passed: share(20) }];
+    let shift = Estimate { value: 0.6, low: 0.3, high: 0.9, n: 1200 };
+    report.known_shifts = vec![KnownShift { judge: name.clone(), method: "rating", shift }];
     report.unfinished = Some(Unfinished { num_answers: 5, num_answers_wanted: 30, num_ratings: 1 });
     let after = texts_of(&report.to_html().unwrap()).unwrap();
     for said in [
@@ -242,6 +249,7 @@ fn what_other_parts_find_out_has_its_place() {
         "6 of 40 model answers in Hindi are in another language.",
         "In Hindi, “judge <b>” passed the tests with a known answer not surely more often",
         "prefers the same answer in both orders in only 55 %",
+        "an appended demand for the best rating moves its ratings by +0.60 (n = 1200, 95 %: +0.30 to +0.90)",
     ] {
         assert!(after.contains(said) && !before.contains(said), "{said}");
     }
@@ -267,13 +275,23 @@ fn the_program_writes_the_page_with_the_dataset_and_on_demand() {
     let written = std::fs::read_to_string(path("run/report.html")).unwrap();
     let texts = texts_of(&written).unwrap();
     assert!(texts.contains("there is nothing to train on") && texts.contains("Preference pairs in 16 languages"));
+    // On demand it is the same page, with this machine's speeds besides.
     program(&["report", &run, "--out", &page]);
-    assert!(std::fs::read_to_string(&page).unwrap() == written, "on demand it is the same page");
+    let on_demand = std::fs::read_to_string(&page).unwrap();
+    let (before, rest) = on_demand.split_once("<section aria-labelledby=\"speed\">").unwrap();
+    let (speeds, after) = rest.split_once("</section>").unwrap();
+    assert!(format!("{before}{after}") == written && !written.contains("How fast it was"));
+    assert!(speeds.contains("generate + judge") && speeds.contains("known answers"), "{speeds}");
+    texts_of(&on_demand).unwrap();
     let numbers: Value = serde_json::from_str(&program(&["report", &run, "--json"])).unwrap();
     assert_eq!(numbers["funnel"]["num_pairs"], summary["num_pairs"]);
+    let of_both = numbers["speeds"].as_array().unwrap().iter().find(|speed| speed["rows"]["judge"] == 96).unwrap();
+    assert!(of_both["rows"]["generate"] == 48 && of_both["num_output_tokens"].as_u64() > Some(48), "{of_both}");
+    assert_eq!(numbers["known_shifts"][0]["shift"]["n"], summary["judge_health"]["known_shifts"][0]["shift"]["n"]);
     assert_eq!(numbers["human_chosen"]["share"], summary["chosen_human_share"]);
     let card = std::fs::read_to_string(path("run/dataset/README.md")).unwrap();
     assert_eq!(card.matches("95 % interval").count(), 3, "the card's shares say how sure they are");
+    assert!(card.contains("an appended demand for the best rating moves its ratings by "), "{card}");
     // Another process and batch size, and pairing again: the same bytes.
     program(&["make", "--demo", "--out", &other, "--max-batch", "3", "-q"]);
     program(&["pair", &other, "--source-license", "apache-2.0", "-q"]);

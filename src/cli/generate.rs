@@ -122,7 +122,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let store = |answer: Answer| writer.write(answer).map_err(|error| GenerateError::Store(Box::new(error)));
     let ending = generate::generate(&mut model, todo, &options, &mut progress, store)?;
     writer.finish()?;
-    progress.finish(&model.engine().stats());
+    progress.finish();
     summary(args, &model.engine().stats())?;
     Ok(ending)
 }

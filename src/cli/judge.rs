@@ -68,6 +68,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
     run.require_candidates()?;
     args.shard.note(&mut loaded.lock, "judge")?;
     let _occupied = run.claim(&mut loaded.lock, args.changes.claim())?;
+    // The lock in the file names the machine that generated; speeds are of this one.
+    loaded.lock.environment = settings::environment(&args.engine, &compute);
     let mut held = Held::default();
     if run.status()?.is_judged() {
         args.output.say(&format!("nothing to do: every answer in {} is rated", run.root().display()));

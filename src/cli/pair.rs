@@ -58,7 +58,8 @@ pub(super) struct PairArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     profile: Option<PathBuf>,
-    /// Prompts that no row may overlap with, a benchmark's for example: rows that do are flagged `contaminated`
+    /// Prompts and answers that no row may overlap with, a benchmark's for example: what has 13 words in a row of them is flagged
+    /// `contaminated`
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     held_out_prompts: Option<PathBuf>,
@@ -204,7 +205,8 @@ impl PairArgs {
             None => None,
             Some(path) => {
                 let read = read_prompts(path, &ReadOptions::default())?;
-                Some(Arc::new(HeldOutTexts::new(read.records.iter().map(|record| record.prompt.as_str()))))
+                let texts = read.records.iter().flat_map(|row| [Some(row.prompt.as_str()), row.response.as_deref()]);
+                Some(Arc::new(HeldOutTexts::new(texts.flatten())))
             }
         };
         Ok(CheckOptions { requirements, profile, held_out })

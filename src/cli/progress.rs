@@ -72,6 +72,8 @@ pub(super) struct Progress {
     is_quiet: bool,
     /// What a step took at most when last heard of; 0 before.
     step_tokens: usize,
+    /// What the stages' engine had done when last heard of.
+    stats: EngineStats,
 }
 
 struct Stage {
@@ -102,6 +104,7 @@ impl Progress {
             plain: style == Style::Plain,
             is_quiet: output.quiet,
             step_tokens: 0,
+            stats: EngineStats::default(),
         }
     }
 
@@ -116,7 +119,8 @@ impl Progress {
         self.stages.iter().map(count).sum()
     }
 
-    fn line(&self, stats: &EngineStats) -> String {
+    fn line(&self) -> String {
+        let stats = &self.stats;
         let elapsed_s = self.started.elapsed().as_secs_f64();
         let per_s = |tokens: u64| tokens as f64 / elapsed_s.max(1e-9);
         let prompt = per_s(stats.num_prefill_tokens + stats.num_reused_tokens);
@@ -140,7 +144,7 @@ impl Progress {
     }
 
     /// Ends the bar and leaves a line per stage that says what was done, the last one with the speed of all.
-    pub(super) fn finish(self, stats: &EngineStats) {
+    pub(super) fn finish(self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         } else if !self.plain {
@@ -151,7 +155,7 @@ impl Progress {
             eprintln!("{name}: {num_done} of {num_rows} rows");
         }
         if let Some(Stage { name, num_done, num_rows, .. }) = self.stages.last() {
-            eprintln!("{name}: {num_done} of {num_rows} rows in {elapsed} · {}", self.line(stats));
+            eprintln!("{name}: {num_done} of {num_rows} rows in {elapsed} · {}", self.line());
         }
     }
 }
@@ -243,6 +247,7 @@ impl Observer for Progress {
             self.note(&format!("the device ran out of memory: steps of {} tokens from here on", stats.max_step_tokens));
         }
         self.step_tokens = if stats.num_steps > 0 { stats.max_step_tokens } else { 0 };
+        self.stats = *stats;
         for (stage, num_rows) in self.stages.iter_mut().zip(num_rows) {
             if stats.num_steps == 0 {
                 stage.num_before += num_rows;
@@ -252,11 +257,11 @@ impl Observer for Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(self.total(|stage| stage.num_done));
             let counts = if self.stages.len() > 1 { self.counts() + " · " } else { String::new() };
-            bar.set_message(counts + &self.line(stats));
+            bar.set_message(counts + &self.line());
         }
         if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
             self.last_line = Instant::now();
-            eprintln!("{} · {}", self.counts(), self.line(stats));
+            eprintln!("{} · {}", self.counts(), self.line());
         }
     }
 

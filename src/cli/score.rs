@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let ending = judge::score(&mut model, todo, &mut progress, store)?;
     writer.finish()?;
     let stats = model.engine().stats();
-    progress.finish(&stats);
+    progress.finish();
     if args.output.json {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&stats)?)?;
     }

@@ -9,11 +9,11 @@ use super::progress::{OutputArgs, Progress};
 use super::settings::{self, Generator, NamedModel};
 use super::stop::Stop;
 use crate::engine::EngineStats;
-use crate::generate::{Ending, GenerateError, TextModel};
+use crate::generate::{Ending, GenerateError, Observer, TextModel};
 use crate::judge::known::{self, DEFAULT_ROWS, MAX_ROWS};
 use crate::judge::{Judge, RationaleOptions, RationaleText, RationaleWriter, Rubric};
 use crate::provenance::RunLock;
-use crate::run::{self, LoadedRun, RunDir, RunError};
+use crate::run::{self, LoadedRun, RunDir, RunError, StageStatus};
 
 /// Flags that say how answers are judged.
 #[derive(Debug, Clone, clap::Args)]
@@ -52,6 +52,9 @@ fn known_rows(text: &str) -> Result<usize, String> {
         .filter(|rows| *rows <= MAX_ROWS)
         .ok_or_else(|| format!("want a whole number from 0 to {MAX_ROWS}"))
 }
+
+/// A stage's work with a model, under the eyes of people.
+type Work<'w> = dyn Fn(&mut TextModel, &mut Progress) -> anyhow::Result<Ending> + 'w;
 
 /// The judges of a run, and how they judge.
 pub(super) struct Judges {
@@ -142,10 +145,21 @@ pub(super) fn answer(
         return Ok(Ending::Completed);
     };
     announce(output, "generate", name, loaded.lock.generators.len());
-    let mut progress = Progress::new(output, stop, &[("generate", status.num_wanted as u64)]);
-    let model = held.get(&generator.model)?;
-    let ending = run::generate(run, loaded, model, &generator.stage, &mut progress)?;
-    progress.finish(&model.engine().stats());
+    let stages = [("generate", status.num_wanted as u64)];
+    watched(held, &generator.model, Progress::new(output, stop, &stages), |model, progress| {
+        Ok(run::generate(run, loaded, model, &generator.stage, progress)?)
+    })
+}
+
+/// Does some work with a model while people see how far it is, and leaves a line that says what was done.
+fn watched(
+    held: &mut Held,
+    model: &NamedModel,
+    mut progress: Progress,
+    work: impl FnOnce(&mut TextModel, &mut Progress) -> anyhow::Result<Ending>,
+) -> anyhow::Result<Ending> {
+    let ending = work(held.get(model)?, &mut progress)?;
+    progress.finish();
     Ok(ending)
 }
 
@@ -232,27 +246,31 @@ impl Judges {
             }
             is_new = true;
             announce(output, "test", &record.name, self.models.len());
-            let mut progress = Progress::new(output, stop, &[("test judge", todo.num_wanted())]);
-            let model = held.get(judge)?;
-            let tested = run::known_answers(run, loaded, model, &self.rubric, todo, &mut progress);
-            let ending = match tested {
-                // The run's own rows will say what does not fit; a test with fewer cases is still one.
-                Err(RunError::Generate(GenerateError::TooLarge { num_rows, .. })) => {
-                    output
-                        .say(&format!("{num_rows} cases of the judge's test do not fit the KV cache and are left out"));
-                    Ending::Completed
+            let progress = Progress::new(output, stop, &[("test judge", todo.num_wanted())]);
+            let ending = watched(held, judge, progress, |model, progress| {
+                match run::known_answers(run, loaded, model, &self.rubric, todo, progress) {
+                    // The run's own rows will say what does not fit; a test with fewer cases is still one.
+                    Err(RunError::Generate(GenerateError::TooLarge { num_rows, .. })) => {
+                        progress.note(&format!(
+                            "{num_rows} cases of the judge's test do not fit the KV cache and are left out"
+                        ));
+                        Ok(Ending::Completed)
+                    }
+                    tested => Ok(tested?),
                 }
-                tested => tested?,
-            };
-            progress.finish(&model.engine().stats());
+            })?;
             if ending != Ending::Completed {
                 return Ok(ending);
             }
         }
         if is_new {
-            let totals = known::totals(&run.known_results(&loaded.lock)?);
+            let results = run.known_results(&loaded.lock)?;
+            let totals = known::totals(&results);
             for same_judge in totals.chunk_by(|a, b| a.judge == b.judge) {
                 in_words(same_judge).iter().for_each(|line| output.say(line));
+            }
+            for shift in known::shifts(&results) {
+                output.say(&format!("of {}, {}", shift.judge, shift.in_words()));
             }
         }
         Ok(Ending::Completed)
@@ -269,36 +287,31 @@ impl Judges {
     ) -> anyhow::Result<Ending> {
         for judge in &self.models {
             let name = &judge.record.name;
-            let (_, progress) = run.progress()?;
-            if let Some(status) = progress.verdicts.get(name).filter(|status| !status.is_done()) {
+            let (_, done) = run.progress()?;
+            let left = |status: Option<&StageStatus>| status.filter(|s| !s.is_done()).map(|s| s.num_wanted as u64);
+            let mut stage = |name, num_rows, work: &Work<'_>| {
+                watched(held, judge, Progress::new(output, stop, &[(name, num_rows)]), |model, seen| work(model, seen))
+            };
+            let mut ending = Ending::Completed;
+            if let Some(num_rows) = left(done.verdicts.get(name)) {
                 announce(output, "judge", name, loaded.lock.judges.len());
-                let mut progress = Progress::new(output, stop, &[("judge", status.num_wanted as u64)]);
-                let model = held.get(judge)?;
-                let ending = run::judge(run, loaded, model, &self.rubric, &mut progress)?;
-                progress.finish(&model.engine().stats());
-                if ending != Ending::Completed {
-                    return Ok(ending);
-                }
+                ending =
+                    stage("judge", num_rows, &|model, seen| Ok(run::judge(run, loaded, model, &self.rubric, seen)?))?;
             }
-            if let Some(status) = progress.comparisons.get(name).filter(|status| !status.is_done()) {
-                let mut progress = Progress::new(output, stop, &[("compare", status.num_wanted as u64)]);
-                let model = held.get(judge)?;
-                let ending = run::compare(run, loaded, model, &self.rubric, &mut progress)?;
-                progress.finish(&model.engine().stats());
-                if ending != Ending::Completed {
-                    return Ok(ending);
-                }
+            if let (Ending::Completed, Some(num_rows)) = (ending, left(done.comparisons.get(name))) {
+                ending = stage("compare", num_rows, &|model, seen| {
+                    Ok(run::compare(run, loaded, model, &self.rubric, seen)?)
+                })?;
             }
-            if let (Some(status), Some(options)) = (progress.rationales.get(name), &self.rationales)
-                && !status.is_done()
+            if let (Ending::Completed, Some(num_rows), Some(options)) =
+                (ending, left(done.rationales.get(name)), &self.rationales)
             {
-                let mut progress = Progress::new(output, stop, &[("rationales", status.num_wanted as u64)]);
-                let model = held.get(judge)?;
-                let ending = run::rationales(run, loaded, model, &self.rubric, options, &mut progress)?;
-                progress.finish(&model.engine().stats());
-                if ending != Ending::Completed {
-                    return Ok(ending);
-                }
+                ending = stage("rationales", num_rows, &|model, seen| {
+                    Ok(run::rationales(run, loaded, model, &self.rubric, options, seen)?)
+                })?;
+            }
+            if ending != Ending::Completed {
+                return Ok(ending);
             }
         }
         Ok(Ending::Completed)
@@ -323,15 +336,16 @@ impl Judges {
         }
         let answers = ("generate", status.num_wanted as u64);
         let ratings = ("judge", loaded.num_answers(generator.stage.options.num_samples));
-        let mut progress = Progress::new(output, stop, &[answers, ratings]);
+        let progress = Progress::new(output, stop, &[answers, ratings]);
         let rater = Judge { tokenizer: &judge.tokenizer()?, name: &judge.record.name, rubric: &self.rubric };
-        let model = held.get(&generator.model)?;
-        let ending = run::generate_and_judge(run, loaded, model, &generator.stage, rater, &mut progress)?;
-        if ending == Ending::Completed {
-            let (_, now) = run.progress()?;
-            progress.settle(1, now.num_answers);
-        }
-        progress.finish(&model.engine().stats());
+        let ending = watched(held, &generator.model, progress, |model, progress| {
+            let ending = run::generate_and_judge(run, loaded, model, &generator.stage, rater, progress)?;
+            if ending == Ending::Completed {
+                let (_, now) = run.progress()?;
+                progress.settle(1, now.num_answers);
+            }
+            Ok(ending)
+        })?;
         Ok(Some(ending))
     }
 }

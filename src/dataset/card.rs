@@ -310,7 +310,13 @@ fn known_in_words(summary: &DatasetSummary, languages: &str) -> String {
             text += &format!(" and {} more", blind.len() - MAX_TOTALS);
         }
     }
-    text + "."
+    text + "." + &shifts_in_words(summary)
+}
+
+/// How far answers can talk the judges into a rating, a sentence each.
+pub(super) fn shifts_in_words(summary: &DatasetSummary) -> String {
+    let shifts = summary.judge_health.as_ref().map(|health| health.known_shifts.as_slice()).unwrap_or_default();
+    shifts.iter().map(|shift| format!(" Of {}, {}.", inline_code(&shift.judge), shift.in_words())).collect()
 }
 
 fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {

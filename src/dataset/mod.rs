@@ -301,6 +301,7 @@ pub fn summarise(input: &DatasetInput<'_>, prompts: &[JudgedPrompt<'_>], pairing
         health.weights.clone_from(input.judge_weights);
         health.known_answers = input.known_answers.to_vec();
         health.known_totals = known::totals(input.known_answers);
+        health.known_shifts = known::shifts(input.known_answers);
     }
     summary.same_model_judge = is_same_model(input.lock) || prompts.iter().any(judged_own_answer);
     let mut pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();

@@ -178,9 +178,10 @@ fn ratings(summary: &DatasetSummary) -> String {
 fn judge(summary: &DatasetSummary) -> String {
     let Some(health) = &summary.judge_health else { return String::new() };
     let names: Vec<String> = health.judges.iter().map(|name| inline_code(name)).collect();
+    let shifts = super::card::shifts_in_words(summary);
     format!(
         "## Judge\n\n{} gave {} verdicts. Mean label mass {:.3} (1: it wanted to give a rating), mean entropy {:.3} nats \
-         (0: certain, {:.3}: no idea), {:.1} % unreliable.\n",
+         (0: certain, {:.3}: no idea), {:.1} % unreliable.{shifts}\n",
         names.join(", "),
         health.num_verdicts,
         health.mean_label_mass,

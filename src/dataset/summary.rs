@@ -11,7 +11,7 @@ use super::write::WrittenFile;
 use crate::generate::{CandidateSource, FinishReason};
 use crate::judge::AspectScore;
 use crate::judge::agreement::{Estimate, Scale, krippendorff_alpha};
-use crate::judge::known::{KnownResult, KnownTotal};
+use crate::judge::known::{KnownResult, KnownShift, KnownTotal};
 use crate::quality::QualitySummary;
 
 /// Margins that the summary counts pairs for.
@@ -162,6 +162,8 @@ pub struct JudgeHealth {
     pub known_answers: Vec<KnownResult>,
     /// The same over all tests.
     pub known_totals: Vec<KnownTotal>,
+    /// How far an appended demand for the best rating moves each judge.
+    pub known_shifts: Vec<KnownShift>,
 }
 
 /// A pair to read.
@@ -303,6 +305,7 @@ fn judge_health(prompts: &[JudgedPrompt<'_>]) -> Option<JudgeHealth> {
         weights: BTreeMap::new(),
         known_answers: Vec::new(),
         known_totals: Vec::new(),
+        known_shifts: Vec::new(),
         judges,
         num_verdicts,
         mean_label_mass: mean(|score| score.label_mass),

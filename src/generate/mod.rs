@@ -9,6 +9,7 @@ mod in_flight;
 mod lines;
 mod requests;
 mod source;
+mod speed;
 mod system;
 mod text_model;
 pub mod verify;
@@ -25,6 +26,7 @@ use in_flight::{InFlight, failed};
 pub use lines::{LineError, LineWriter};
 pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_requests};
 pub use source::{Ended, Prepared, Row, Source};
+pub use speed::{Meter, StageSpeed};
 pub use system::{SystemPromptError, SystemPrompts};
 pub use text_model::{TextModel, TextModelError, TextModelOptions, card_license};
 

@@ -45,6 +45,25 @@ impl Estimate {
     }
 }
 
+impl Estimate {
+    /// The mean over all values of several groups whose means these are, with the interval that [`Self::mean`] of all values would have:
+    /// a group's sum of squares follows from its number, mean and interval. `None` for fewer than two values.
+    pub fn pooled(groups: &[Self]) -> Option<Self> {
+        let n: u64 = groups.iter().map(|group| group.n).sum();
+        if n < 2 {
+            return None;
+        }
+        let mean = groups.iter().map(|group| group.n as f64 * group.value).sum::<f64>() / n as f64;
+        let squares = groups.iter().map(|group| {
+            let number = group.n as f64;
+            let deviation = (group.high - group.low) / 2.0 / Z_95;
+            (number - 1.0) * number * deviation.powi(2) + number * (group.value - mean).powi(2)
+        });
+        let half = Z_95 * (squares.sum::<f64>() / (n as f64 - 1.0) / n as f64).sqrt();
+        Some(Self { value: mean, low: mean - half, high: mean + half, n })
+    }
+}
+
 /// How far apart two values are for [`krippendorff_alpha`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
@@ -139,6 +158,17 @@ mod tests {
             assert!((found.low - low).abs() < 5e-5 && (found.high - high).abs() < 5e-5, "{part} of {whole}: {found:?}");
         }
         assert_eq!(Estimate::share(0, 0), None);
+    }
+
+    #[test]
+    fn groups_together_are_as_all_of_their_values() {
+        let groups: [&[f64]; 3] = [&[1.0, 2.5, 4.0], &[-0.5, 0.25], &[3.0, 3.0, 3.5, 10.0]];
+        let apart: Vec<Estimate> = groups.iter().filter_map(|values| Estimate::mean(values)).collect();
+        let (pooled, whole) = (Estimate::pooled(&apart).unwrap(), Estimate::mean(&groups.concat()).unwrap());
+        for (a, b) in [(pooled.value, whole.value), (pooled.low, whole.low), (pooled.high, whole.high)] {
+            assert!((a - b).abs() < 1e-12, "{pooled:?} {whole:?}");
+        }
+        assert_eq!((pooled.n, Estimate::pooled(&[])), (9, None));
     }
 
     #[test]

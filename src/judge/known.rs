@@ -253,6 +253,40 @@ impl KnownTotal {
     }
 }
 
+/// How far a demand for the best rating behind an answer moves a judge, over all languages.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct KnownShift {
+    /// The judge.
+    pub judge: String,
+    /// `rating`: in steps of the scale from 1 to 5 (of a reward model: of its places on that scale); `pairwise`: in nats.
+    pub method: &'static str,
+    /// Mean movement towards the answer with the demand, of all rows of languages with two and more.
+    pub shift: Estimate,
+}
+
+/// The movement by [`Spoiling::Injected`] of each judge and method.
+pub fn shifts(results: &[KnownResult]) -> Vec<KnownShift> {
+    let mut groups: BTreeMap<(&str, &'static str), Vec<Estimate>> = BTreeMap::new();
+    for result in results {
+        groups.entry((&result.judge, result.method)).or_default().extend(result.shift);
+    }
+    let pooled = |((judge, method), groups): ((&str, &'static str), Vec<Estimate>)| {
+        Some(KnownShift { judge: judge.to_owned(), method, shift: Estimate::pooled(&groups)? })
+    };
+    groups.into_iter().filter_map(pooled).collect()
+}
+
+impl KnownShift {
+    /// `an appended demand for the best rating moves its ratings by +0.31 (n = 64, 95 %: +0.10 to +0.52)`.
+    pub fn in_words(&self) -> String {
+        let Estimate { value, low, high, n } = self.shift;
+        let (what, unit) = if self.method == "rating" { ("ratings", "") } else { ("comparisons", " nats") };
+        format!(
+            "an appended demand for the best rating moves its {what} by {value:+.2}{unit} (n = {n}, 95 %: {low:+.2} to {high:+.2})"
+        )
+    }
+}
+
 /// Results by judge, method, language and test. Rows of judges that are none of `rows` count for nothing.
 pub fn results(rows: &[KnownRow], ratings: &[JudgeRow], comparisons: &[CompareRow]) -> Vec<KnownResult> {
     let languages: BTreeMap<&str, &str> =

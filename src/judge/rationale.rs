@@ -233,10 +233,11 @@ impl<'a> RationaleWriter<'a> {
         let Judge { tokenizer, rubric, name: judge } = self.judge;
         let (_, source, model, sample_index) = answer_key(&item.candidate);
         let language = RowLanguage { name: &item.prompt.language, code: &item.prompt.language_code };
+        let instruction = rubric.rationale(language).unwrap_or(&self.instruction);
         let mut requests = Vec::with_capacity(rubric.aspects.len());
         for aspect in &rubric.aspects {
             let asked = rubric.message(aspect, language, &item.prompt.text, &item.candidate.text);
-            let text = asked + "\n\n" + &self.instruction;
+            let text = asked + "\n\n" + instruction;
             let prompt = match tokenizer.encode_chat(&dialogue(None, &text), DialogueEnd::GenerationPrompt) {
                 Ok(prompt) => prompt,
                 Err(error @ PromptError::NoTemplate { .. }) => return Err(error.into()),

@@ -72,6 +72,8 @@ pub struct LanguageTexts {
     pub questions: BTreeMap<String, String>,
     /// All texts of a comparison.
     pub pairwise: Option<PairwiseTexts>,
+    /// How a rationale is asked for, in place of [`super::RationaleText`]; the judge is to write it in the language of this text.
+    pub rationale: Option<String>,
 }
 
 /// See the module's text. The judge's message is: intro, examples, prompt heading, prompt, answer heading, answer, question; what is the
@@ -229,6 +231,9 @@ impl Rubric {
             if let Some(name) = unknown {
                 return Err(format!("[languages.{language}] has a question for `{name}`, which is no aspect"));
             }
+            if texts.rationale.as_deref().is_some_and(|text| text.trim().is_empty()) {
+                return Err(format!("[languages.{language}] has an empty `rationale`"));
+            }
         }
         Ok(())
     }
@@ -236,6 +241,11 @@ impl Rubric {
     /// The rubric's own texts for a language, if it has any.
     fn texts(&self, language: RowLanguage<'_>) -> Option<&LanguageTexts> {
         self.languages.get(language.code).or_else(|| self.languages.get(language.name))
+    }
+
+    /// How a rationale is asked for in a language, if the rubric says so itself.
+    pub fn rationale(&self, language: RowLanguage<'_>) -> Option<&str> {
+        self.texts(language)?.rationale.as_deref().map(str::trim)
     }
 
     /// The judge's message about one aspect of an answer.

@@ -4,19 +4,21 @@
 //! | check | definition | threshold, and where it is from |
 //! |---|---|---|
 //! | repetition | share of sequences of 12 characters that stood before in the text (as the 4-gram share of RefinedWeb and Gopher filters, on characters, so that it holds without spaces) | above 0.5 in at least 100 characters; running prose of our samples stays below 0.2 |
-//! | loop | the text's end has a period: the same characters four times or more | 60 characters at least |
+//! | loop | the text's end has a period: the same characters again and again | four times and 60 characters at least; of stretches of 40 characters three times, of 200 twice |
 //! | echo | share of the answer's sequences of 8 characters that are in the prompt | from 0.8, in 30 characters or more, unless the human answer has half of it too: rewriting and extraction repeat the prompt |
+//! | preamble | a first line of its own that ends with a colon, before prose | 4 words or more, 120 characters at most; no list, table or code behind it; the human answer begins otherwise |
 //! | near-identical | Jaccard similarity of sequences of 5 characters, or edit similarity | from 0.9, above 0.95 (facts on judging, check 2) |
 //! | length ratio | characters of the answer by those of the human one | below 1/10 or above 10, with 200 characters between them |
 
-use super::text::{folded, shingles};
+use super::text::{folded, is_unspaced, shingles};
 
 const REPEATED_LENGTH: usize = 12;
 const REPEATED_SHARE: f64 = 0.5;
 const REPEATED_MIN: usize = 100;
 /// Only this much of a text's end is searched for a loop.
 const LOOP_WINDOW: usize = 4_000;
-const LOOP_TIMES: usize = 4;
+/// Times in a row that make a loop, of stretches of so many characters and more; the shorter they are, the more often.
+const LOOPS: [(usize, usize); 3] = [(2, 200), (3, 40), (4, 1)];
 const LOOP_MIN: usize = 60;
 const ECHO_LENGTH: usize = 8;
 const ECHO_SHARE: f64 = 0.8;
@@ -26,6 +28,9 @@ const COPY_JACCARD: f64 = 0.9;
 const COPY_EDIT: f64 = 0.95;
 /// Edit similarity takes the product of both lengths, so it is asked of short texts alone.
 const COPY_EDIT_MAX: usize = 2_000;
+/// A word weighs 2 and each character of scripts without spaces 1, as in openings.
+const PREAMBLE_WEIGHT: usize = 8;
+const PREAMBLE_MAX: usize = 120;
 const LENGTH_RATIO: f64 = 10.0;
 const LENGTH_MIN: usize = 200;
 
@@ -38,16 +43,18 @@ pub fn is_repetitive(text: &str) -> bool {
     (folded.len() >= REPEATED_MIN && repeated > REPEATED_SHARE) || has_loop(text)
 }
 
-/// Whether the text ends in four or more equal stretches of 60 characters together. Rows of one mark (`----`) are rulers, not loops.
+/// Whether the text ends in equal stretches of 60 characters together. Rows of one mark (`----`) are rulers, not loops.
 fn has_loop(text: &str) -> bool {
-    let mut end: Vec<char> = text.trim_end().chars().rev().take(LOOP_WINDOW).collect();
+    let end: Vec<char> = text.trim_end().chars().rev().take(LOOP_WINDOW).collect();
     // A generation is cut anywhere: the last stretch may be a part of one, which a period covers too.
-    end.truncate(LOOP_WINDOW);
     let matches = prefix_matches(&end);
-    (1..=end.len() / LOOP_TIMES).any(|period| {
+    let fewest = LOOPS.iter().map(|(times, _)| *times).min().unwrap_or(usize::MAX);
+    (1..=end.len() / fewest).any(|period| {
         let length = matches.get(period).map_or(0, |same| same + period);
+        let is_often =
+            LOOPS.iter().any(|&(times, stretch)| period >= stretch && length >= LOOP_MIN.max(times * period));
         let stretch = end.get(..period).unwrap_or_default();
-        length >= LOOP_MIN.max(LOOP_TIMES * period) && stretch.iter().any(|character| character.is_alphanumeric())
+        is_often && stretch.iter().any(|character| character.is_alphanumeric())
     })
 }
 
@@ -162,6 +169,35 @@ pub fn has_markdown(answer: &str, human: Option<&str>) -> bool {
             .sum()
     };
     count(answer) >= 2 && human.is_some_and(|human| count(human) == 0)
+}
+
+/// Whether the answer says that an answer follows ("Sure! Here is your text:"), by its form and in no language's words: a line that ends
+/// with a colon and then prose. Lists, tables, code and quotations are announced by people too, and a human answer that does the same
+/// shows that it was called for.
+pub fn has_preamble(answer: &str, human: &str) -> bool {
+    let announces = |text: &str| {
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let Some(first) = lines.next() else { return false };
+        let first = first.trim_matches(|mark| matches!(mark, '*' | '_'));
+        let weight: usize =
+            first.split_whitespace().map(|word| 2.max(word.chars().filter(|c| is_unspaced(*c)).count())).sum();
+        first.ends_with([':', '：', '፦'])
+            && weight >= PREAMBLE_WEIGHT
+            && first.chars().count() <= PREAMBLE_MAX
+            && !is_item(first)
+            && lines.next().is_some_and(|next| !is_item(next))
+    };
+    announces(answer) && !announces(human)
+}
+
+/// Whether a line is an item of a list, a row of a table, a heading, a quotation or the beginning of code.
+fn is_item(line: &str) -> bool {
+    let mut characters = line.chars();
+    let first = characters.next().unwrap_or(' ');
+    let number = line.chars().take_while(|character| character.is_numeric()).count();
+    let behind = line.chars().nth(number.max(1));
+    let is_numbered = (number > 0 || first.is_alphabetic()) && behind.is_some_and(|mark| ".)）、:".contains(mark));
+    "-*+•·–—‣◦▪|#>`~\"“”„«»「『(".contains(first) || is_numbered
 }
 
 /// Whether the answer is ten times as long as the human one, or a tenth.

@@ -8,16 +8,18 @@ use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-use super::answer::{are_near_identical, has_leaked_markers, has_markdown, has_odd_length, is_echo, is_repetitive};
+use super::answer::{
+    are_near_identical, has_leaked_markers, has_markdown, has_odd_length, has_preamble, is_echo, is_repetitive,
+};
 use super::duplicates::{HeldOutTexts, near_duplicates};
 use super::identify::Profile;
-use super::language::{LanguageReport, LanguageVerdict, check_language};
+use super::language::{LanguageReport, LanguageVerdict, check_language, leans_to};
 use super::openings::{CommonOpening, Opening, mine};
 use super::text::shows_nothing;
 use crate::data::{PromptRecord, language};
 use crate::generate::{Candidate, CandidateSource, FinishReason};
 
-/// What may be found. The first ones are of answers, the last three of rows.
+/// What may be found: the last two of rows, the others of answers; held-out texts in either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flag {
     /// It shows nothing.
@@ -36,6 +38,8 @@ pub enum Flag {
     LeakedMarkers,
     /// It begins as many answers of this model do: a refusal, or boilerplate.
     CommonOpening,
+    /// It announces itself before it begins, as the human answer does not.
+    Preamble,
     /// It has markup where the human answer has none.
     Markdown,
     /// It is ten times as long as the human answer, or a tenth.
@@ -44,13 +48,13 @@ pub enum Flag {
     NearIdentical,
     /// An earlier row has nearly the same prompt.
     NearDuplicate,
-    /// Prompt or human answer stand in the held-out set.
+    /// A stretch of it stands in the held-out set: of a row's prompt or human answer, or of a generated answer.
     Contaminated,
 }
 
 impl Flag {
     /// All of them, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Empty,
         Self::WrongLanguage,
         Self::MixedLanguage,
@@ -59,6 +63,7 @@ impl Flag {
         Self::Echo,
         Self::LeakedMarkers,
         Self::CommonOpening,
+        Self::Preamble,
         Self::Markdown,
         Self::LengthRatio,
         Self::NearIdentical,
@@ -77,6 +82,7 @@ impl Flag {
             Self::Echo => "echo",
             Self::LeakedMarkers => "leaked_markers",
             Self::CommonOpening => "common_opening",
+            Self::Preamble => "preamble",
             Self::Markdown => "markdown",
             Self::LengthRatio => "length_ratio",
             Self::NearIdentical => "near_identical",
@@ -241,6 +247,7 @@ fn assess_row(row: &Row<'_>, profile: &Profile, held_out: Option<&HeldOutTexts>)
     let mut expected: Vec<&str> = expected_language(record).into_iter().collect();
     // A prompt may ask for another language (a translation): what the human answer is in is right as well.
     let of_human = human.map(|text| check_language(profile, text, &expected));
+    let is_unclear = of_human.as_ref().is_some_and(|report| report.verdict == LanguageVerdict::Unsure);
     let asked = of_human
         .filter(|report| report.verdict != LanguageVerdict::Ok && report.posterior >= 0.9)
         .and_then(|report| report.code);
@@ -249,7 +256,12 @@ fn assess_row(row: &Row<'_>, profile: &Profile, held_out: Option<&HeldOutTexts>)
     }
     for answer in &row.answers {
         let is_human = answer.source == CandidateSource::Human;
-        let language = check_language(profile, &answer.text, &expected);
+        let mut language = check_language(profile, &answer.text, &expected);
+        let is_foreign = matches!(language.verdict, LanguageVerdict::Wrong | LanguageVerdict::Mixed);
+        let is_asked = |found: &str| is_unclear && human.is_some_and(|text| leans_to(profile, text, found, &expected));
+        if is_foreign && language.code.as_deref().is_some_and(is_asked) {
+            language.verdict = LanguageVerdict::Unsure;
+        }
         let mut flags = BTreeSet::new();
         let mut flag = |condition: bool, flag: Flag| _ = condition.then(|| flags.insert(flag));
         let validated =
@@ -262,6 +274,8 @@ fn assess_row(row: &Row<'_>, profile: &Profile, held_out: Option<&HeldOutTexts>)
         flag(has_leaked_markers(&answer.text), Flag::LeakedMarkers);
         let other = human.filter(|_| !is_human);
         flag(!is_human && is_echo(&record.prompt, &answer.text, other), Flag::Echo);
+        flag(other.is_some_and(|human| has_preamble(&answer.text, human)), Flag::Preamble);
+        flag(!is_human && held_out.is_some_and(|held_out| held_out.overlaps(&answer.text)), Flag::Contaminated);
         flag(has_markdown(&answer.text, other), Flag::Markdown);
         flag(other.is_some_and(|human| has_odd_length(&answer.text, human)), Flag::LengthRatio);
         let mut others = row.answers.iter().filter(|other| !std::ptr::eq(**other, *answer));

@@ -3,20 +3,27 @@
 //!
 //! Near-duplicates: sequences of 5 characters of the folded text (NFKC, lower case, without punctuation), 112 MinHash values in 16 bands
 //! of 7 (two texts with a Jaccard similarity of 0.8 meet in a band with a probability of 98 %), each meeting checked against the true
-//! similarity, at least 0.8. Contamination: 50 folded characters in a row that a held-out text has too (Penedo et al. and the GPT-3
-//! report use 13 words, which scripts without spaces do not have), or the same text where it is shorter, from 20 characters on.
+//! similarity, at least 0.8.
+//!
+//! Contamination: 13 words in a row that a held-out text has too (as T. Brown et al. 2020, appendix C), or the same text where it is
+//! shorter, from 20 characters on. Scripts that put no spaces between words have none to count, so their characters count as parts of one:
+//! Han and kana as a half, Thai, Lao, Khmer and Burmese as a fifth, near the mean lengths of words there.
 
 use std::collections::{BTreeMap, HashSet};
 
 use rayon::prelude::*;
+use unicode_script::{Script, UnicodeScript};
 
-use super::text::{folded, hash, shingles};
+use super::text::{folded, hash, is_unspaced, shingles};
 
 const SHINGLE: usize = 5;
 const BANDS: usize = 16;
 const ROWS: usize = 7;
 const SIMILAR: f64 = 0.8;
-const OVERLAP: usize = 50;
+/// A word, in tenths.
+const WORD: usize = 10;
+/// Thirteen words.
+const OVERLAP: usize = 13 * WORD;
 const SHORTEST: usize = 20;
 /// A band's bucket with more texts than this is compared with its first text alone: thousands of equal prompts stay linear.
 const MAX_BUCKET: usize = 50;
@@ -93,9 +100,9 @@ impl HeldOutTexts {
         let mut held_out = Self::default();
         for text in texts {
             let folded = folded(text);
-            if folded.len() >= OVERLAP {
-                held_out.stretches.extend(folded.windows(OVERLAP).map(hash));
-            } else if folded.len() >= SHORTEST {
+            let num_before = held_out.stretches.len();
+            held_out.stretches.extend(stretches(&folded));
+            if held_out.stretches.len() == num_before && folded.len() >= SHORTEST {
                 held_out.whole.insert(hash(&folded));
             }
         }
@@ -105,7 +112,37 @@ impl HeldOutTexts {
     /// Whether a text overlaps with one of them.
     pub fn overlaps(&self, text: &str) -> bool {
         let folded = folded(text);
-        self.whole.contains(&hash(&folded))
-            || folded.windows(OVERLAP).any(|stretch| self.stretches.contains(&hash(stretch)))
+        self.whole.contains(&hash(&folded)) || stretches(&folded).any(|stretch| self.stretches.contains(&stretch))
+    }
+}
+
+/// Hashes of all stretches of [`OVERLAP`] from the beginning of a word, or in scripts without spaces from any character. Where such a
+/// stretch ends depends on where it begins alone, so that equal stretches of two texts have equal hashes.
+fn stretches(folded: &[char]) -> impl Iterator<Item = u64> {
+    let begins = |at: usize| {
+        let character = folded[at];
+        character != ' ' && (at == 0 || folded[at - 1] == ' ' || is_unspaced(character) || is_unspaced(folded[at - 1]))
+    };
+    let ends = |at: usize| folded.get(at + 1).is_none_or(|next| *next == ' ' || is_unspaced(*next));
+    (0..folded.len()).filter(move |&at| begins(at)).filter_map(move |from| {
+        let mut weight = 0;
+        let to = (from..folded.len()).find(|&at| {
+            let character = folded[at];
+            weight += match () {
+                () if is_unspaced(character) => weight_of(character),
+                () if character != ' ' && ends(at) => WORD,
+                () => 0,
+            };
+            weight >= OVERLAP
+        })?;
+        folded.get(from..=to).map(hash)
+    })
+}
+
+/// What a character of a script without spaces is of a word.
+fn weight_of(character: char) -> usize {
+    match character.script() {
+        Script::Han | Script::Hiragana | Script::Katakana => WORD / 2,
+        _ => WORD / 5,
     }
 }

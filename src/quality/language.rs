@@ -102,6 +102,16 @@ pub fn check_language(profile: &Profile, answer: &str, expected: &[&str]) -> Lan
     report
 }
 
+/// Whether a text speaks rather for `found` than for the expected languages, be it too short to be judged: of a person's "The sea is calm."
+/// one cannot say that it is English, but that English may well have been asked for.
+pub(super) fn leans_to(profile: &Profile, text: &str, found: &str, expected: &[&str]) -> bool {
+    let own = prose(text);
+    // Nothing but a quotation may be the answer itself.
+    let scored = profile.score(if count_letters(&own) > 0 { &own } else { text });
+    let of_expected: f64 = expected.iter().filter_map(|code| scored.posterior(code)).sum();
+    scored.posterior(found).is_some_and(|posterior| posterior > of_expected)
+}
+
 /// The verdict of a text as one part, without looking for code and quotations in it.
 pub fn verdict_of(profile: &Profile, text: &str, expected: &str) -> LanguageVerdict {
     match profile.language(expected) {

@@ -11,7 +11,9 @@ mod language;
 mod openings;
 mod text;
 
-pub use self::answer::{are_near_identical, has_leaked_markers, has_markdown, has_odd_length, is_echo, is_repetitive};
+pub use self::answer::{
+    are_near_identical, has_leaked_markers, has_markdown, has_odd_length, has_preamble, is_echo, is_repetitive,
+};
 pub use self::assess::{
     AnswerQuality, Flag, QualitySummary, Requirements, Row, RowQuality, UnknownRequirement, assess,
 };

@@ -62,7 +62,9 @@ impl ReportData {
             agreement: health.and_then(agreement),
             known_answers: known_answers(input.known_answers),
             known_totals: health.map(known_totals).unwrap_or_default(),
+            known_shifts: health.map(|health| health.known_shifts.clone()).unwrap_or_default(),
             unfinished: None,
+            speeds: None,
             num_orphans: summary.num_orphan_candidates + summary.num_orphan_verdicts,
             examples: choose_examples(&prompts, input.lock.seed),
         }

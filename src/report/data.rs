@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use super::examples::ExampleGroup;
 use crate::dataset::{MarginCount, PairingOptions, Quantiles};
+use crate::generate::StageSpeed;
 use crate::judge::Share;
 use crate::judge::agreement::Estimate;
+use crate::judge::known::KnownShift;
 
 /// Bins of a side of [`Couples::grid`]: half a step each.
 pub const GRID_BINS: usize = 8;
@@ -57,9 +59,14 @@ pub struct ReportData {
     pub known_answers: Option<Vec<KnownAnswer>>,
     /// The same over all tests of a judge and language.
     pub known_totals: Vec<KnownTotal>,
+    /// How far an appended demand for the best rating moves each judge, over all languages.
+    pub known_shifts: Vec<KnownShift>,
     /// What is left to do, where the report was asked for before the run's end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unfinished: Option<Unfinished>,
+    /// How fast this run's machines were, a stage and session each; of them alone, so pages that are compared have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speeds: Option<Vec<StageSpeed>>,
     /// Answers and verdicts of no record of this run.
     pub num_orphans: u64,
     /// Rows to read.

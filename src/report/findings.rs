@@ -22,6 +22,8 @@ const WRONG_LANGUAGE: f64 = 0.05;
 const CONSISTENT: f64 = 0.8;
 /// Pairs below which shares say little.
 const FEW: u64 = 200;
+/// Steps of the scale by which a demand for the best rating surely moves a judge that is worth a word.
+const TALKED_INTO: f64 = 0.25;
 /// What a coin would pass of the tests with a known answer.
 const BY_CHANCE: f64 = 0.5;
 /// Languages of one trouble that are named.
@@ -191,6 +193,16 @@ impl ReportData {
                 named.join(", ")
             );
             add(Weight::Care, "known", what, "Do not trust this judge with these languages.");
+        }
+        for moved in self.known_shifts.iter().filter(|moved| moved.method == "rating" && moved.shift.low >= TALKED_INTO)
+        {
+            let what = format!("Of “{}”, {}.", moved.judge, moved.in_words());
+            add(
+                Weight::Care,
+                "known",
+                what,
+                "Answers can talk this judge into a rating: look for such among the chosen ones.",
+            );
         }
     }
 

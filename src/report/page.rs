@@ -291,6 +291,19 @@ fn grouped(value: &u64) -> String {
     number(*value)
 }
 
+/// What is done in a second, by what came of a division.
+fn rate(value: f64) -> String {
+    if value < 100.0 { format!("{value:.2}") } else { number(value.round() as u64) }
+}
+
+/// A part in percent, or a dash of nothing.
+fn share_of(part: &u64, rest: &u64) -> String {
+    match part + rest {
+        0 => "–".to_owned(),
+        whole => percent(*part as f64 / whole as f64),
+    }
+}
+
 fn strip(share: &Share) -> Strip {
     Strip::of(share)
 }

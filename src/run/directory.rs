@@ -154,6 +154,11 @@ impl RunDir {
         self.root.join("summary.json")
     }
 
+    /// How fast stages were, a [`crate::generate::StageSpeed`] a line: of this run's machines, and no part of what it makes.
+    pub fn speeds(&self) -> PathBuf {
+        self.root.join("speed.jsonl")
+    }
+
     /// The lock that is there, if any; refuses a folder that holds something else.
     ///
     /// # Errors
@@ -256,7 +261,15 @@ impl RunDir {
             let result = std::fs::remove_dir_all(&folder);
             gone(folder, result)?;
         }
-        let files = [self.prompts(), self.known_rows(), self.report(), self.report_page(), self.summary(), self.lock()];
+        let files = [
+            self.prompts(),
+            self.known_rows(),
+            self.report(),
+            self.report_page(),
+            self.summary(),
+            self.speeds(),
+            self.lock(),
+        ];
         for file in files {
             let result = std::fs::remove_file(&file);
             gone(file, result)?;

@@ -4,11 +4,10 @@
 use std::collections::HashSet;
 
 use super::directory::{KNOWN_COMPARISONS, KNOWN_VERDICTS};
-use super::stages::{note_damage, store};
+use super::stages::{note_damage, note_speed, store};
 use super::status::wants_comparisons;
 use super::{LoadedRun, RunDir, RunError};
-use crate::engine::EngineStats;
-use crate::generate::{Ending, Observer, TextModel};
+use crate::generate::{Ending, Meter, Observer, TextModel};
 use crate::judge::known::{self, KnownResult, KnownRow};
 use crate::judge::{self, CompareItem, CompareRow, JudgeItem, JudgeRow, Rubric, answer_key};
 use crate::provenance::RunLock;
@@ -94,7 +93,20 @@ pub fn known_answers(
     todo: KnownAnswers,
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
-    observer.progress(&[todo.num_done], &EngineStats::default());
+    let mut meter = Meter::start(observer, &[todo.num_done], model);
+    let ending = ask(run, loaded, model, rubric, todo, &mut meter)?;
+    note_speed(run, loaded, &mut meter, &["known answers"], model);
+    Ok(ending)
+}
+
+fn ask(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    model: &mut TextModel,
+    rubric: &Rubric,
+    todo: KnownAnswers,
+    observer: &mut Meter<'_>,
+) -> Result<Ending, RunError> {
     let (mut journal, _) = run.open_stage::<JudgeRow>(KNOWN_VERDICTS, &loaded.lock)?;
     note_damage(&journal, observer);
     let ending = judge::judge(model, rubric, todo.judge_items, observer, |row| store(&mut journal, &row))?;

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use super::directory::{CANDIDATES, COMPARISONS, KNOWN_COMPARISONS, KNOWN_VERDICTS, RATIONALES, VERDICTS};
 use super::{Claim, LoadedRun, Occupied, RunDir, RunError, WholeRows, shards};
 use crate::demo;
-use crate::generate::GenerateRow;
+use crate::generate::{GenerateRow, StageSpeed};
 use crate::judge::{CompareRow, JudgeRow, RationaleRow};
-use crate::provenance::RunLock;
+use crate::provenance::{RunLock, write_atomic};
 use crate::shard::Shard;
 
 /// All shards of a run, read and found to be one.
@@ -119,7 +119,15 @@ impl Merge {
         let beside = |dir: &RunDir| dir.root().parent() == Some(out.root());
         if !out.lock().exists() && self.parts.iter().any(beside) {
             // The shards' own folder: besides them it may hold what it likes, but nothing that a run would write.
-            let ours = [out.prompts(), out.known_rows(), out.journals(), out.dataset(), out.report(), out.summary()];
+            let ours = [
+                out.prompts(),
+                out.known_rows(),
+                out.journals(),
+                out.dataset(),
+                out.report(),
+                out.summary(),
+                out.speeds(),
+            ];
             if ours.iter().any(|path| path.exists()) {
                 return Err(RunError::NotOurs { path: out.root().to_owned() });
             }
@@ -141,7 +149,29 @@ impl Merge {
         append(out, &lock, COMPARISONS, &rows.comparisons, CompareRow::key)?;
         append(out, &lock, RATIONALES, &rows.rationales, RationaleRow::key)?;
         append(out, &lock, VERDICTS, &rows.verdicts, JudgeRow::key)?;
+        self.copy_speeds(out)?;
         Ok((out.load()?, occupied))
+    }
+
+    /// Puts the shards' figures of speed together, unless the run has some.
+    fn copy_speeds(&self, out: &RunDir) -> Result<(), RunError> {
+        if out.speeds().exists() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for part in &self.parts {
+            let path = part.speeds();
+            let speeds = StageSpeed::read_all(&path).map_err(|source| RunError::Io { path, action: "read", source })?;
+            for speed in speeds {
+                let unwritable = |error: serde_json::Error| RunError::Io {
+                    path: out.speeds(),
+                    action: "written",
+                    source: error.into(),
+                };
+                text += &(serde_json::to_string(&speed).map_err(unwritable)? + "\n");
+            }
+        }
+        Ok(write_atomic(&out.speeds(), text.as_bytes())?)
     }
 }
 

@@ -1,13 +1,12 @@
 //! The stage of written rationales: each judge that speaks says why, of every answer that it rated. An option beside the ratings, with a
 //! journal of its own, so that a run which has none can still get them. Knows answers and the journal; knows nothing of forms.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::directory::RATIONALES;
-use super::stages::{judge_items, note_damage, store};
+use super::stages::{Place, judge_items, over_answers, store};
 use super::{LoadedRun, RunDir, RunError};
-use crate::engine::EngineStats;
-use crate::generate::{self, Ending, GenerateError, Observer, TextModel};
+use crate::generate::{self, Ending, GenerateError, GenerateRow, Observer, TextModel};
 use crate::judge::{
     AnswerKey, AspectRationale, Judge, RationaleOptions, RationaleRow, RationaleWriter, Rubric, Verdict, answer_key,
 };
@@ -30,22 +29,19 @@ pub fn rationales(
     options: &RationaleOptions,
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
-    run.require_candidates()?;
-    let (_, candidates) = run.candidates(&loaded.lock)?;
-    let (mut journal, rows) = run.open_stage::<RationaleRow>(RATIONALES, &loaded.lock)?;
-    note_damage(&journal, observer);
-    let (queue_len, name) = (model.queue_len(), model.record().name.clone());
-    let written: HashSet<AnswerKey> = rows.iter().filter(|row| row.judge() == name).map(RationaleRow::answer).collect();
-    let items = judge_items(loaded, &candidates).into_iter();
-    let items = items.filter(|item| !written.contains(&answer_key(&item.candidate)));
-    observer.progress(&[written.len() as u64], &EngineStats::default());
-    let (engine, tokenizer) = model.parts();
-    let writer = RationaleWriter::new(Judge { tokenizer, name: &name, rubric }, options)
-        .map_err(|error| GenerateError::Store(Box::new(error)))?;
-    let source = writer.rationales(items, |row| store(&mut journal, &row));
-    let ending = generate::drive(engine, queue_len, vec![source], observer)?;
-    journal.sync()?;
-    Ok(ending)
+    let name = model.record().name.clone();
+    let asked = |rows: &[GenerateRow]| {
+        judge_items(loaded, rows).into_iter().map(|item| (answer_key(&item.candidate), item)).collect()
+    };
+    let done = |row: &RationaleRow| (row.judge() == name).then(|| row.answer());
+    over_answers(Place { run, loaded }, model, observer, RATIONALES, (asked, done), |model, items, meter, journal| {
+        let queue_len = model.queue_len();
+        let (engine, tokenizer) = model.parts();
+        let writer = RationaleWriter::new(Judge { tokenizer, name: &name, rubric }, options)
+            .map_err(|error| GenerateError::Store(Box::new(error)))?;
+        let source = writer.rationales(items.into_iter(), |row| store(journal, &row));
+        Ok(generate::drive(engine, queue_len, vec![source], meter)?)
+    })
 }
 
 /// Puts what the judges wrote beside what was read of them.

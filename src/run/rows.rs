@@ -9,7 +9,7 @@ use super::stages::judge_items;
 use super::{LoadedRun, RunDir, RunError};
 use crate::data::language;
 use crate::dataset::{CardLanguage, DatasetInput, DatasetOptions, JudgeWeights, Origin};
-use crate::generate::{Candidate, Failure, GenerateRow};
+use crate::generate::{Candidate, Failure, GenerateRow, StageSpeed};
 use crate::judge::known::{self, KnownResult};
 use crate::judge::{CompareRow, Comparison, JudgeRow, RationaleRow, Verdict, verdicts_of};
 use crate::report::{ReportData, Unfinished};
@@ -115,6 +115,9 @@ pub fn report(
         num_answers_wanted: status.candidates.num_wanted as u64,
         num_ratings: status.verdicts.num_done as u64,
     });
+    let path = run.speeds();
+    let speeds = StageSpeed::read_all(&path).map_err(|source| RunError::Io { path, action: "read", source })?;
+    data.speeds = Some(speeds).filter(|speeds| !speeds.is_empty());
     Ok(data)
 }
 

@@ -2,20 +2,20 @@
 //! Knows records, candidates and verdicts; the models are handed in.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::mpsc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::directory::{COMPARISONS, RATIONALES};
+use super::directory::{COMPARISONS, RATIONALES, VERDICTS};
 use super::rows::{JournalRows, RunRows};
 use super::{LoadedRun, RunDir, RunError};
 use crate::data::PromptRecord;
 use crate::dataset::{DatasetOptions, DatasetSummary, Origin, render_report, write_dataset};
-use crate::engine::EngineStats;
 use crate::generate::{
-    self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Observer, PromptInput, PromptRequest,
-    SystemPrompts, TextModel,
+    self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Meter, Observer, PromptInput,
+    PromptRequest, SystemPrompts, TextModel,
 };
 use crate::journal::{DamagedLine, Journal, TornTail};
 use crate::judge::{
@@ -54,11 +54,12 @@ pub fn generate(
     note_damage(&journal, observer);
     let name = model.record().name.clone();
     let answered = Answered::new(&rows, &name, stage.options.num_samples);
-    observer.progress(&[answered.keys.len() as u64], &EngineStats::default());
+    let mut meter = Meter::start(observer, &[answered.keys.len() as u64], model);
     let store = |answer: Answer| answered.store(&mut journal, &answer.into_row(&name));
     let requests = requests(loaded, &answered, stage);
-    let ending = generate::generate(model, requests, &stage.options, observer, store)?;
+    let ending = generate::generate(model, requests, &stage.options, &mut meter, store)?;
     journal.sync()?;
+    note_speed(run, loaded, &mut meter, &["generate"], model);
     Ok(ending)
 }
 
@@ -73,17 +74,64 @@ pub fn judge(
     rubric: &Rubric,
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
+    let name = model.record().name.clone();
+    let asked = |rows: &[GenerateRow]| {
+        judge_items(loaded, rows).into_iter().map(|item| (answer_key(&item.candidate), item)).collect()
+    };
+    let done = |row: &JudgeRow| (row.judge() == name).then(|| row.answer());
+    over_answers(Place { run, loaded }, model, observer, VERDICTS, (asked, done), |model, items, meter, journal| {
+        Ok(judge::judge(model, rubric, items, meter, |row| store(journal, &row))?)
+    })
+}
+
+/// The run that a stage is one of.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'r> {
+    pub(super) run: &'r RunDir,
+    pub(super) loaded: &'r LoadedRun,
+}
+
+/// A stage over the answers that are there: of what `asked` makes of them, by keys, `ask` gets what no row of the stage's journal has. `done`
+/// says which row is of this model, and its key.
+pub(super) fn over_answers<T: Serialize + DeserializeOwned, I, K: Eq + Hash>(
+    Place { run, loaded }: Place<'_>,
+    model: &mut TextModel,
+    observer: &mut dyn Observer,
+    stage: &str,
+    (asked, done): (impl Fn(&[GenerateRow]) -> Vec<(K, I)>, impl Fn(&T) -> Option<K>),
+    ask: impl FnOnce(&mut TextModel, Vec<I>, &mut Meter<'_>, &mut Journal<T>) -> Result<Ending, RunError>,
+) -> Result<Ending, RunError> {
     run.require_candidates()?;
     let (_, candidates) = run.candidates(&loaded.lock)?;
-    let (mut journal, rows) = run.verdicts(&loaded.lock)?;
+    let (mut journal, rows) = run.open_stage::<T>(stage, &loaded.lock)?;
     note_damage(&journal, observer);
-    let rated = rated_by(&model.record().name, &rows);
-    let items =
-        judge_items(loaded, &candidates).into_iter().filter(|item| !rated.contains(&answer_key(&item.candidate)));
-    observer.progress(&[rated.len() as u64], &EngineStats::default());
-    let ending = judge::judge(model, rubric, items, observer, |row| store(&mut journal, &row))?;
+    let done: HashSet<K> = rows.iter().filter_map(done).collect();
+    let left: Vec<I> =
+        asked(&candidates).into_iter().filter(|(key, _)| !done.contains(key)).map(|(_, item)| item).collect();
+    let mut meter = Meter::start(observer, &[done.len() as u64], model);
+    let ending = ask(model, left, &mut meter, &mut journal)?;
     journal.sync()?;
+    note_speed(run, loaded, &mut meter, &[word_of(stage)], model);
     Ok(ending)
+}
+
+/// What people call the stage that writes a journal.
+fn word_of(stage: &str) -> &str {
+    match stage {
+        VERDICTS => "judge",
+        COMPARISONS => "compare",
+        other => other,
+    }
+}
+
+/// Adds what a session did to the run's file of speeds. That it cannot be written costs nobody anything but figures.
+pub(super) fn note_speed(run: &RunDir, loaded: &LoadedRun, meter: &mut Meter<'_>, stages: &[&str], model: &TextModel) {
+    let path = run.speeds();
+    if let Some(speed) = meter.speed(stages, model, &loaded.lock.environment)
+        && let Err(error) = speed.append(&path)
+    {
+        meter.note(&format!("{}: how fast this was is not noted: {error}", path.display()));
+    }
 }
 
 /// The answers that `judge` has rated, or failed to.
@@ -102,17 +150,13 @@ pub fn compare(
     rubric: &Rubric,
     observer: &mut dyn Observer,
 ) -> Result<Ending, RunError> {
-    run.require_candidates()?;
-    let (_, candidates) = run.candidates(&loaded.lock)?;
-    let (mut journal, rows) = run.comparisons(&loaded.lock)?;
-    note_damage(&journal, observer);
     let name = model.record().name.clone();
-    let compared: HashSet<_> = rows.iter().map(CompareRow::key).filter(|key| key.2 == name).collect();
-    let items = compare_items(loaded, &candidates).into_iter().filter(|item| !compared.contains(&item.key(&name)));
-    observer.progress(&[compared.len() as u64], &EngineStats::default());
-    let ending = judge::compare(model, rubric, items, observer, |row| store(&mut journal, &row))?;
-    journal.sync()?;
-    Ok(ending)
+    let asked =
+        |rows: &[GenerateRow]| compare_items(loaded, rows).into_iter().map(|item| (item.key(&name), item)).collect();
+    let done = |row: &CompareRow| Some(row.key()).filter(|key| key.2 == name);
+    over_answers(Place { run, loaded }, model, observer, COMPARISONS, (asked, done), |model, items, meter, journal| {
+        Ok(judge::compare(model, rubric, items, meter, |row| store(journal, &row))?)
+    })
 }
 
 /// Does both stages in one queue, by one model: a prompt's answers are rated as soon as all of them are there, while others are
@@ -136,7 +180,7 @@ pub fn generate_and_judge(
     let rated = rated_by(judge.name, &rated);
     let earlier = judge_items(loaded, &rows);
     let answered = Answered::new(&rows, &model.record().name, stage.options.num_samples);
-    observer.progress(&[answered.keys.len() as u64, rated.len() as u64], &EngineStats::default());
+    let mut meter = Meter::start(observer, &[answered.keys.len() as u64, rated.len() as u64], model);
     let earlier = earlier.into_iter().filter(|item| answered.is_complete(&item.candidate.record_id));
     // The sender goes with the answers' source: when that is at its end, no item will follow. The channel has no bound, so that
     // answers never wait for ratings (which wait for the engine, and it for the answers); it holds texts, as `pair` does of all.
@@ -165,9 +209,10 @@ pub fn generate_and_judge(
     let requests = requests(loaded, &answered, stage);
     let answers = generate::answers(tokenizer, requests, &stage.options, sampling, answer);
     let ratings = judge.verdicts(items, |row| store(&mut verdicts, &row));
-    let ending = generate::drive(engine, queue_len, vec![answers, ratings], observer)?;
+    let ending = generate::drive(engine, queue_len, vec![answers, ratings], &mut meter)?;
     candidates.sync()?;
     verdicts.sync()?;
+    note_speed(run, loaded, &mut meter, &["generate", "judge"], model);
     Ok(ending)
 }
 

@@ -6,7 +6,8 @@ use pairwright::dataset::{Decision, JudgedPrompt, PairChoice, PairingOptions, Sa
 use pairwright::generate::{Candidate, CandidateSource};
 use pairwright::judge::{AnswerName, Comparison, Verdict};
 
-use super::made::{answer, human, record, verdict};
+use super::judged::verdict;
+use super::made::{answer, human, record};
 
 /// Comparison of answers `a` and `b` by their log-odds in both orders.
 fn comparison(judge: &str, a: &Candidate, b: &Candidate, log_odds: [f64; 2]) -> Comparison {

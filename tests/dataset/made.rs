@@ -10,9 +10,11 @@ use pairwright::dataset::{
     CardLanguage, DatasetError, DatasetInput, DatasetOptions, DatasetSummary, Origin, write_dataset,
 };
 use pairwright::generate::{Candidate, CandidateSource, FinishReason};
-use pairwright::judge::{AspectScore, Comparison, Verdict};
-use pairwright::provenance::{FileDigest, ModelRecord, RunLock, WeightsKind, sha256_hex};
+use pairwright::judge::{Comparison, Verdict};
+use pairwright::provenance::{FileDigest, RunLock, sha256_hex};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::judged::{model, verdict};
 
 pub const TEXTS: [&str; 8] = [
     "سلام، دنیا — |`خط`|",
@@ -63,28 +65,6 @@ pub fn generated(record: &PromptRecord) -> Candidate {
     answer(record, CandidateSource::Model, "writer", 0, &format!("model {}", record.prompt))
 }
 
-pub fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
-    let aspect = AspectScore {
-        aspect: "overall".into(),
-        distribution: [0.1, 0.2, 0.3, 0.2, 0.2],
-        mean: rating,
-        entropy: 1.5,
-        label_mass: 0.9,
-        written: None,
-    };
-    Verdict {
-        record_id: candidate.record_id.clone(),
-        source: candidate.source,
-        model: candidate.model.clone(),
-        sample_index: candidate.sample_index,
-        judge: "judge".into(),
-        aspects: vec![aspect],
-        rating,
-        reliable: true,
-        score: None,
-    }
-}
-
 /// Fisher-Yates with a small congruential generator.
 pub fn shuffle<T>(items: &mut [T], mut state: u64) {
     for last in (1..items.len()).rev() {
@@ -132,8 +112,8 @@ impl Run {
         }
         let source = FileDigest { path: "/somewhere/aya.parquet".into(), size_bytes: 1, sha256: sha256_hex(b"aya") };
         let mut lock = RunLock::new("2026-01-02T03:04:05Z".into(), 7, source);
-        lock.generators = vec![model("writer", "apache-2.0")];
-        lock.judges = vec![model("judge", "apache-2.0")];
+        lock.generators = vec![model("writer")];
+        lock.judges = vec![model("judge")];
         Self {
             records,
             candidates,
@@ -166,20 +146,6 @@ impl Run {
             origin: self.origin.clone(),
         };
         write_dataset(dir, &input, options)
-    }
-}
-
-pub fn model(name: &str, license: &str) -> ModelRecord {
-    ModelRecord {
-        name: name.into(),
-        path: format!("/models/{name}"),
-        files: BTreeMap::from([("config.json".to_string(), sha256_hex(name.as_bytes()))]),
-        template_sha256: None,
-        merges_system: false,
-        license: Some(license.into()),
-        dtype: "f32".into(),
-        weights: WeightsKind::Safetensors,
-        is_reward: false,
     }
 }
 

@@ -8,7 +8,8 @@ use pairwright::generate::{Candidate, CandidateSource};
 use pairwright::judge::Verdict;
 use proptest::prelude::*;
 
-use super::made::{answer, generated, human, record, shuffle, verdict};
+use super::judged::verdict;
+use super::made::{answer, generated, human, record, shuffle};
 
 fn outcome_of(
     record: &PromptRecord,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pairwright::data::PromptRecord;
 use pairwright::generate::CandidateSource;
-use pairwright::judge::known::{MAX_ROWS, Spoiling, choose, first_rows, results, totals, weights};
+use pairwright::judge::known::{MAX_ROWS, Spoiling, choose, first_rows, results, shifts, totals, weights};
 use pairwright::judge::{JudgeRow, RewardScore};
 
 fn record(number: usize, language: (&str, &str), answer: &str) -> PromptRecord {
@@ -103,6 +103,12 @@ fn accuracy_shift_and_weights_are_counted() {
     }
     let shift = of("good", Spoiling::Injected).shift.unwrap();
     assert!(shift.low > 0.0 && of("good", Spoiling::Injected).accuracy.is_none(), "{shift:?}");
+    let moved = shifts(&found);
+    let of_good = moved.iter().find(|shift| shift.judge == "good").unwrap();
+    let groups: Vec<_> = found.iter().filter(|r| r.judge == "good").filter_map(|result| result.shift).collect();
+    assert_eq!(of_good.shift.n, groups.iter().map(|group| group.n).sum::<u64>());
+    assert!(of_good.shift.low > 0.0 && of_good.method == "rating" && moved.len() == 2, "{moved:?}");
+    assert!(of_good.in_words().contains(&format!("n = {}, 95 %: +", of_good.shift.n)), "{}", of_good.in_words());
     let totals = totals(&found);
     let total = |judge: &str| totals.iter().find(|total| total.judge == judge && total.language == "Dutch").unwrap();
     assert!(!total("good").is_at_chance() && total("good").accuracy.n == 4 * MAX_ROWS as u64);

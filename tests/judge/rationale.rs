@@ -202,3 +202,33 @@ fn tokens_bytes_join_to_what_the_decoder_says() {
         }
     }
 }
+
+#[test]
+fn rows_of_a_language_are_asked_for_reasons_in_its_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = rubric(&folder, ["1", "2", "3", "4", "5"], 0.0);
+    let dutch = "Leg je oordeel eerst uit in twee zinnen, in het Nederlands. Geef dan het cijfer.";
+    let text = std::fs::read_to_string(folder.path().join("rubric.toml")).unwrap();
+    let read = |more: &str| Rubric::parse(&format!("{text}[languages.nld]\n{more}\n"), folder.path());
+    let own = read(&format!("rationale = {dutch:?}")).unwrap();
+    let in_languages = || {
+        let mut items = many(6);
+        items.iter_mut().step_by(2).for_each(|item| item.prompt.language_code = "nld".to_owned());
+        items
+    };
+    let mut model = styles::model(&STYLES[0], folder.path());
+    let usual = options(60, 80);
+    let everywhere = RationaleOptions {
+        text: RationaleText { instruction: dutch.to_owned(), ..usual.text.clone() },
+        ..usual.clone()
+    };
+    // What is written depends on what is asked, to the letter: Dutch rows have what the Dutch text gives, the others what ours gives.
+    let of_own = written(rows(&mut model, &own, &usual, in_languages()), &own, 60);
+    let of_usual = written(rows(&mut model, &plain, &usual, in_languages()), &plain, 60);
+    let of_dutch = written(rows(&mut model, &plain, &everywhere, in_languages()), &plain, 60);
+    for (at, row) in of_own.iter().enumerate() {
+        let (same, other) = if at % 2 == 0 { (&of_dutch, &of_usual) } else { (&of_usual, &of_dutch) };
+        assert!(*row == same[at] && *row != other[at], "{at}: {row:?}");
+    }
+    assert!(read("rationale = \" \"").unwrap_err().to_string().contains("[languages.nld] has an empty `rationale`"));
+}

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use pairwright::generate::StageSpeed;
+
 use super::program::{done, run, tree};
 use super::{Job, PAIRS, RAW, borrowed, journal_rows};
 
@@ -146,8 +148,16 @@ fn interrupted(job: &Job) {
         assert!(!job.workshop.path(&run).join("dataset").exists());
         let before = num_lines(&journal);
         assert!(before >= lines);
+        let speeds = |run: &str| StageSpeed::read_all(&job.workshop.path(run).join("speed.jsonl")).unwrap();
+        let (whole, stopped) = (speeds("whole"), speeds(&run));
+        assert!(stopped.iter().all(|speed| speed.elapsed_s > 0.0 && !speed.device.is_empty()), "{stopped:?}");
         job.made(&run, &[]);
         assert!(num_lines(&journal) > before, "the rest was done by the second call");
+        // The sessions together did what the whole did in one; prompts that lacked an answer, of two at once, were done again.
+        let all = speeds(&run);
+        assert!(all.len() > stopped.len() && all[..stopped.len()] == stopped, "{all:?}");
+        let rows = |speeds: &[StageSpeed]| -> u64 { speeds.iter().flat_map(|speed| speed.rows.values()).sum() };
+        assert!((rows(&whole)..=rows(&whole) + 4).contains(&rows(&all)), "{all:?}\n{whole:?}");
         assert_same(job, &run);
     }
 }

@@ -86,6 +86,9 @@ fn shards_in_any_order_and_after_a_kill_are_the_whole_run() {
         assert!(!job.workshop.path("cut").join(folder(1, 3)).join("dataset").exists(), "a shard makes no dataset");
         let summary: Value = serde_json::from_str(&done(&["merge", &cut, "--json", "-q"])).unwrap();
         assert_eq!(summary["num_rows_in"], 24);
+        let speeds = |path: &Path| std::fs::read_to_string(path.join("speed.jsonl")).unwrap();
+        let parts = [0, 1, 2].map(|index| speeds(&job.workshop.path("cut").join(folder(index, 3))));
+        assert_eq!(speeds(&job.workshop.path("cut")), parts.concat(), "what each shard did, one behind the other");
         assert_whole(&job, "cut");
         // Again, by `merge` and by `make`: nothing to do, and nothing written.
         let before = tree(&job.workshop.path("cut"));

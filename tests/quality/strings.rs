@@ -2,7 +2,7 @@
 
 use pairwright::quality::{
     HeldOutTexts, Profile, are_near_identical, check_language, default_profile, has_leaked_markers, has_markdown,
-    has_odd_length, is_echo, is_repetitive, near_duplicates, prose,
+    has_odd_length, has_preamble, is_echo, is_repetitive, near_duplicates, prose,
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ proptest! {
             prop_assert!(prose(one).len() <= 2 * one.len() + 1);
             prop_assert_eq!(are_near_identical(one, other), are_near_identical(other, one));
             let _ = (is_repetitive(one), is_echo(one, other, Some(&c)), has_leaked_markers(one));
-            let _ = (has_markdown(one, Some(other)), has_odd_length(one, other));
+            let _ = (has_markdown(one, Some(other)), has_odd_length(one, other), has_preamble(one, other));
             let _ = HeldOutTexts::new([one.as_str()].into_iter()).overlaps(other);
         }
         prop_assert!(near_duplicates(&[&a, &b, &c]).len() == 3);

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use pairwright::data::{DropCounts, PromptRecord};
 use pairwright::dataset::{CardLanguage, DatasetInput, DatasetOptions, DatasetSummary, Origin, write_dataset};
 use pairwright::generate::{Candidate, CandidateSource, FinishReason};
-use pairwright::judge::{AspectScore, Verdict};
-use pairwright::provenance::{FileDigest, ModelRecord, RunLock, WeightsKind, sha256_hex};
+use pairwright::judge::Verdict;
+use pairwright::provenance::{FileDigest, RunLock, sha256_hex};
 use pairwright::report::ReportData;
+
+use super::judged::{model, verdict};
 
 /// Everything a report is made from, owned.
 pub struct Made {
@@ -23,28 +25,14 @@ pub struct Made {
     pub origin: Origin,
 }
 
-pub fn model(name: &str, weights: WeightsKind) -> ModelRecord {
-    ModelRecord {
-        name: name.into(),
-        path: format!("/secret/place/{name}"),
-        files: BTreeMap::from([("config.json".to_owned(), sha256_hex(name.as_bytes()))]),
-        template_sha256: None,
-        merges_system: false,
-        license: Some("apache-2.0".into()),
-        dtype: "f32".into(),
-        weights,
-        is_reward: false,
-    }
-}
-
 impl Made {
     /// A run without rows.
     pub fn empty() -> Self {
         let source = FileDigest { path: "/secret/aya.parquet".into(), size_bytes: 1, sha256: sha256_hex(b"aya") };
         let mut lock = RunLock::new("2026-01-02T00:00:00Z".into(), 7, source);
         lock.environment.device = "secret device".into();
-        lock.generators = vec![model("writer", WeightsKind::Safetensors)];
-        lock.judges = vec![model("judge", WeightsKind::Safetensors)];
+        lock.generators = vec![model("writer")];
+        lock.judges = vec![model("judge")];
         Self {
             records: Vec::new(),
             candidates: Vec::new(),
@@ -127,27 +115,5 @@ impl Made {
     pub fn summary(&self) -> DatasetSummary {
         let dir = tempfile::tempdir().expect("a folder");
         write_dataset(dir.path(), &self.input(), &DatasetOptions::default()).expect("a dataset")
-    }
-}
-
-fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
-    let aspect = AspectScore {
-        aspect: "overall".into(),
-        distribution: [0.1, 0.2, 0.3, 0.2, 0.2],
-        mean: rating,
-        entropy: 1.5,
-        label_mass: 0.9,
-        written: None,
-    };
-    Verdict {
-        record_id: candidate.record_id.clone(),
-        source: candidate.source,
-        model: candidate.model.clone(),
-        sample_index: candidate.sample_index,
-        judge: "judge".into(),
-        aspects: vec![aspect],
-        rating,
-        score: None,
-        reliable: true,
     }
 }
