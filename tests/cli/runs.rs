@@ -304,3 +304,21 @@ fn lengths_are_told_as_the_whole_source_has_them_in_every_shard() {
     let without = [&without[..], &["--products", "fma"]].concat();
     refused(3, &workshop.path("."), &without, &["parameters.generate.length_guidance"]);
 }
+
+#[test]
+fn a_profile_is_measured_on_tables_that_had_no_part_in_it() {
+    let workshop = Workshop::new();
+    let answer = "Fail itu tidak dapat dibuka kerana ia telah dialihkan ke folder lain semasa program masih berjalan.";
+    let row = |text: &str, code: &str| {
+        format!(
+            "{{\"inputs\": \"?{text}\", \"targets\": \"{text}\", \"language\": \"\", \"language_code\": \"{code}\"}}\n"
+        )
+    };
+    let table = workshop.write("t.jsonl", row(answer, "zsm") + &row("Terlalu pendek.", "zsm"));
+    let figures: Value = serde_json::from_str(&done(&["lid", "measure", text(&table), "--json"])).unwrap();
+    assert_eq!(figures["languages"]["msa"]["num_texts"], 1, "{figures}");
+    assert_eq!(figures["macro_accuracy"], 1.0);
+    assert!(done(&["lid", "measure", text(&table)]).contains("mean over 1 languages: 100.00 %"));
+    let short = workshop.write("s.jsonl", row("Terlalu pendek.", "zsm"));
+    refused(2, &workshop.path("."), &["lid", "measure", text(&short)], &["60 characters", "hint:"]);
+}
