@@ -276,3 +276,34 @@ fn template_names_the_roles_and_the_label_is_honest() {
     assert!(render(serde_json::json!([{"role": "tool", "content": "x"}]), true).is_err(), "an unknown role is refused");
     assert!(MODEL_LABEL.starts_with("pairwright-demo-toy") && MODEL_LABEL.contains("not a language model"));
 }
+
+#[test]
+fn the_largest_languages_of_aya_have_texts_of_their_own() {
+    let prompts = pairwright::generate::SystemPrompts::built_in().expect("system_prompts.toml");
+    let file: toml::Table = SYSTEM_PROMPTS.parse().expect("system_prompts.toml");
+    let texts = |table: &toml::Value| -> BTreeMap<String, String> {
+        let entries = table.as_table().expect("a table").iter();
+        entries.map(|(code, text)| (code.clone(), text.as_str().expect("a text").to_owned())).collect()
+    };
+    let own = texts(&file["languages"]);
+    let codes: Vec<&str> = own.keys().map(String::as_str).collect();
+    assert_eq!(
+        codes,
+        ["arb", "ary", "jpn", "kir", "pan", "plt", "por", "sin", "som", "tam", "tel", "tur", "vie", "yor", "zsm"]
+    );
+    for (code, text) in &own {
+        assert_eq!(prompts.for_language("", code).as_deref(), Some(text.as_str()));
+        assert!(!text.contains(['{', '}']) && text.trim() == text && text.chars().count() < 260, "{code}: {text}");
+        let broad = pairwright::data::language::broad_code("", code).expect("a known code");
+        let found = pairwright::quality::default_profile().identify(text);
+        assert_eq!(found.code.as_deref(), Some(broad), "{code}: {text}");
+    }
+    let mut lengths = texts(&file["length"]["words"]["languages"]);
+    lengths.extend(texts(&file["length"]["characters"]["languages"]));
+    assert!(lengths.keys().eq(own.keys()), "{:?}", lengths.keys());
+    for (code, text) in &lengths {
+        for place in ["{low}", "{middle}", "{high}"] {
+            assert_eq!(text.matches(place).count(), 1, "{code}: {place} in {text}");
+        }
+    }
+}

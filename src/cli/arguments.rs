@@ -151,6 +151,9 @@ pub(super) struct DialogueArgs {
     /// System turn of a run: auto (answer in the row's language), none, a text with {language}, or a .toml file [default: auto]
     #[arg(long, value_name = "TEXT|FILE")]
     pub(super) system_prompt: Option<String>,
+    /// Say in the system turn how long human answers are in the row's language: quartiles over the whole source, rounded
+    #[arg(long)]
+    pub(super) length_guidance: bool,
     /// Chat template in place of the model's own
     #[arg(long, value_name = "FILE")]
     pub(super) chat_template: Option<PathBuf>,

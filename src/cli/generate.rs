@@ -70,6 +70,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
         ("--max-prompt-chars", chosen.max_prompt_chars.is_some()),
         ("--max-response-chars", chosen.max_response_chars.is_some()),
         ("--system-prompt", args.dialogue.system_prompt.is_some()),
+        ("--length-guidance", args.dialogue.length_guidance),
         ("--shard", args.shard.shard.is_some()),
     ];
     if let Some((flag, _)) = for_a_run.into_iter().find(|(_, given)| *given) {
@@ -141,13 +142,14 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     let seed = args.sampling.seed;
     let template = settings::template_options(date, args.dialogue.chat_template.as_deref(), args.dialogue.thinking)?;
     let system = args.dialogue.system_prompt.as_deref();
-    let generators = stages::generators(&args.model, &args.sampling, system, &args.output, |dir| {
+    let mut generators = stages::generators(&args.model, &args.sampling, system, &args.output, |dir| {
         NamedModel::find(dir, &args.engine, &compute, seed, &template)
     })?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
+    settings::guide_lengths(args.dialogue.length_guidance, &mut generators, &prompts, &args.output)?;
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generators, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "generate")?;

@@ -18,8 +18,27 @@ use crate::quality::{self, Labelled, Measured, Profile};
 pub(super) enum Command {
     /// A profile from the human answers of prompt tables, measured on answers that have no part in it
     Train(TrainArgs),
+    /// How well a profile tells languages apart in tables that had no part in it
+    Measure(MeasureArgs),
     /// The language of each line of a text
     Check(CheckArgs),
+}
+
+/// Arguments of `lid measure`.
+#[derive(Debug, clap::Args)]
+pub(super) struct MeasureArgs {
+    /// Parquet, JSONL or CSV with answers and their languages; answers of at least 60 characters are measured
+    #[arg(required = true)]
+    prompts: Vec<PathBuf>,
+    /// A profile in place of the program's own
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Columns by name, for example response=answer,language=lang
+    #[arg(long, value_name = "KEY=COLUMN,…")]
+    map: Option<String>,
+    /// The figures as JSON on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `lid train`.
@@ -60,8 +79,25 @@ pub(super) struct CheckArgs {
 pub(super) fn run(command: &Command) -> anyhow::Result<Ending> {
     match command {
         Command::Train(args) => train(args),
+        Command::Measure(args) => measure(args),
         Command::Check(args) => check(args),
     }
+}
+
+fn measure(args: &MeasureArgs) -> anyhow::Result<Ending> {
+    let profile = profile_or_default(args.profile.as_deref())?;
+    let options = ReadOptions { map: args.map.as_deref().map(ColumnMap::parse).transpose()?, ..ReadOptions::default() };
+    let mut measured = Measured::default();
+    for path in &args.prompts {
+        measured.add(quality::measure(&profile, &labelled(&read_prompts(path, &options)?.records)));
+    }
+    if measured.languages.is_empty() {
+        let message = "no answer of 60 characters in a language of the profile in these tables\nhint: columns that say the language \
+                       are named with --map language=COLUMN";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    report(args.json, &profile, &measured, None)?;
+    Ok(Ending::Completed)
 }
 
 /// The labelled answers of records whose language is known.
@@ -117,7 +153,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<Ending> {
     let profile = quality::train(&all, sources, &measured, &how);
     let bytes = profile.encode();
     write_atomic(&args.output, &bytes)?;
-    report(args.json, &profile, &measured, bytes.len())?;
+    report(args.json, &profile, &measured, Some(bytes.len()))?;
     eprintln!(
         "{}: {} languages from {num_answers} answers, {} bytes; held out: {how}",
         args.output.display(),
@@ -128,7 +164,7 @@ fn train(args: &TrainArgs) -> anyhow::Result<Ending> {
 }
 
 /// The held-out figures: a line per language with what it was taken for, then the mean.
-fn report(as_json: bool, profile: &Profile, measured: &Measured, size_bytes: usize) -> anyhow::Result<()> {
+fn report(as_json: bool, profile: &Profile, measured: &Measured, size_bytes: Option<usize>) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let macro_accuracy = measured.macro_accuracy();
     if as_json {

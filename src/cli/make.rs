@@ -158,13 +158,14 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let template = |thinking| settings::template_options(date, args.dialogue.chat_template.as_deref(), thinking);
     let (writes, rates) = (template(args.dialogue.thinking)?, template(Some(JUDGE_THINKING))?);
     let system = args.dialogue.system_prompt.as_deref();
-    let generators =
+    let mut generators =
         stages::generators(&args.generator, &args.sampling, system, &args.output, |dir| find(dir, &writes))?;
     let judges = Judges::find(&args.judge, &args.judging, seed, &generators, &args.output, |dir| find(dir, &rates))?;
     let prompts = settings::read_prompts(&args.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
+    settings::guide_lengths(args.dialogue.length_guidance, &mut generators, &prompts, &args.output)?;
     if judges.models.iter().any(|judge| generators.iter().any(|generator| judge.is(&generator.model))) {
         args.output.say(
             "warning: a judge is one of the generators too, and models favour their own answers; the card says so",

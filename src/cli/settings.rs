@@ -11,7 +11,7 @@ use super::exit::UsageError;
 use super::progress::OutputArgs;
 use crate::data::{self, ColumnMap, Prompts, ReadOptions};
 use crate::demo;
-use crate::generate::{SystemPrompts, TextModel, TextModelError, TextModelOptions};
+use crate::generate::{LengthGuidance, SystemPromptError, SystemPrompts, TextModel, TextModelError, TextModelOptions};
 use crate::model;
 use crate::ops::Compute;
 use crate::prompt::{ChatTokenizer, TemplateOptions, TemplateSource};
@@ -200,7 +200,33 @@ pub(super) fn generate_stage(
         path if path.ends_with(".toml") => Some(SystemPrompts::read(Path::new(path))?),
         text => Some(SystemPrompts::fixed(text)),
     };
-    Ok(GenerateStage { options: sampling.options(dir)?, system })
+    Ok(GenerateStage { options: sampling.options(dir)?, system, lengths: None })
+}
+
+/// Puts into all generators how long people's answers are in the whole source, if that is wanted: in the words of the system prompts' file,
+/// or in the built-in ones.
+pub(super) fn guide_lengths(
+    wanted: bool,
+    generators: &mut [Generator],
+    prompts: &Prompts,
+    output: &OutputArgs,
+) -> anyhow::Result<()> {
+    for generator in generators.iter_mut() {
+        let texts = generator.stage.system.as_mut().and_then(|system| system.length.take());
+        if wanted {
+            let built_in = || Ok::<_, SystemPromptError>(SystemPrompts::built_in()?.length);
+            let texts = texts.map_or_else(built_in, |texts| Ok(Some(texts)))?;
+            generator.stage.lengths = texts.map(|texts| LengthGuidance::of(&prompts.records, &texts));
+        }
+    }
+    let lengths = generators.first().and_then(|generator| generator.stage.lengths.as_ref());
+    if let Some(few) = lengths.map(|lengths| &lengths.too_few).filter(|few| !few.is_empty()) {
+        output.say(&format!(
+            "--length-guidance says nothing where the source has fewer than 20 answers: {}",
+            few.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// A lock with prompts and generators; judges and pairing are added by who knows them.
@@ -231,6 +257,7 @@ pub(super) fn lock(
     let of = |generator: &Generator| {
         let mut parameters = generate_parameters(&generator.stage.options, engine);
         parameters["system_prompts"] = json!(generator.stage.system);
+        parameters["length_guidance"] = json!(generator.stage.lengths);
         parameters["thinking"] = json!(generator.model.thinking());
         (generator.model.record.clone(), parameters)
     };

@@ -214,12 +214,12 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
 fn system_turn(input: &DatasetInput<'_>) -> String {
     let prompts = generate_parameter(input, "system_prompts");
     let name = prompts.and_then(|prompts| prompts.get("name")?.as_str());
-    match (name, input.lock.generators.iter().any(|model| model.merges_system)) {
-        (None, _) => "none".to_string(),
-        (Some(name), false) => inline_code(name),
-        (Some(name), true) => {
-            format!("{}, at the head of the user's turn: the chat template has no system role", inline_code(name))
-        }
+    let lengths = generate_parameter(input, "length_guidance").map(|_| "how long people's answers are".to_owned());
+    let parts: Vec<String> = name.map(inline_code).into_iter().chain(lengths).collect();
+    match (parts.join(" and "), input.lock.generators.iter().any(|model| model.merges_system)) {
+        (parts, _) if parts.is_empty() => "none".to_string(),
+        (parts, false) => parts,
+        (parts, true) => format!("{parts}, at the head of the user's turn: the chat template has no system role"),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The system turn of generation: which language to answer in, for each row's language.
-//! Knows text and language names; knows nothing of templates or models.
+//! Knows text, language names and codes; knows nothing of templates or models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::lengths::LengthTexts;
+use crate::data::language::exact_code;
 
 /// The file inside the binary.
 const BUILT_IN: &str = include_str!("../system_prompts.toml");
@@ -22,12 +25,15 @@ pub struct SystemPrompts {
     /// Texts by language code or name, as the prompt file spells them.
     #[serde(default)]
     pub languages: BTreeMap<String, String>,
+    /// What is said of lengths with `--length-guidance`; no part of the system turn without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<LengthTexts>,
 }
 
 /// Why a system prompt file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the system prompts {path}: {what}\nhint: the file has `name`, `version`, `text` and an optional [languages] table"
+    "the system prompts {path}: {what}\nhint: the file has `name`, `version`, `text` and optional tables [languages] and [length]"
 )]
 pub struct SystemPromptError {
     /// The file.
@@ -56,7 +62,7 @@ impl SystemPrompts {
 
     /// The same text for every language.
     pub fn fixed(text: &str) -> Self {
-        Self { name: "given".to_owned(), version: 1, text: text.to_owned(), languages: BTreeMap::new() }
+        Self { name: "given".to_owned(), version: 1, text: text.to_owned(), languages: BTreeMap::new(), length: None }
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, SystemPromptError> {
@@ -65,14 +71,28 @@ impl SystemPrompts {
 
     /// The system turn for a row of this language; `None` if the row names no language and the text needs one.
     pub fn for_language(&self, name: &str, code: &str) -> Option<String> {
-        let own = self.languages.get(code).or_else(|| self.languages.get(name));
-        let text = own.unwrap_or(&self.text).trim();
+        let text = own_text(&self.languages, name, code).unwrap_or(&self.text).trim();
         let language = if name.is_empty() { code } else { name };
         if language.is_empty() && text.contains("{language}") {
             return None;
         }
         Some(text.replace("{language}", language))
     }
+}
+
+/// The text of a language: under its code or name as it is spelled, or under another code or name of just this language. The standard
+/// member of a macro-language and the macro-language itself stand for one another (`zsm` and `msa`); another member has its own text or none.
+pub(super) fn own_text<'t>(texts: &'t BTreeMap<String, String>, name: &str, code: &str) -> Option<&'t str> {
+    let spelled = texts.get(name).filter(|_| !name.is_empty());
+    let spelled = spelled.or_else(|| texts.get(code).filter(|_| exact_code(name, code) == exact_code("", code)));
+    let same = || {
+        let exact = exact_code(name, code)?;
+        texts
+            .iter()
+            .find(|(key, _)| exact_code("", key).or_else(|| exact_code(key, "")) == Some(exact))
+            .map(|(_, text)| text)
+    };
+    spelled.or_else(same).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -87,5 +107,34 @@ mod tests {
         assert_eq!(prompts.for_language("Yoruba", "yor").as_deref(), Some("Answer in Yoruba."));
         assert_eq!(prompts.for_language("", ""), None);
         assert!(SystemPrompts::built_in().unwrap().for_language("Thai", "tha").unwrap().contains("Thai"));
+    }
+
+    #[test]
+    fn codes_of_dialects_and_macro_languages_reach_the_text() {
+        let prompts = SystemPrompts::built_in().unwrap();
+        let text = |name: &str, code: &str| prompts.for_language(name, code).unwrap();
+        for (name, code, key) in [
+            ("Plateau Malagasy", "plt", "plt"),
+            ("Plateau Malagasy", "mlg", "plt"),
+            ("Malagasy", "mlg", "plt"),
+            ("Standard Malay", "zsm", "zsm"),
+            ("Standard Malay", "msa", "zsm"),
+            ("", "msa", "zsm"),
+            ("", "ms", "zsm"),
+            ("Standard Arabic", "arb", "arb"),
+            ("Arabic", "ara", "arb"),
+            ("", "arb_Arab", "arb"),
+            ("Moroccan Arabic", "ary", "ary"),
+            ("Moroccan Arabic", "ara", "ary"),
+            ("Moroccan Arabic", "", "ary"),
+            ("Panjabi", "pan", "pan"),
+            ("Telugu", "", "tel"),
+        ] {
+            assert_eq!(text(name, code), prompts.languages[key], "{name} {code}");
+        }
+        // Other dialects are told in English which one is meant, and a writing of another script is none of these.
+        for (name, code) in [("Egyptian Arabic", "arz"), ("Egyptian Arabic", "ara"), ("Western Panjabi", "pnb")] {
+            assert!(text(name, code).contains(&format!("answer in {name}")), "{name} {code}");
+        }
     }
 }

@@ -14,8 +14,8 @@ use super::{LoadedRun, RunDir, RunError};
 use crate::data::PromptRecord;
 use crate::dataset::{DatasetOptions, DatasetSummary, Origin, render_report, write_dataset};
 use crate::generate::{
-    self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, Meter, Observer, PromptInput,
-    PromptRequest, SystemPrompts, TextModel,
+    self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, LengthGuidance, Meter, Observer,
+    PromptInput, PromptRequest, SystemPrompts, TextModel,
 };
 use crate::journal::{DamagedLine, Journal, TornTail};
 use crate::judge::{
@@ -31,6 +31,21 @@ pub struct GenerateStage {
     pub options: GenerateOptions,
     /// System turns; `None`: none.
     pub system: Option<SystemPrompts>,
+    /// What the system turn says of lengths; `None`: nothing.
+    pub lengths: Option<LengthGuidance>,
+}
+
+impl GenerateStage {
+    /// The system turn for a row: language and length, each on lines of its own.
+    fn system_turn(&self, record: &PromptRecord) -> Option<String> {
+        let (name, code) = (record.language.as_str(), record.language_code.as_str());
+        let language = self.system.as_ref().and_then(|all| all.for_language(name, code));
+        let length = self.lengths.as_ref().and_then(|all| all.for_language(name, code));
+        match (language, length) {
+            (Some(language), Some(length)) => Some(format!("{language}\n{length}")),
+            (language, length) => language.or_else(|| length.map(str::to_owned)),
+        }
+    }
 }
 
 /// Samples per prompt that a lock's parameters ask for.
@@ -277,7 +292,7 @@ fn requests<'a>(
     stage: &'a GenerateStage,
 ) -> impl Iterator<Item = PromptRequest> + Send + 'a {
     loaded.records.iter().filter(|record| !answered.is_complete(&record.id)).map(|record| {
-        let system = stage.system.as_ref().and_then(|all| all.for_language(&record.language, &record.language_code));
+        let system = stage.system_turn(record);
         let messages = generate::dialogue(system.as_deref(), &record.prompt);
         PromptRequest { id: record.id.clone(), input: PromptInput::Messages(messages) }
     })

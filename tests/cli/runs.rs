@@ -260,3 +260,65 @@ fn rows_too_large_for_the_cache_are_left_and_done_when_it_is_raised() {
     }
     done(&make);
 }
+
+/// Twenty-one Turkish answers of 1 to 21 words.
+fn answers_of_many_lengths() -> String {
+    let row = |words: usize| {
+        let answer = vec!["söz"; words].join(" ");
+        format!(
+            "{{\"inputs\": \"Soru {words}?\", \"targets\": \"{answer}\", \"language\": \"Turkish\", \"language_code\": \"tur\"}}\n"
+        )
+    };
+    (1..=21).map(row).collect()
+}
+
+#[test]
+fn lengths_are_told_as_the_whole_source_has_them_in_every_shard() {
+    let workshop = Workshop::new();
+    let prompts = workshop.write("p.jsonl", answers_of_many_lengths());
+    let [model, _] = models();
+    let generate = |out: &str, more: &[&str]| {
+        let mut arguments = vec!["generate", "--model", &model, "--prompts", text(&prompts), "--out", out, "-q"];
+        arguments.extend(["--max-tokens", "1", "--products", "fma", "--length-guidance"]);
+        done(&[&arguments[..], more].concat());
+    };
+    let guidance = |folder: &str| -> Value {
+        let lock = std::fs::read_to_string(workshop.path(folder).join("run.lock")).unwrap();
+        serde_json::from_str::<Value>(&lock).unwrap()["parameters"]["generate"]["length_guidance"].clone()
+    };
+    let (whole, sharded) = (workshop.arg("whole"), workshop.arg("sharded"));
+    generate(&whole, &[]);
+    for shard in ["0/3", "2/3"] {
+        generate(&sharded, &["--shard", shard]);
+    }
+    let told = guidance("whole");
+    let turkish = &told["languages"][0];
+    assert_eq!((&turkish["low"], &turkish["middle"], &turkish["high"]), (&6.into(), &11.into(), &16.into()), "{told}");
+    assert_eq!(turkish["num_answers"], 21);
+    assert!(turkish["text"].as_str().unwrap().contains("6 ile 16 sözcük"), "{told}");
+    for shard in ["shard-00000-of-00003", "shard-00002-of-00003"] {
+        assert_eq!(guidance(&format!("sharded/{shard}")), told, "{shard}");
+    }
+    // Answers depend on it: without the flag the folder is another run's.
+    let without = ["generate", "--model", &model, "--prompts", text(&prompts), "--out", &whole, "--max-tokens", "1"];
+    let without = [&without[..], &["--products", "fma"]].concat();
+    refused(3, &workshop.path("."), &without, &["parameters.generate.length_guidance"]);
+}
+
+#[test]
+fn a_profile_is_measured_on_tables_that_had_no_part_in_it() {
+    let workshop = Workshop::new();
+    let answer = "Fail itu tidak dapat dibuka kerana ia telah dialihkan ke folder lain semasa program masih berjalan.";
+    let row = |text: &str, code: &str| {
+        format!(
+            "{{\"inputs\": \"?{text}\", \"targets\": \"{text}\", \"language\": \"\", \"language_code\": \"{code}\"}}\n"
+        )
+    };
+    let table = workshop.write("t.jsonl", row(answer, "zsm") + &row("Terlalu pendek.", "zsm"));
+    let figures: Value = serde_json::from_str(&done(&["lid", "measure", text(&table), "--json"])).unwrap();
+    assert_eq!(figures["languages"]["msa"]["num_texts"], 1, "{figures}");
+    assert_eq!(figures["macro_accuracy"], 1.0);
+    assert!(done(&["lid", "measure", text(&table)]).contains("mean over 1 languages: 100.00 %"));
+    let short = workshop.write("s.jsonl", row("Terlalu pendek.", "zsm"));
+    refused(2, &workshop.path("."), &["lid", "measure", text(&short)], &["60 characters", "hint:"]);
+}

@@ -261,7 +261,7 @@ fn lines_and_runs_take_their_own_flags_and_leave_nothing_else() {
         ["--max-response-chars", "9"],
         ["--system-prompt", "Answer in {language}."],
     ];
-    for flag in &for_a_run {
+    for flag in for_a_run.iter().map(|flag| &flag[..]).chain([&["--length-guidance"][..]]) {
         assert_eq!(call(&requests, &lines, flag), Some(2), "{flag:?}");
     }
     assert!(tree(&workshop.path(".")) == before, "a refused call leaves nothing");

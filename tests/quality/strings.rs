@@ -26,7 +26,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_a_profile_panic(rest in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let mut bytes = b"PWLID01\n".to_vec();
+        let mut bytes = b"PWLID02\n".to_vec();
         bytes.extend(rest);
         let sum = xxhash_rust::xxh3::xxh3_64(&bytes);
         bytes.extend(sum.to_le_bytes());

@@ -218,6 +218,11 @@ pub(super) fn members(code: &str) -> &'static [&'static str] {
     MACRO_LANGUAGES.iter().find(|known| known.code == code).map_or(&[], |known| known.members)
 }
 
+/// The standard member of a macro-language; `None` for any other code, and where it would be a guess.
+pub(super) fn standard_of(code: &str) -> Option<&'static str> {
+    MACRO_LANGUAGES.iter().find(|known| known.code == code).and_then(|known| known.standard)
+}
+
 /// The macro-language that a code is a member of.
 pub(super) fn macro_of(code: &str) -> Option<&'static MacroLanguage> {
     MACRO_LANGUAGES.iter().find(|known| known.members.contains(&code))

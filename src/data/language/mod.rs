@@ -156,10 +156,7 @@ pub fn iso639_1(code_or_name: &str) -> Option<&'static str> {
 /// The code a dataset card gives for a language of a file: ISO 639-1 if there is one, else ISO 639-3; `None` if neither name
 /// nor code is known. Where the name is narrower than the code (Moroccan Arabic under `ara`), the name counts.
 pub fn card_code(name: &str, code: &str) -> Option<String> {
-    let ids = identify(name, code);
-    let is_general = |id: &&str| ids.iter().any(|other| codes::members(id).contains(other));
-    let narrow = ids.iter().find(|id| !is_general(id) && codes::from_name(name).contains(id));
-    let id = narrow.or_else(|| ids.first())?;
+    let id = narrow_code(name, code)?;
     Some(codes::two_letters(id).unwrap_or(id).to_owned())
 }
 
@@ -169,6 +166,14 @@ pub fn broad_code(name: &str, code: &str) -> Option<&'static str> {
     let id = identify(name, code).into_iter().next()?;
     let id = codes::macro_of(id).map_or(id, |family| family.code);
     Some(if id == "tgl" { "fil" } else { id })
+}
+
+/// The ISO 639-3 code of just this language: where the name is narrower than the code the name counts (Moroccan Arabic under `ara` is
+/// `ary`), and a macro-language's code alone means its standard member (`msa` is `zsm`, `mlg` is `plt`). `None` if neither name nor code
+/// is known.
+pub fn exact_code(name: &str, code: &str) -> Option<&'static str> {
+    let id = narrow_code(name, code)?;
+    Some(codes::standard_of(id).unwrap_or(id))
 }
 
 /// The English name of an ISO 639-3 code; `None` if it is no such code.
@@ -191,6 +196,14 @@ fn identify(name: &str, code: &str) -> Vec<&'static str> {
     let mut ids = vec![language];
     ids.extend(named.into_iter().filter(|id| *id != language && codes::related(id, language)));
     ids
+}
+
+/// The narrowest of what name and code say: a member that the name means before the macro-language of the code.
+fn narrow_code(name: &str, code: &str) -> Option<&'static str> {
+    let ids = identify(name, code);
+    let is_general = |id: &&str| ids.iter().any(|other| codes::members(id).contains(other));
+    let narrow = ids.iter().find(|id| !is_general(id) && codes::from_name(name).contains(id));
+    narrow.or_else(|| ids.first()).copied()
 }
 
 fn identities(language: &LanguageCount) -> Vec<&'static str> {

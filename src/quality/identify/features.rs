@@ -1,4 +1,4 @@
-//! What a text shows of its language: the script of its letters, and sequences of one to four letters within words.
+//! What a text shows of its language: the script of its letters, and sequences of one to five letters within words.
 //! Knows characters; deliberately knows no language and no weights.
 
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use unicode_script::{Script, UnicodeScript};
 
 /// Longest sequence of letters that is counted.
-pub(super) const MAX_ORDER: usize = 4;
+pub(super) const MAX_ORDER: usize = 5;
 
 /// Share of kana among Han and kana from which a text is Japanese. Plain prose has well over a third, titles may have little.
 const KANA_SHARE: f64 = 0.05;
@@ -77,7 +77,7 @@ pub fn writing(text: &str) -> Option<(Script, f64)> {
     best.map(|(script, count)| (script, share(count, total)))
 }
 
-/// Calls `seen` with the key and the order (1 to 4) of each sequence of letters, lower-cased, in a text in NFC. A word's ends count as
+/// Calls `seen` with the key and the order (1 to 5) of each sequence of letters, lower-cased, in a text in NFC. A word's ends count as
 /// a letter, the space; a space alone is no sequence. The text's other characters end words.
 pub(super) fn for_each_ngram(text: &str, mut seen: impl FnMut(u32, usize)) {
     // The last letters, newest first; zero where there is none.

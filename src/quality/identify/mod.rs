@@ -1,4 +1,4 @@
-//! Which language a text is in: its script first, then sequences of one to four letters against a profile.
+//! Which language a text is in: its script first, then sequences of one to five letters against a profile.
 //! Knows languages by code; deliberately does not know rows, prompts or what follows from a language.
 //!
 //! The score of a language is the sum over all sequences of ln(p / floor), in sixteenths (naive Bayes). p is the sequence's share among
@@ -23,7 +23,7 @@ pub use self::train::{Labelled, Measured, MeasuredLanguage, cross_validate, hold
 
 use self::features::{MAX_ORDER, for_each_ngram};
 
-/// Scores are in sixteenths of a nat; a character has four sequences that say much the same, and neighbours are not independent. With
+/// Scores are in sixteenths of a nat; a character has five sequences that say much the same, and neighbours are not independent. With
 /// this divisor a posterior of 0.9 is right about nine times in ten on short texts, and too modest on long ones.
 const TEMPERATURE: f64 = 16.0 * 8.0;
 

@@ -15,7 +15,7 @@ use super::features::MAX_ORDER;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The first bytes of a profile of the version that this program reads.
-const MAGIC: &[u8; 8] = b"PWLID01\n";
+const MAGIC: &[u8; 8] = b"PWLID02\n";
 
 /// Larger files are no profiles.
 const MAX_BYTES: u64 = 64 << 20;
@@ -223,7 +223,7 @@ impl Profile {
         let damaged = |what: String, expected| ProfileError::Damaged { name: name.to_owned(), what, expected };
         let rest = bytes
             .strip_prefix(MAGIC)
-            .ok_or_else(|| damaged("its first bytes are others".to_owned(), "`PWLID01`, the profile's version"))?;
+            .ok_or_else(|| damaged("its first bytes are others".to_owned(), "`PWLID02`, the profile's version"))?;
         let (body, sum) = bytes
             .split_last_chunk::<8>()
             .filter(|(body, _)| body.len() >= MAGIC.len() + 8)

@@ -14,17 +14,23 @@ use super::features::{MAX_ORDER, composed, count_letters, for_each_ngram, writin
 use super::profile::{MAX_LANGUAGES, Profile, ProfileHeader, ProfileLanguage, ProfileScript, Sequence};
 use crate::quality::language::{LanguageVerdict, verdict_of};
 
-/// Most sequences of each order that a language keeps, the most frequent ones.
-const KEPT: [usize; MAX_ORDER] = [60, 400, 1_400, 1_900];
+/// Most sequences of each order that a language keeps, the most frequent ones, in a script of few languages.
+const KEPT: [usize; MAX_ORDER] = [60, 400, 1_200, 1_500, 1_000];
+
+/// The same where many languages share a script, and each of them is close to another one.
+const KEPT_IN_CROWD: [usize; MAX_ORDER] = [60, 400, 1_500, 3_000, 4_500];
+
+/// Languages from which a script is crowded.
+const CROWD: usize = 10;
 
 /// Over how many sequences of each length the share of the unseen ones is spread.
-const UNSEEN: [f64; MAX_ORDER] = [60.0, 1_500.0, 8_000.0, 25_000.0];
+const UNSEEN: [f64; MAX_ORDER] = [60.0, 1_500.0, 8_000.0, 25_000.0, 50_000.0];
 
 /// The part of an occurrence that a sequence gives to those that were not seen.
-const DISCOUNT: f64 = 0.6;
+const DISCOUNT: f64 = 0.8;
 
 /// The share that weighs nothing, by length: less than any unseen sequence has.
-const FLOORS: [f64; MAX_ORDER] = [1e-6, 1e-6, 1e-6, 1e-6];
+const FLOORS: [f64; MAX_ORDER] = [1e-6; MAX_ORDER];
 
 /// Languages that are as often written without their marks of tone as with them: each text counts both ways.
 const TONES_OPTIONAL: [&str; 2] = ["ibo", "yor"];
@@ -126,6 +132,10 @@ pub fn train(texts: &[Labelled<'_>], sources: Vec<(String, String)>, measured: &
     let mut by_code: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     texts.iter().for_each(|labelled| by_code.entry(labelled.code).or_default().push(labelled.text));
     let counted: Vec<_> = by_code.into_par_iter().map(|(code, texts)| (code, count(code, &texts))).collect();
+    let mut num_languages: BTreeMap<&str, usize> = BTreeMap::new();
+    for script in counted.iter().flat_map(|(_, scripts)| scripts.keys()) {
+        *num_languages.entry(script).or_default() += 1;
+    }
     let mut languages = Vec::new();
     let mut weights: BTreeMap<u32, Vec<(u8, u8)>> = BTreeMap::new();
     for (code, scripts) in counted.iter().filter(|(_, scripts)| !scripts.is_empty()).take(MAX_LANGUAGES) {
@@ -142,7 +152,7 @@ pub fn train(texts: &[Labelled<'_>], sources: Vec<(String, String)>, measured: &
             close_to: found.close_to(),
         };
         for (name, counts) in scripts {
-            let (unseen, heavy) = weigh(counts);
+            let (unseen, heavy) = weigh(counts, most_kept(num_languages.get(name).copied().unwrap_or_default()));
             language.scripts.push(ProfileScript { name: (*name).to_owned(), unseen });
             for (key, weight) in heavy {
                 let entries = weights.entry(key).or_default();
@@ -182,8 +192,17 @@ fn count(code: &str, texts: &[&str]) -> BTreeMap<&'static str, Counts> {
     scripts
 }
 
+/// Most sequences that a language keeps in a script of so many languages: none where it is alone, since the script says all.
+fn most_kept(num_languages: usize) -> [usize; MAX_ORDER] {
+    match num_languages {
+        ..2 => [0; MAX_ORDER],
+        2..CROWD => KEPT,
+        _ => KEPT_IN_CROWD,
+    }
+}
+
 /// Weights of what was not seen, and of the most frequent sequences of each length beyond that.
-fn weigh(counts: &Counts) -> ([u8; MAX_ORDER], Vec<(u32, u8)>) {
+fn weigh(counts: &Counts, most: [usize; MAX_ORDER]) -> ([u8; MAX_ORDER], Vec<(u32, u8)>) {
     let in_units = |share: f64, order: usize| (WEIGHT_UNITS * (share / FLOORS[order]).ln()).round().clamp(0.0, 255.0);
     let mut unseen = [0; MAX_ORDER];
     let mut heavy = Vec::new();
@@ -191,7 +210,7 @@ fn weigh(counts: &Counts) -> ([u8; MAX_ORDER], Vec<(u32, u8)>) {
         let total: f64 = ngrams.values().map(|&number| f64::from(number)).sum();
         let mut ranked: Vec<(u32, u32)> = ngrams.iter().map(|(&key, &number)| (number, key)).collect();
         ranked.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        ranked.truncate(KEPT[order]);
+        ranked.truncate(most[order]);
         // Each kept sequence gives a part of one occurrence to what is new (absolute discounting); what is not kept is new, too.
         let kept: f64 = ranked.iter().map(|(number, _)| f64::from(*number) - DISCOUNT).sum();
         let new = ((total - kept) / total.max(1.0)).max(0.5 / total.max(1.0));
