@@ -91,6 +91,27 @@ impl RunRows {
     }
 }
 
+/// Reads the journals and hands over what a dataset would be made from so far. Writes nothing, so that it may be called at any time.
+///
+/// # Errors
+/// Damaged files.
+pub fn with_input<T>(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    origin: Origin,
+    options: &DatasetOptions,
+    look: impl FnOnce(&DatasetInput<'_>) -> T,
+) -> Result<T, RunError> {
+    let rows = JournalRows {
+        answers: run.read_stage(CANDIDATES, &loaded.lock)?,
+        ratings: run.read_stage(VERDICTS, &loaded.lock)?,
+        comparisons: run.read_stage(COMPARISONS, &loaded.lock)?,
+        rationales: run.read_stage(RATIONALES, &loaded.lock)?,
+    };
+    let mut rows = RunRows::of(loaded, rows, run.known_results(&loaded.lock)?);
+    Ok(look(&rows.input(loaded, origin, options.weights)))
+}
+
 /// What a run looks like so far, as the report says it. Reads journals and writes nothing, so that it may be called at any time.
 ///
 /// # Errors
@@ -101,14 +122,7 @@ pub fn report(
     origin: Origin,
     options: &DatasetOptions,
 ) -> Result<ReportData, RunError> {
-    let rows = JournalRows {
-        answers: run.read_stage(CANDIDATES, &loaded.lock)?,
-        ratings: run.read_stage(VERDICTS, &loaded.lock)?,
-        comparisons: run.read_stage(COMPARISONS, &loaded.lock)?,
-        rationales: run.read_stage(RATIONALES, &loaded.lock)?,
-    };
-    let mut rows = RunRows::of(loaded, rows, run.known_results(&loaded.lock)?);
-    let mut data = ReportData::of(&rows.input(loaded, origin, options.weights), options);
+    let mut data = with_input(run, loaded, origin, options, |input| ReportData::of(input, options))?;
     let status = run.status()?;
     data.unfinished = (!status.is_judged()).then_some(Unfinished {
         num_answers: status.candidates.num_done as u64,
