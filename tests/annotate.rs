@@ -6,3 +6,5 @@ mod contract;
 #[expect(dead_code, reason = "the report's tests use the rest of it")]
 #[path = "report/made.rs"]
 mod made;
+#[path = "annotate/numbers.rs"]
+mod numbers;

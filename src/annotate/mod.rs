@@ -3,6 +3,8 @@
 //!
 //! Who only reads votes needs [`store::read_votes`] and [`vote::current_votes`]; [`items::Items`] says what they were about.
 
+pub mod agreement;
 pub mod items;
+pub mod label;
 pub mod store;
 pub mod vote;
