@@ -4,7 +4,10 @@
 //! Who only reads votes needs [`store::read_votes`] and [`vote::current_votes`]; [`items::Items`] says what they were about.
 
 pub mod agreement;
+pub mod calibrate;
+pub mod export;
 pub mod items;
 pub mod label;
 pub mod store;
+pub mod versions;
 pub mod vote;

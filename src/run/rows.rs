@@ -63,19 +63,25 @@ impl RunRows {
         }
     }
 
-    /// What a dataset of them is made from, with judges weighed so.
+    /// What a dataset of them is made from, with judges and their aspects weighed so.
+    ///
+    /// # Errors
+    /// Weights for other aspects than the judges'.
     pub(super) fn input<'a>(
         &'a mut self,
         loaded: &'a LoadedRun,
         origin: Origin,
-        weights: JudgeWeights,
-    ) -> DatasetInput<'a> {
+        options: &DatasetOptions,
+    ) -> Result<DatasetInput<'a>, RunError> {
+        if let Some(weights) = &options.aspect_weights {
+            weights.apply(&mut self.verdicts)?;
+        }
         let judges: Vec<String> = loaded.lock.judges.iter().map(|judge| judge.name.clone()).collect();
-        self.judge_weights = match weights {
+        self.judge_weights = match options.weights {
             JudgeWeights::Equal => judges.into_iter().map(|judge| (judge, 1.0)).collect(),
             JudgeWeights::KnownAnswers => known::weights(&judges, &known::totals(&self.known_answers)),
         };
-        DatasetInput {
+        Ok(DatasetInput {
             records: &loaded.records,
             candidates: &self.candidates,
             verdicts: &self.verdicts,
@@ -87,7 +93,7 @@ impl RunRows {
             source_drops: &loaded.drops,
             language: card_language(loaded),
             origin,
-        }
+        })
     }
 }
 
@@ -109,7 +115,7 @@ pub fn with_input<T>(
         rationales: run.read_stage(RATIONALES, &loaded.lock)?,
     };
     let mut rows = RunRows::of(loaded, rows, run.known_results(&loaded.lock)?);
-    Ok(look(&rows.input(loaded, origin, options.weights)))
+    Ok(look(&rows.input(loaded, origin, options)?))
 }
 
 /// What a run looks like so far, as the report says it. Reads journals and writes nothing, so that it may be called at any time.

@@ -130,7 +130,7 @@ impl Made {
     }
 }
 
-fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
+pub fn verdict(candidate: &Candidate, rating: f64) -> Verdict {
     let aspect = AspectScore {
         aspect: "overall".into(),
         distribution: [0.1, 0.2, 0.3, 0.2, 0.2],
