@@ -5,6 +5,8 @@
 mod calibrating;
 #[path = "annotate/contract.rs"]
 mod contract;
+#[path = "annotate/exchanging.rs"]
+mod exchanging;
 #[path = "annotate/growing.rs"]
 mod growing;
 #[expect(dead_code, reason = "the report's tests use the rest of it")]

@@ -5,6 +5,7 @@
 
 pub mod agreement;
 pub mod calibrate;
+pub mod exchange;
 pub mod export;
 pub mod items;
 pub mod label;

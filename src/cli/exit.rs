@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
 use crate::annotate::calibrate::TooFewCouples;
+use crate::annotate::exchange::ExchangeError;
 use crate::annotate::export::ExportError;
 use crate::annotate::versions::VersionsError;
 use crate::bench::BenchError;
@@ -84,6 +85,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<RationaleError>()
         || error.is::<SystemPromptError>()
         || error.is::<TooFewCouples>()
+        || error.downcast_ref::<ExchangeError>().is_some_and(|error| matches!(error, ExchangeError::Malformed { .. }))
         || error.downcast_ref::<ExportError>().is_some_and(is_of_the_export)
         || error.is::<DeviceError>()
         || error.is::<JournalError>()

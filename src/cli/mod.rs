@@ -10,6 +10,7 @@ mod engine_flags;
 mod exit;
 mod export;
 mod generate;
+mod import;
 mod judge;
 mod languages;
 mod lid;
@@ -67,6 +68,8 @@ enum Command {
     Pair(pair::Args),
     /// The dataset with people's votes: where enough people voted their majority decides, elsewhere the judge; each time a version
     Export(export::Args),
+    /// What people answered in Argilla or Label Studio, as votes
+    Import(import::Args),
     /// The judge's aspect weights and margin against people's votes, and what they gain on prompts that they were not fitted to
     Calibrate(calibrate::Args),
     /// One run of the shards that `make --shard` made on several devices or machines
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Pair(args) => pair::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),
