@@ -1,11 +1,12 @@
 //! Pairwright: prompts with human answers in, a preference dataset out, everything on local hardware.
 //!
 //! The modules follow the data: [`data`] and [`prompt`] read and encode, [`ops`], [`model`] and [`engine`] compute on token
-//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`report`] shows it,
+//! ids alone, [`generate`] and [`judge`] bring the two together, [`dataset`] writes what comes out, [`report`] shows it, [`annotate`] asks people,
 //! [`registry`] lists models
 //! that one may get, [`hub`] gets them and publishes datasets, [`cli`] is the only place that knows the command line. ARCHITECTURE.md says who may import whom;
 //! `tests/tidy.rs` checks it.
 
+pub mod annotate;
 pub mod bench;
 pub mod bundle;
 pub mod cli;

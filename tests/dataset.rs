@@ -73,7 +73,7 @@ fn the_footer_carries_lock_and_features() {
     let dir = tempfile::tempdir().unwrap();
     let run = Run::new(4);
     run.write(dir.path(), &DatasetOptions { include_user_id: true, ..DatasetOptions::default() }).unwrap();
-    for (file, columns) in [(TRAIN, default_columns()), (RAW, raw_columns(true))] {
+    for (file, columns) in [(TRAIN, default_columns(false)), (RAW, raw_columns(true))] {
         let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(dir.path().join(file)).unwrap()).unwrap();
         let footer = reader.metadata().file_metadata().key_value_metadata().unwrap();
         let value =
@@ -88,7 +88,7 @@ fn the_footer_carries_lock_and_features() {
             assert!(!features.contains_key(reserved));
         }
     }
-    let features = schema_of(&default_columns()).metadata()[HUGGINGFACE_KEY].clone();
+    let features = schema_of(&default_columns(false)).metadata()[HUGGINGFACE_KEY].clone();
     let string = json!({"dtype": "string", "_type": "Value"});
     let expected = json!({"feature": {"role": string, "content": string}, "_type": "List"});
     assert_eq!(serde_json::from_str::<Value>(&features).unwrap()["info"]["features"]["chosen"], expected);

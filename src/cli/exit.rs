@@ -3,6 +3,10 @@
 use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
+use crate::annotate::calibrate::TooFewCouples;
+use crate::annotate::exchange::ExchangeError;
+use crate::annotate::export::ExportError;
+use crate::annotate::versions::VersionsError;
 use crate::bench::BenchError;
 use crate::bundle::BundleError;
 use crate::data::DataError;
@@ -10,7 +14,7 @@ use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
 use crate::hub::HubError;
 use crate::journal::JournalError;
-use crate::judge::{RationaleError, RubricError};
+use crate::judge::{AspectWeightsError, RationaleError, RubricError};
 use crate::ops::DeviceError;
 use crate::provenance::ProvenanceError;
 use crate::quality::ProfileError;
@@ -77,8 +81,12 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<RequestError>()
         || error.downcast_ref::<LineError>().is_some_and(|error| !matches!(error, LineError::Io { .. }))
         || error.is::<RubricError>()
+        || error.is::<AspectWeightsError>()
         || error.is::<RationaleError>()
         || error.is::<SystemPromptError>()
+        || error.is::<TooFewCouples>()
+        || error.downcast_ref::<ExchangeError>().is_some_and(|error| matches!(error, ExchangeError::Malformed { .. }))
+        || error.downcast_ref::<ExportError>().is_some_and(is_of_the_export)
         || error.is::<DeviceError>()
         || error.is::<JournalError>()
         || error.is::<ProvenanceError>()
@@ -98,6 +106,15 @@ fn code_of(error: &anyhow::Error) -> u8 {
         _ => true,
     });
     if not_usable || run { NOT_USABLE } else { FAILED }
+}
+
+/// Not the disk, but what was to be exported.
+fn is_of_the_export(error: &ExportError) -> bool {
+    match error {
+        ExportError::NothingDecided { .. } => true,
+        ExportError::Versions(error) => matches!(error, VersionsError::Line { .. } | VersionsError::Busy { .. }),
+        ExportError::Dataset(_) => false,
+    }
 }
 
 fn is_input(error: &GenerateError) -> bool {

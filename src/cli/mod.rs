@@ -4,10 +4,13 @@
 mod arguments;
 mod bench;
 mod bundle;
+mod calibrate;
 mod doctor;
 mod engine_flags;
 mod exit;
+mod export;
 mod generate;
+mod import;
 mod judge;
 mod languages;
 mod lid;
@@ -63,6 +66,12 @@ enum Command {
     Score(Box<score::Args>),
     /// The dataset alone: the last stage of a run, for example with another margin
     Pair(pair::Args),
+    /// The dataset with people's votes: where enough people voted their majority decides, elsewhere the judge; each time a version
+    Export(export::Args),
+    /// What people answered in Argilla or Label Studio, as votes
+    Import(import::Args),
+    /// The judge's aspect weights and margin against people's votes, and what they gain on prompts that they were not fitted to
+    Calibrate(calibrate::Args),
     /// One run of the shards that `make --shard` made on several devices or machines
     Merge(merge::Args),
     /// A job script for Slurm: shards as an array, and the merge behind them
@@ -102,6 +111,9 @@ pub fn main() -> ExitCode {
         Command::Judge(args) => judge::run(*args),
         Command::Score(args) => score::run(&args),
         Command::Pair(args) => pair::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),

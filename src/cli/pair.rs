@@ -16,6 +16,7 @@ use crate::dataset::{
     PairingOptions, TestSplit,
 };
 use crate::generate::Ending;
+use crate::judge::AspectWeights;
 use crate::provenance::{RunLock, sha256_file};
 use crate::quality::{HeldOutTexts, Profile, UnknownRequirement};
 use crate::run::{self, Claim, LoadedRun, RunDir};
@@ -45,6 +46,10 @@ pub(super) struct PairArgs {
     #[arg(long, value_name = "HOW", default_value = "known-answers")]
     #[serde(default)]
     judge_weights: Choice<JudgeWeights>,
+    /// Weights of the judge's aspects (`pairwright calibrate`) in place of the rubric's: ratings are computed again from what judges said
+    #[arg(long, value_name = "FILE")]
+    #[serde(default)]
+    aspect_weights: Option<PathBuf>,
     /// Leave out pairs on which several judges disagree
     #[arg(long)]
     #[serde(default)]
@@ -119,6 +124,8 @@ impl PairArgs {
             "pairs_per_prompt": self.pairs_per_prompt,
             "decide": self.decide,
             "judge_weights": self.judge_weights,
+            "aspect_weights": self.aspect_weights,
+            "aspect_weights_sha256": self.aspect_weights.as_deref().and_then(|path| sha256_file(path).ok()),
             "judges_agree": self.judges_agree,
             "require": self.require,
             "profile": self.profile,
@@ -142,6 +149,7 @@ impl PairArgs {
                 pairs_per_prompt: 1,
                 decide: Choice::default(),
                 judge_weights: Choice::default(),
+                aspect_weights: None,
                 judges_agree: false,
                 require: none(),
                 profile: None,
@@ -194,7 +202,9 @@ impl PairArgs {
         };
         let weights = self.judge_weights.0;
         let checks = self.checks()?;
-        Ok(DatasetOptions { pairing, test_split, weights, checks, include_user_id: self.include_user_id })
+        let aspect_weights = self.aspect_weights.as_deref().map(AspectWeights::read).transpose()?;
+        let include_user_id = self.include_user_id;
+        Ok(DatasetOptions { pairing, test_split, weights, aspect_weights, checks, include_user_id })
     }
 
     /// What is checked; the files are read here, so that one that is not usable is told before any work.

@@ -5,32 +5,39 @@ use arrow::datatypes::Schema;
 use serde_json::{Value, json};
 
 use super::report::{day, funnel_table, inline_code, models_for_show, quantiles_in_words, share_in_words, share_of};
-use super::schema::{card_features, default_columns, raw_columns, schema_of, type_in_words};
+use super::schema::{Column, card_features, default_columns, raw_columns, schema_of, type_in_words, vote_columns};
 use super::summary::{DatasetSummary, TRL_MAX_LENGTH};
 use super::yaml::to_yaml;
 use super::{DatasetInput, DatasetOptions};
+use crate::judge::AspectWeight;
 use crate::judge::known::KnownTotal;
 use crate::provenance::ModelRecord;
 
 /// Judges and languages that the card lists; the report has them all.
 const MAX_TOTALS: usize = 12;
 
-/// The whole card.
-pub fn render_card(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> String {
+/// The whole card. `votes` is the section on people's votes, in an export that has them.
+pub fn render_card(
+    input: &DatasetInput<'_>,
+    options: &DatasetOptions,
+    summary: &DatasetSummary,
+    votes: Option<&str>,
+) -> String {
     let title = title(input);
     let sections = [
-        format!("---\n{}---\n\n# {title}\n", to_yaml(&front_matter(input, options, summary))),
-        introduction(input, summary),
-        how_it_was_made(input, summary),
+        format!("---\n{}---\n\n# {title}\n", to_yaml(&front_matter(input, options, summary, votes.is_some()))),
+        introduction(input, summary, votes.is_some()),
+        votes.unwrap_or_default().to_string(),
+        how_it_was_made(input, options, summary),
         format!("## What became of the rows\n\n{}", funnel_table(summary)),
         ratings(summary),
-        limits(input, summary),
+        limits(input, summary, votes.is_some()),
         super::checks::in_words(summary),
-        columns(options),
-        loading(summary),
+        columns(options, votes.is_some()),
+        loading(summary, votes.is_some()),
         licence(input),
     ];
-    sections.join("\n")
+    sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 fn title(input: &DatasetInput<'_>) -> String {
@@ -42,7 +49,12 @@ fn title(input: &DatasetInput<'_>) -> String {
     }
 }
 
-fn front_matter(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> Value {
+fn front_matter(
+    input: &DatasetInput<'_>,
+    options: &DatasetOptions,
+    summary: &DatasetSummary,
+    with_votes: bool,
+) -> Value {
     let has_human = summary.rating_histogram.contains_key("human");
     let (license, license_name) = license_fields(input);
     let mut fields = json!({});
@@ -59,22 +71,25 @@ fn front_matter(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &Da
     map.insert("pretty_name".into(), json!(title(input)));
     map.insert("size_categories".into(), json!([size_category(summary.num_pairs)]));
     map.insert("task_categories".into(), json!(["text-generation"]));
-    map.insert(
-        "tags".into(),
-        json!(["dpo", "orpo", "preference", "rlaif", "synthetic", "conversational", "pairwright"]),
-    );
-    map.insert("annotations_creators".into(), json!(["machine-generated"]));
+    let mut tags = vec!["dpo", "orpo", "preference", "rlaif", "synthetic", "conversational", "pairwright"];
+    let mut annotators = vec!["machine-generated"];
+    if with_votes {
+        tags.push("human-feedback");
+        annotators.insert(0, "crowdsourced");
+    }
+    map.insert("tags".into(), json!(tags));
+    map.insert("annotations_creators".into(), json!(annotators));
     let creators = if has_human { json!(["crowdsourced", "machine-generated"]) } else { json!(["machine-generated"]) };
     map.insert("language_creators".into(), creators);
     if let Some(dataset) = &input.origin.dataset {
         map.insert("source_datasets".into(), json!([format!("extended|{dataset}")]));
     }
-    map.insert("configs".into(), configs(summary));
-    map.insert("dataset_info".into(), dataset_info(options, summary));
+    map.insert("configs".into(), configs(summary, with_votes));
+    map.insert("dataset_info".into(), dataset_info(options, summary, with_votes));
     fields
 }
 
-fn configs(summary: &DatasetSummary) -> Value {
+fn configs(summary: &DatasetSummary, with_votes: bool) -> Value {
     let config = |name: &str, folder: &str| {
         let files: Vec<Value> = summary
             .files
@@ -88,10 +103,12 @@ fn configs(summary: &DatasetSummary) -> Value {
     if let Some(map) = default.as_object_mut() {
         map.insert("default".into(), json!(true));
     }
-    json!([default, config("raw", "raw")])
+    let mut all = vec![default, config("raw", "raw")];
+    all.extend(with_votes.then(|| config("votes", "votes")));
+    json!(all)
 }
 
-fn dataset_info(options: &DatasetOptions, summary: &DatasetSummary) -> Value {
+fn dataset_info(options: &DatasetOptions, summary: &DatasetSummary, with_votes: bool) -> Value {
     let info = |name: &str, schema: Schema| {
         let files = || summary.files.iter().filter(|file| file.config == name);
         let splits: Vec<Value> = files()
@@ -105,10 +122,15 @@ fn dataset_info(options: &DatasetOptions, summary: &DatasetSummary) -> Value {
             "dataset_size": files().map(|file| file.arrow_size_bytes).sum::<u64>(),
         })
     };
-    json!([
-        info("default", schema_of(&default_columns())),
-        info("raw", schema_of(&raw_columns(options.include_user_id)))
-    ])
+    let tables = tables(options, with_votes);
+    json!(tables.into_iter().map(|(name, columns)| info(name, schema_of(&columns))).collect::<Vec<_>>())
+}
+
+/// Each configuration with its columns.
+fn tables(options: &DatasetOptions, with_votes: bool) -> Vec<(&'static str, Vec<Column>)> {
+    let mut all = vec![("default", default_columns(with_votes)), ("raw", raw_columns(options.include_user_id))];
+    all.extend(with_votes.then(|| ("votes", vote_columns())));
+    all
 }
 
 /// The Hub's bucket for a number of rows.
@@ -142,7 +164,7 @@ fn license_fields(input: &DatasetInput<'_>) -> (String, Option<&'static str>) {
     }
 }
 
-fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary, with_votes: bool) -> String {
     let language = match input.language.name.is_empty() {
         true => "a language that the source does not name".to_string(),
         false => title_language(input),
@@ -153,10 +175,13 @@ fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     };
     format!(
         "{} preference pairs in {language} for DPO, ORPO and reward models. Prompts come from {source}; each pair holds two \
-         answers to one prompt, written by a person or a language model, and the ratings that a judge model gave them.\n\n\
+         answers to one prompt, written by a person or a language model, and the ratings that a judge model gave them{}.\n\n\
          The configuration `default` is ready for training. `raw` has all {} prompts that entered, with every answer, \
-         rating and the reason why a prompt gave no pair.\n",
-        summary.num_pairs, summary.num_records
+         rating and the reason why a prompt gave no pair.{}\n",
+        summary.num_pairs,
+        if with_votes { "; where enough people voted, their majority decides which answer is chosen" } else { "" },
+        summary.num_records,
+        if with_votes { " `votes` has every vote." } else { "" }
     )
 }
 
@@ -169,7 +194,7 @@ fn title_language(input: &DatasetInput<'_>) -> String {
     if codes.is_empty() { name } else { format!("{name} ({})", codes.join(", ")) }
 }
 
-fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+fn how_it_was_made(input: &DatasetInput<'_>, options: &DatasetOptions, summary: &DatasetSummary) -> String {
     let lock = input.lock;
     let in_words = |model: &ModelRecord| {
         let kind = if model.is_reward { ", reward model" } else { "" };
@@ -193,6 +218,11 @@ fn how_it_was_made(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String
         ("smallest margin of a pair", summary.pairing.margin.to_string()),
         ("unreliable verdicts", unreliable.to_string()),
     ];
+    if let Some(weights) = &options.aspect_weights {
+        let weight = |aspect: &AspectWeight| format!("{} {}", inline_code(&aspect.name), aspect.weight);
+        let all: Vec<String> = weights.aspects.iter().map(weight).collect();
+        rows.push(("weights of the aspects, fitted to people's votes", all.join(", ")));
+    }
     if !lock.accepted_changes.is_empty() {
         let changes: Vec<String> = lock.accepted_changes.iter().map(|change| inline_code(change)).collect();
         rows.push(("changed on the way", changes.join(", ")));
@@ -319,11 +349,15 @@ pub(super) fn shifts_in_words(summary: &DatasetSummary) -> String {
     shifts.iter().map(|shift| format!(" Of {}, {}.", inline_code(&shift.judge), shift.in_words())).collect()
 }
 
-fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
+fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary, with_votes: bool) -> String {
     let languages = if input.language.card_codes.len() > 1 { "these languages" } else { "this language" };
     let mut known = vec![
         format!(
-            "The labels are a model's opinion, and no person has confirmed a pair. {}",
+            "{} {}",
+            match with_votes {
+                true => "Labels whose source is `judge` are a model's opinion, which no person has confirmed.",
+                false => "The labels are a model's opinion, and no person has confirmed a pair.",
+            },
             known_in_words(summary, languages)
         ),
         "Checks of texts flag and rarely drop (`generation_flags`, `row_flags` in `raw`); they miss some and hit some wrongly.".to_string(),
@@ -355,9 +389,9 @@ fn limits(input: &DatasetInput<'_>, summary: &DatasetSummary) -> String {
     format!("## Known limits\n\n{}\n", known.iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n"))
 }
 
-fn columns(options: &DatasetOptions) -> String {
+fn columns(options: &DatasetOptions, with_votes: bool) -> String {
     let mut text = String::from("## Columns\n");
-    for (config, columns) in [("default", default_columns()), ("raw", raw_columns(options.include_user_id))] {
+    for (config, columns) in tables(options, with_votes) {
         text += &format!("\n`{config}`:\n\n| column | type | |\n|---|---|---|\n");
         for (name, data_type, note) in columns {
             text += &format!("| `{name}` | `{}` | {note} |\n", type_in_words(&data_type));
@@ -366,11 +400,12 @@ fn columns(options: &DatasetOptions) -> String {
     text
 }
 
-fn loading(summary: &DatasetSummary) -> String {
+fn loading(summary: &DatasetSummary, with_votes: bool) -> String {
+    let votes = if with_votes { "\nvotes = load_dataset(\"path/or/hub-id\", \"votes\") # who said what" } else { "" };
     let eval = if summary.num_test_pairs > 0 { ", eval_dataset=pairs[\"test\"]" } else { "" };
     format!(
         "## Loading\n\n```python\nfrom datasets import load_dataset\n\npairs = load_dataset(\"path/or/hub-id\")          # ready \
-         for TRL\nraw = load_dataset(\"path/or/hub-id\", \"raw\")     # every prompt, answer and verdict\n```\n\nDPO:\n\n```python\n\
+         for TRL\nraw = load_dataset(\"path/or/hub-id\", \"raw\")     # every prompt, answer and verdict{votes}\n```\n\nDPO:\n\n```python\n\
          from trl import DPOConfig, DPOTrainer\n\ntrainer = DPOTrainer(\n    model=\"your-model\",\n    args=DPOConfig(output_dir=\"dpo\"),\n    \
          train_dataset=pairs[\"train\"]{eval},\n)\ntrainer.train()\n```\n\nORPO (an experimental trainer in newer TRL \
          versions):\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\nfrom trl.experimental.orpo import ORPOConfig, ORPOTrainer\n\n\

@@ -143,11 +143,12 @@ impl Table<'_, '_> {
         let pair = PreferencePair {
             chosen_index: chosen.index,
             rejected_index: rejected.index,
-            chosen_rating: chosen.rating,
-            rejected_rating: rejected.rating,
-            margin: chosen.rating - rejected.rating,
+            chosen_rating: Some(chosen.rating),
+            rejected_rating: Some(rejected.rating),
+            margin: Some(chosen.rating - rejected.rating),
             preference: preference.map(|preference| if turns { -preference } else { preference }),
             judges_agree,
+            people: None,
         };
         (Some(margin), refused.map_or(Ok(pair), Err))
     }

@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 
 use super::pairing::{JudgedPrompt, PreferencePair, RatedAnswer};
 use super::schema::{REWARD, comparison_fields, list_of, message_fields, name, pair_fields, verdict_fields};
+use super::voted::{PairVotes, PublishedVote};
 use crate::generate::{CandidateSource, FinishReason};
 use crate::judge::{AnswerName, AspectRationale, AspectScore, Comparison, Verdict};
 use crate::quality::AnswerQuality;
@@ -71,9 +72,9 @@ pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow<'_>]) -> Result<Recor
         (name::PROMPT, messages("user", rows.iter().map(|row| row.judged.record.prompt.as_str()))?),
         (name::CHOSEN, messages("assistant", rows.iter().map(|row| row.chosen.candidate.text.as_str()))?),
         (name::REJECTED, messages("assistant", rows.iter().map(|row| row.rejected.candidate.text.as_str()))?),
-        (name::CHOSEN_RATING, floats(rows, |row| Some(row.pair.chosen_rating))),
-        (name::REJECTED_RATING, floats(rows, |row| Some(row.pair.rejected_rating))),
-        (name::MARGIN, floats(rows, |row| Some(row.pair.margin))),
+        (name::CHOSEN_RATING, floats(rows, |row| row.pair.chosen_rating)),
+        (name::REJECTED_RATING, floats(rows, |row| row.pair.rejected_rating)),
+        (name::MARGIN, floats(rows, |row| row.pair.margin)),
         (name::PREFERENCE, floats(rows, |row| row.pair.preference)),
         (name::JUDGES_AGREE, Arc::new(BooleanArray::from_iter(rows.iter().map(|row| row.pair.judges_agree)))),
         (name::CHOSEN_SOURCE, strings(rows, |row| source(row.chosen))),
@@ -83,8 +84,46 @@ pub fn default_batch(schema: &Arc<Schema>, rows: &[PairRow<'_>]) -> Result<Recor
         (name::JUDGE_MODEL, strings(rows, |row| judge_names([row.chosen, row.rejected].into_iter()))),
         (name::LANGUAGE, strings(rows, |row| Some(row.judged.record.language.clone()))),
         (name::LANGUAGE_CODE, strings(rows, |row| Some(row.judged.record.language_code.clone()))),
+        (name::LABEL_SOURCE, strings(rows, |row| Some(if row.pair.people.is_some() { "human" } else { "judge" }))),
+        (name::NUM_VOTES, ints(rows, |row| Some(row.pair.people.map_or(0, |people| people.num_votes as i64)))),
+        (name::CHOSEN_VOTE_SHARE, floats(rows, |row| vote_share(row.pair, |people| people.for_chosen))),
+        (name::REJECTED_VOTE_SHARE, floats(rows, |row| vote_share(row.pair, |people| people.for_rejected))),
     ];
     assemble(schema, columns, rows.len())
+}
+
+fn vote_share(pair: &PreferencePair, part: fn(PairVotes) -> u64) -> Option<f64> {
+    pair.people.map(|people| part(people) as f64 / people.num_votes.max(1) as f64)
+}
+
+/// One batch of the `votes` configuration.
+pub fn vote_batch(schema: &Arc<Schema>, votes: &[PublishedVote]) -> Result<RecordBatch, ArrowError> {
+    let side = |place: Option<usize>| {
+        place.and_then(|place| (b'A'..=b'Z').nth(place)).map(|letter| char::from(letter).to_string())
+    };
+    let shown: Vec<&String> = votes.iter().flat_map(|vote| &vote.shown).collect();
+    let ranks: Vec<i64> = votes.iter().flat_map(|vote| vote.ranks.iter().copied()).collect();
+    let scores: Vec<Option<u8>> = votes.iter().flat_map(|vote| vote.scores.iter().copied()).collect();
+    let columns: Columns = vec![
+        (name::ID, strings(votes, |vote| Some(vote.record_id.clone()))),
+        (name::ITEM, strings(votes, |vote| Some(vote.item.clone()))),
+        (name::ANNOTATOR, strings(votes, |vote| Some(vote.annotator.clone()))),
+        (name::KIND, strings(votes, |vote| Some(vote.kind))),
+        (name::DAY, strings(votes, |vote| Some(vote.day.clone()))),
+        (name::VIA, strings(votes, |vote| Some(vote.via))),
+        (
+            name::SHOWN,
+            list(votes.iter().map(|vote| vote.shown.len()), strings(&shown, |hash| Some(hash.as_str().to_owned())))?,
+        ),
+        (name::CHOICE, strings(votes, |vote| Some(vote.choice))),
+        (name::SIDE, strings(votes, |vote| side(vote.preferred))),
+        (name::FLAG, strings(votes, |vote| vote.flag)),
+        (name::FLAG_SIDE, strings(votes, |vote| side(vote.flagged))),
+        (name::EDIT, strings(votes, |vote| vote.edit.clone())),
+        (name::RANKS, list(votes.iter().map(|vote| vote.ranks.len()), ints(&ranks, |rank| Some(*rank)))?),
+        (name::SCORES, list(votes.iter().map(|vote| vote.scores.len()), ints(&scores, |score| score.map(i64::from)))?),
+    ];
+    assemble(schema, columns, votes.len())
 }
 
 /// One batch of the `raw` configuration. `is_same_model` says that generator and judge are one model.
@@ -294,7 +333,7 @@ fn pairs(rows: &[JudgedPrompt<'_>]) -> Result<ArrayRef, ArrowError> {
     let columns: Columns = vec![
         (name::CHOSEN_INDEX, ints(&flat, |pair| Some(pair.chosen_index as i64))),
         (name::REJECTED_INDEX, ints(&flat, |pair| Some(pair.rejected_index as i64))),
-        (name::MARGIN, floats(&flat, |pair| Some(pair.margin))),
+        (name::MARGIN, floats(&flat, |pair| pair.margin)),
         (name::PREFERENCE, floats(&flat, |pair| pair.preference)),
         (name::JUDGES_AGREE, Arc::new(BooleanArray::from_iter(flat.iter().map(|pair| pair.judges_agree)))),
     ];

@@ -12,6 +12,7 @@ mod pairing;
 mod report;
 pub mod schema;
 mod summary;
+mod voted;
 mod write;
 mod yaml;
 
@@ -29,20 +30,21 @@ pub use self::pairing::{
     DEFAULT_MARGIN, Decision, DropReason, JudgeWeights, JudgedPrompt, MAX_MARGIN, PairChoice, PairOutcome,
     PairingOptions, PreferencePair, RatedAnswer, Said, is_blank, pair_record,
 };
-pub use self::report::{day, models_for_show, render_report, share_of};
+pub use self::report::{day, inline_code, models_for_show, render_report, share_in_words, share_of};
 pub use self::summary::{DatasetSummary, JudgeHealth, LengthStats, MarginCount, Quantiles, SamplePair};
+pub use self::voted::{EDITED_MODEL, Edit, Finding, PairVotes, PublishedVote, RowVotes, Voted, VotedDrop};
 pub use self::write::{CARD_FILE, LOCK_KEY, WrittenFile};
 pub use self::yaml::to_yaml;
 
-use self::columns::{ROWS_PER_BATCH, default_batch, judged_own_answer, raw_batch};
-use self::schema::{default_columns, raw_columns, schema_of};
+use self::columns::{ROWS_PER_BATCH, default_batch, judged_own_answer, raw_batch, vote_batch};
+use self::schema::{default_columns, raw_columns, schema_of, vote_columns};
 use self::summary::sample_of;
 use self::write::{Staging, parquet_path};
 use crate::data::{DropCounts, PromptRecord};
 use crate::generate::{Candidate, CandidateSource};
 use crate::judge::known::{self, KnownResult};
-use crate::judge::{Comparison, Verdict};
-use crate::provenance::{ModelRecord, ProvenanceError, RunLock};
+use crate::judge::{AspectWeights, Comparison, Verdict};
+use crate::provenance::{LOCK_FILE_NAME, ModelRecord, ProvenanceError, RunLock};
 
 /// Pairs that the report shows in full.
 const NUM_SAMPLES: usize = 10;
@@ -121,6 +123,9 @@ pub struct DatasetOptions {
     pub test_split: Option<TestSplit>,
     /// How the judges of a panel are weighed.
     pub weights: JudgeWeights,
+    /// Weights of the aspects in place of the rubric's. Whoever reads the verdicts applies them ([`AspectWeights::apply`]); the card names
+    /// them.
+    pub aspect_weights: Option<AspectWeights>,
     /// What is checked, and what keeps a pair out.
     pub checks: CheckOptions,
     /// Add the `user_id` column, a pseudonym of a person, to `raw`. Off for anything that is published.
@@ -183,20 +188,73 @@ pub fn write_dataset(
 ) -> Result<DatasetSummary, DatasetError> {
     check_options(options)?;
     let human_answers = judged_human_answers(input);
-    let mut prompts = judge_records(input, &human_answers, &options.pairing);
-    let quality = checks::apply(&mut prompts, &options.checks);
-    let mut summary = summarise(input, &prompts, options.pairing);
-    summary.quality = quality;
-    let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
-    let splits = split_pairs(&pairs, options.test_split)?;
+    let (prompts, mut summary) = judged(input, &human_answers, options, None)?;
     let mut staging = Staging::new(dir)?;
-    let staged = stage_files(&mut staging, input, options, &prompts, &splits, &mut summary);
-    if let Err(error) = staged {
+    if let Err(error) = stage_files(&mut staging, input, options, &prompts, &mut summary, None) {
         staging.discard();
         return Err(error);
     }
     staging.commit(&[parquet_path("data", "train"), parquet_path("data", "test"), parquet_path("raw", "train")])?;
     Ok(summary)
+}
+
+/// Writes the dataset into `dir` with people's votes: their majority in the place of the judge's rating, and the votes themselves as a
+/// third configuration. `describe` gets the numbers and the rows when all Parquet files are known, and gives the card's section on votes.
+/// The flag says whether anything was written: a folder that holds the same bytes is left alone. Errors: options out of range, I/O.
+pub fn write_voted_dataset(
+    dir: &Path,
+    input: &DatasetInput<'_>,
+    options: &DatasetOptions,
+    voted: &Voted,
+    describe: impl FnOnce(&DatasetSummary, &[JudgedPrompt<'_>]) -> String,
+) -> Result<(DatasetSummary, bool), DatasetError> {
+    check_options(options)?;
+    let candidates = voted.candidates(input.candidates);
+    let input = DatasetInput { candidates: &candidates, ..input.clone() };
+    let human_answers = judged_human_answers(&input);
+    let (prompts, mut summary) = judged(&input, &human_answers, options, Some(voted))?;
+    let mut staging = Staging::new(dir)?;
+    let describe: Describe<'_> = Box::new(describe);
+    let staged = stage_files(&mut staging, &input, options, &prompts, &mut summary, Some((voted, describe)))
+        .and_then(|()| staging.write_text(LOCK_FILE_NAME, &input.lock.published()))
+        .and_then(|()| staging.is_in_place());
+    match staged {
+        Ok(false) => {
+            let files = [("data", "train"), ("data", "test"), ("raw", "train"), ("votes", "train")];
+            staging.commit(&files.map(|(folder, split)| parquet_path(folder, split)))?;
+            Ok((summary, true))
+        }
+        Ok(true) => {
+            staging.discard();
+            Ok((summary, false))
+        }
+        Err(error) => {
+            staging.discard();
+            Err(error)
+        }
+    }
+}
+
+/// Gives the card's section on votes.
+type Describe<'d> = Box<dyn FnOnce(&DatasetSummary, &[JudgedPrompt<'_>]) -> String + 'd>;
+
+/// All rows with what became of them, and their numbers. Errors: a test split that cannot be.
+fn judged<'a>(
+    input: &DatasetInput<'a>,
+    human_answers: &'a [Candidate],
+    options: &DatasetOptions,
+    voted: Option<&Voted>,
+) -> Result<(Vec<JudgedPrompt<'a>>, DatasetSummary), DatasetError> {
+    let mut prompts = judge_records(input, human_answers, &options.pairing);
+    if let Some(voted) = voted {
+        voted.apply(&mut prompts);
+    }
+    let quality = checks::apply(&mut prompts, &options.checks);
+    let mut summary = summarise(input, &prompts, options.pairing);
+    summary.quality = quality;
+    // Before anything of the folder is touched.
+    split_pairs(&prompts.iter().flat_map(PairRow::all).collect::<Vec<_>>(), options.test_split)?;
+    Ok((prompts, summary))
 }
 
 fn check_options(options: &DatasetOptions) -> Result<(), DatasetError> {
@@ -352,12 +410,14 @@ fn stage_files(
     input: &DatasetInput<'_>,
     options: &DatasetOptions,
     prompts: &[JudgedPrompt<'_>],
-    [train, test]: &[Vec<PairRow<'_>>; 2],
     summary: &mut DatasetSummary,
+    voted: Option<(&Voted, Describe<'_>)>,
 ) -> Result<(), DatasetError> {
+    let pairs: Vec<PairRow<'_>> = prompts.iter().flat_map(PairRow::all).collect();
+    let [train, test] = split_pairs(&pairs, options.test_split)?;
     let lock = input.lock.published();
-    let default_schema = Arc::new(schema_of(&default_columns()));
-    for (split, rows) in [("train", train), ("test", test)] {
+    let default_schema = Arc::new(schema_of(&default_columns(voted.is_some())));
+    for (split, rows) in [("train", &train), ("test", &test)] {
         if split == "train" || !rows.is_empty() {
             let batches = rows.chunks(ROWS_PER_BATCH).map(|chunk| default_batch(&default_schema, chunk));
             let written = staging.write_parquet(("default", "data", split), &default_schema, &lock, batches)?;
@@ -369,5 +429,12 @@ fn stage_files(
     let is_same = is_same_model(input.lock);
     let batches = prompts.chunks(ROWS_PER_BATCH).map(|chunk| raw_batch(&raw_schema, chunk, is_same));
     summary.files.push(staging.write_parquet(("raw", "raw", "train"), &raw_schema, &lock, batches)?);
-    staging.write_text(CARD_FILE, &card::render_card(input, options, summary))
+    let mut section = None;
+    if let Some((voted, describe)) = voted {
+        let schema = Arc::new(schema_of(&vote_columns()));
+        let batches = voted.votes.chunks(ROWS_PER_BATCH).map(|chunk| vote_batch(&schema, chunk));
+        summary.files.push(staging.write_parquet(("votes", "votes", "train"), &schema, &lock, batches)?);
+        section = Some(describe(summary, prompts));
+    }
+    staging.write_text(CARD_FILE, &card::render_card(input, options, summary, section.as_deref()))
 }

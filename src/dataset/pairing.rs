@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::choosing::Table;
+use super::voted::{PairVotes, VotedDrop};
 use crate::data::PromptRecord;
 use crate::generate::{Candidate, CandidateSource};
 use crate::judge::{Comparison, Verdict};
@@ -122,6 +123,8 @@ pub enum DropReason {
     DuplicatePrompt,
     /// Two different answers claim the same source, model and index.
     ConflictingAnswers,
+    /// People's votes keep it out.
+    Voted(VotedDrop),
     /// A check found something that was required not to be there.
     Flagged(Flag),
     /// An earlier stage failed without saying why.
@@ -148,6 +151,7 @@ impl DropReason {
             Self::EmptyPrompt => "empty_prompt",
             Self::DuplicatePrompt => "duplicate_prompt",
             Self::ConflictingAnswers => "conflicting_answers",
+            Self::Voted(why) => why.as_str(),
             Self::Flagged(flag) => flag.as_str(),
             Self::PromptOrAnswerError => "prompt_or_answer_error",
             Self::Failed(reason) => reason,
@@ -173,16 +177,18 @@ pub struct PreferencePair {
     pub chosen_index: usize,
     /// The worse rated answer.
     pub rejected_index: usize,
-    /// Continuous, 1.0..=5.0.
-    pub chosen_rating: f64,
-    /// Continuous, 1.0..=5.0.
-    pub rejected_rating: f64,
-    /// `chosen_rating - rejected_rating`; above zero unless comparisons alone decided.
-    pub margin: f64,
+    /// Continuous, 1.0..=5.0; `None` if no judge rated it, as a person's edit.
+    pub chosen_rating: Option<f64>,
+    /// Continuous, 1.0..=5.0; `None` as above.
+    pub rejected_rating: Option<f64>,
+    /// `chosen_rating - rejected_rating`; above zero unless comparisons alone, or people, decided.
+    pub margin: Option<f64>,
     /// By how much comparisons prefer the chosen answer: mean log-odds over both orders and all judges, in nats; `None` without any.
     pub preference: Option<f64>,
     /// Whether every judge rates the chosen answer higher; `None` with a single judge.
     pub judges_agree: Option<bool>,
+    /// What people said of the two, if they and not the judge made this pair.
+    pub people: Option<PairVotes>,
 }
 
 /// What became of a prompt.

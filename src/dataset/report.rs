@@ -222,7 +222,8 @@ fn samples(samples: &[SamplePair]) -> String {
             ("Chosen", sample.chosen_rating, &sample.chosen_model, &sample.chosen),
             ("Rejected", sample.rejected_rating, &sample.rejected_model, &sample.rejected),
         ] {
-            let _ = writeln!(text, "\n{side}, rated {rating:.2}, by {}:\n\n{}", inline_code(model), fenced(answer));
+            let rating = rating.map_or("not rated".to_string(), |rating| format!("rated {rating:.2}"));
+            let _ = writeln!(text, "\n{side}, {rating}, by {}:\n\n{}", inline_code(model), fenced(answer));
         }
     }
     text

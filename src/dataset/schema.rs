@@ -56,6 +56,25 @@ pub(super) mod name {
     pub const PAIRS: &str = "pairs";
     pub const SAME_MODEL_JUDGE: &str = "same_model_judge";
     pub const USER_ID: &str = "user_id";
+    /// Of pairs that people may have decided.
+    pub const LABEL_SOURCE: &str = "label_source";
+    pub const NUM_VOTES: &str = "num_votes";
+    pub const CHOSEN_VOTE_SHARE: &str = "chosen_vote_share";
+    pub const REJECTED_VOTE_SHARE: &str = "rejected_vote_share";
+    /// Of a vote.
+    pub const ITEM: &str = "item";
+    pub const ANNOTATOR: &str = "annotator";
+    pub const KIND: &str = "kind";
+    pub const DAY: &str = "day";
+    pub const VIA: &str = "via";
+    pub const SHOWN: &str = "shown";
+    pub const CHOICE: &str = "choice";
+    pub const SIDE: &str = "side";
+    pub const FLAG: &str = "flag";
+    pub const FLAG_SIDE: &str = "flag_side";
+    pub const EDIT: &str = "edit";
+    pub const RANKS: &str = "ranks";
+    pub const SCORES: &str = "scores";
     /// Fields of a message.
     pub const ROLE: &str = "role";
     pub const CONTENT: &str = "content";
@@ -88,7 +107,7 @@ pub const REWARD: &str = "reward";
 pub const HUGGINGFACE_KEY: &str = "huggingface";
 
 /// A column with the sentence that the card says of it.
-type Column = (&'static str, DataType, &'static str);
+pub type Column = (&'static str, DataType, &'static str);
 
 /// The list type with the item name that the Parquet format prescribes.
 pub fn list_of(item: DataType) -> DataType {
@@ -146,10 +165,11 @@ fn string_field(name: &str) -> Field {
     Field::new(name, DataType::Utf8, true)
 }
 
-/// Columns of the `default` configuration: TRL's explicit conversational form, then where each side comes from.
-pub fn default_columns() -> Vec<Column> {
+/// Columns of the `default` configuration: TRL's explicit conversational form, then where each side comes from, and in an export with
+/// people's votes who decided.
+pub fn default_columns(with_votes: bool) -> Vec<Column> {
     let messages = || list_of(DataType::Struct(message_fields()));
-    vec![
+    let mut columns = vec![
         (name::ID, DataType::Utf8, "SHA-256 of the prompt's UTF-8 bytes"),
         (name::PROMPT, messages(), "one user message"),
         (name::CHOSEN, messages(), "one assistant message: the answer with the higher rating"),
@@ -178,6 +198,56 @@ pub fn default_columns() -> Vec<Column> {
         (name::JUDGE_MODEL, DataType::Utf8, "model that rated both answers, or several, apart by commas"),
         (name::LANGUAGE, DataType::Utf8, "language name as the source spells it"),
         (name::LANGUAGE_CODE, DataType::Utf8, "language code as the source spells it"),
+    ];
+    if with_votes {
+        columns.extend([
+            (name::LABEL_SOURCE, DataType::Utf8, "who prefers the chosen answer: `human` (people's votes) or `judge`"),
+            (name::NUM_VOTES, DataType::Int64, "people with an opinion on these two answers; 0 if the judge decided"),
+            (name::CHOSEN_VOTE_SHARE, DataType::Float64, "share of them who prefer the chosen answer; null without"),
+            (
+                name::REJECTED_VOTE_SHARE,
+                DataType::Float64,
+                "share of them who prefer the rejected answer; the rest see no difference, find both bad or flagged",
+            ),
+        ]);
+    }
+    columns
+}
+
+/// Columns of the `votes` configuration: one row per person, item and round.
+pub fn vote_columns() -> Vec<Column> {
+    vec![
+        (name::ID, DataType::Utf8, "SHA-256 of the prompt's UTF-8 bytes, as in the other configurations"),
+        (name::ITEM, DataType::Utf8, "SHA-256 over the prompt and the answers that were shown, in any order"),
+        (name::ANNOTATOR, DataType::Utf8, "a pseudonym"),
+        (
+            name::KIND,
+            DataType::Utf8,
+            "why it was shown: `ordinary`, `audit` (drawn at random), `repeat` (a second time), `gold` (planted, with an answer of another \
+             prompt); only the first two decide pairs",
+        ),
+        (name::DAY, DataType::Utf8, "the day of the vote, UTC"),
+        (name::VIA, DataType::Utf8, "where it was given: `page`, `pack` (a file) or `import` (another tool)"),
+        (
+            name::SHOWN,
+            list_of(DataType::Utf8),
+            "SHA-256 of each answer's UTF-8 bytes in the order in which this person saw them",
+        ),
+        (name::CHOICE, DataType::Utf8, "`better`, `same`, `both_bad`, `skip`, `flag`, `edit` or `ranking`"),
+        (
+            name::SIDE,
+            DataType::Utf8,
+            "the preferred answer: A is the first of `shown`, B the second; null if there is none",
+        ),
+        (name::FLAG, DataType::Utf8, "`wrong_language`, `offensive`, `broken` or `other`; null without"),
+        (name::FLAG_SIDE, DataType::Utf8, "the answer that is meant; null: all of the item"),
+        (name::EDIT, DataType::Utf8, "the answer that this person made of the preferred one; null without"),
+        (
+            name::RANKS,
+            list_of(DataType::Int64),
+            "of a ranking: the rank of each answer shown, 1 the best, equal ones the same",
+        ),
+        (name::SCORES, list_of(DataType::Int64), "1 to 5 for each answer shown, where this person gave them"),
     ]
 }
 

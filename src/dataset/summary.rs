@@ -181,10 +181,10 @@ pub struct SamplePair {
     pub chosen_model: String,
     /// Who wrote the rejected answer.
     pub rejected_model: String,
-    /// Continuous, 1.0..=5.0.
-    pub chosen_rating: f64,
-    /// Continuous, 1.0..=5.0.
-    pub rejected_rating: f64,
+    /// Continuous, 1.0..=5.0; `None` if no judge rated it.
+    pub chosen_rating: Option<f64>,
+    /// Continuous, 1.0..=5.0; `None` if no judge rated it.
+    pub rejected_rating: Option<f64>,
 }
 
 impl DatasetSummary {

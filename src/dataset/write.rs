@@ -31,7 +31,7 @@ const ZSTD_LEVEL: i32 = 9;
 /// A Parquet file as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WrittenFile {
-    /// Configuration: `default` or `raw`.
+    /// Configuration: `default`, `raw` or `votes`.
     pub config: String,
     /// Split: `train` or `test`.
     pub split: String,
@@ -119,6 +119,17 @@ impl Staging {
         let size_bytes = file.metadata().map_err(DatasetError::io("read", &staged))?.len();
         let (config, split) = (config.to_string(), split.to_string());
         Ok(WrittenFile { config, split, path, num_rows, size_bytes, arrow_size_bytes, sha256: sha256_file(&staged)? })
+    }
+
+    /// Whether the folder holds all of these files already, to the byte.
+    pub fn is_in_place(&self) -> Result<bool, DatasetError> {
+        for path in &self.paths {
+            let (staged, target) = (self.staging.join(path), self.dir.join(path));
+            if !target.is_file() || sha256_file(&staged)? != sha256_file(&target)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Moves everything into place, the card last. Files of an earlier write that have no successor are removed if their

@@ -1,4 +1,5 @@
-//! How sure a number is, and how far judges agree: intervals of shares and means, Krippendorff's alpha, weights of a panel.
+//! How sure a number is, and how far judges agree: intervals of shares and means, Krippendorff's alpha, Cohen's and Fleiss' kappa, weights
+//! of a panel.
 //! Pure functions of numbers; knows no answer and no judge.
 
 use serde::Serialize;
@@ -117,6 +118,64 @@ pub fn krippendorff_alpha(units: &[Vec<f64>], scale: Scale) -> Option<f64> {
     (expected > 0.0).then(|| 1.0 - (all - 1.0) * observed / expected)
 }
 
+/// How much a disagreement weighs in [`cohen_kappa`] by how many categories lie between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KappaWeights {
+    /// Equal or not (J. Cohen 1960, Educational and Psychological Measurement 20:37).
+    Equal,
+    /// By the distance (D. V. Cicchetti and T. Allison 1971).
+    Linear,
+    /// By its square (J. L. Fleiss and J. Cohen 1973).
+    Quadratic,
+}
+
+/// Cohen's kappa of two raters: 1 is perfect agreement, 0 that of chance. `counts[i][j]` is how many units the first rater put into category
+/// i and the second one into j; all rows have as many entries as there are rows. `None` if there is no unit, or chance alone would agree.
+pub fn cohen_kappa(counts: &[Vec<u64>], weights: KappaWeights) -> Option<f64> {
+    weighted_kappa(counts, |a, b| {
+        let apart = a.abs_diff(b) as f64;
+        match weights {
+            KappaWeights::Equal => f64::from(u8::from(a != b)),
+            KappaWeights::Linear => apart,
+            KappaWeights::Quadratic => apart * apart,
+        }
+    })
+}
+
+/// Cohen's kappa with a weight of disagreement of one's own for each two categories, 0 for the same one (J. Cohen 1968, Psychological
+/// Bulletin 70:213): one minus the weighted disagreement over that of chance.
+pub fn weighted_kappa(counts: &[Vec<u64>], disagreement: impl Fn(usize, usize) -> f64) -> Option<f64> {
+    let all: u64 = counts.iter().flatten().sum();
+    let by_first: Vec<u64> = counts.iter().map(|row| row.iter().sum()).collect();
+    let by_second: Vec<u64> = (0..counts.len()).map(|at| counts.iter().filter_map(|row| row.get(at)).sum()).collect();
+    let (mut observed, mut expected) = (0.0, 0.0);
+    for (a, row) in counts.iter().enumerate() {
+        for (b, count) in row.iter().enumerate().take(counts.len()) {
+            let weight = disagreement(a, b);
+            observed += weight * *count as f64;
+            expected += weight * by_first[a] as f64 * by_second[b] as f64;
+        }
+    }
+    (expected > 0.0).then(|| 1.0 - observed * all as f64 / expected)
+}
+
+/// Fleiss' kappa of several raters (J. L. Fleiss 1971, Psychological Bulletin 76:378). A subject holds how many raters chose each category;
+/// their number may differ between subjects, by the generalisation of Fleiss, Levin and Paik 2003 (section 18.3), and subjects with fewer
+/// than two ratings count for nothing. `None` without subjects, or if all ratings are equal.
+pub fn fleiss_kappa(subjects: &[Vec<u64>]) -> Option<f64> {
+    let rated: Vec<(&Vec<u64>, f64)> =
+        subjects.iter().map(|counts| (counts, counts.iter().sum::<u64>() as f64)).filter(|(_, n)| *n >= 2.0).collect();
+    let all: f64 = rated.iter().map(|(_, n)| n).sum();
+    let agreeing = |(counts, n): &(&Vec<u64>, f64)| {
+        counts.iter().map(|count| *count as f64 * (*count as f64 - 1.0)).sum::<f64>() / (n * (n - 1.0))
+    };
+    let observed = rated.iter().map(agreeing).sum::<f64>() / rated.len() as f64;
+    let num_categories = rated.iter().map(|(counts, _)| counts.len()).max()?;
+    let share = |at: usize| rated.iter().filter_map(|(counts, _)| counts.get(at)).sum::<u64>() as f64 / all;
+    let expected: f64 = (0..num_categories).map(|at| share(at).powi(2)).sum();
+    (expected < 1.0).then(|| (observed - expected) / (1.0 - expected))
+}
+
 /// The weight of a judge that is right with this probability: the log-odds, by which independent votes are best added (S. Nitzan and
 /// J. Paroush 1982, International Economic Review 23:289). Judges at chance or below it have none; above 0.99 nobody gains.
 pub fn vote_weight(accuracy: f64) -> f64 {
@@ -146,6 +205,59 @@ mod tests {
         }
         assert_eq!(krippendorff_alpha(&[vec![1.0, 1.0], vec![1.0]], Scale::Nominal), None);
         assert_eq!(krippendorff_alpha(&[], Scale::Ordinal), None);
+    }
+
+    fn table<const N: usize>(rows: [[u64; N]; N]) -> Vec<Vec<u64>> {
+        rows.map(|row| row.to_vec()).to_vec()
+    }
+
+    /// Cohen 1960, table 1 (proportions, in hundredths) and table 2, which Cohen 1968, table 1, has as counts of 200 with weights of its own;
+    /// the skin conditions of the SAS/STAT manual's example on kappa (PROC FREQ), and the weighted example of scikit-learn's tests.
+    #[test]
+    fn kappa_is_that_of_the_published_examples() {
+        let near = |kappa: Option<f64>, published: f64, digits: f64| {
+            let kappa = kappa.unwrap();
+            assert!((kappa - published).abs() <= digits, "{kappa}, published {published}");
+        };
+        near(cohen_kappa(&table([[25, 13, 12], [12, 2, 16], [3, 15, 2]]), KappaWeights::Equal), -0.09, 5e-3);
+        let diagnoses = table([[88, 14, 18], [10, 40, 10], [2, 6, 12]]);
+        near(cohen_kappa(&diagnoses, KappaWeights::Equal), 0.492, 5e-4);
+        let weights = [[0.0, 1.0, 3.0], [1.0, 0.0, 6.0], [3.0, 6.0, 0.0]];
+        near(weighted_kappa(&diagnoses, |a, b| weights[a][b]), 0.348, 5e-4);
+        let skin = table([[10, 4, 1, 0], [5, 10, 12, 2], [2, 4, 12, 5], [0, 2, 6, 13]]);
+        near(cohen_kappa(&skin, KappaWeights::Equal), 0.3449, 5e-5);
+        near(cohen_kappa(&skin, KappaWeights::Linear), 0.5082, 5e-5);
+        let ranked = table([[46, 0, 0], [4, 40, 0], [0, 0, 10]]);
+        for (weights, published) in
+            [(KappaWeights::Equal, 0.9315), (KappaWeights::Linear, 0.9412), (KappaWeights::Quadratic, 0.9541)]
+        {
+            near(cohen_kappa(&ranked, weights), published, 5e-5);
+        }
+        assert_eq!(cohen_kappa(&table([[0, 0], [0, 0]]), KappaWeights::Equal), None);
+        assert_eq!(cohen_kappa(&table([[7, 0], [0, 0]]), KappaWeights::Linear), None);
+    }
+
+    /// The worked example of ten subjects and fourteen raters in Wikipedia's article on Fleiss' kappa.
+    #[test]
+    fn fleiss_kappa_is_that_of_the_published_example() {
+        let subjects = [
+            [0, 0, 0, 0, 14],
+            [0, 2, 6, 4, 2],
+            [0, 0, 3, 5, 6],
+            [0, 3, 9, 2, 0],
+            [2, 2, 8, 1, 1],
+            [7, 7, 0, 0, 0],
+            [3, 2, 6, 3, 0],
+            [2, 5, 3, 2, 2],
+            [6, 5, 2, 1, 0],
+            [0, 2, 2, 3, 7],
+        ]
+        .map(|counts| counts.to_vec());
+        assert!((fleiss_kappa(&subjects).unwrap() - 0.210).abs() < 5e-4);
+        // Whom one person alone rated says nothing of agreement.
+        let with_one: Vec<Vec<u64>> = subjects.iter().cloned().chain([vec![1, 0, 0, 0, 0]]).collect();
+        assert_eq!(fleiss_kappa(&with_one), fleiss_kappa(&subjects));
+        assert_eq!((fleiss_kappa(&[]), fleiss_kappa(&[vec![3, 0]])), (None, None));
     }
 
     /// Newcombe 1998, Statistics in Medicine 17:857, table I: method 3 (Wilson without continuity correction).

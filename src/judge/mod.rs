@@ -11,6 +11,7 @@ mod reward;
 mod rubric;
 mod statistics;
 mod verdict;
+mod weights;
 
 use crate::engine::{EngineError, Request, Task};
 use crate::generate::{
@@ -27,6 +28,7 @@ pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, Example, LanguageTexts, NUM_LABELS, PairwiseTexts, RowLanguage, Rubric, RubricError};
 pub use statistics::Share;
 pub use verdict::{AnswerKey, AspectScore, JudgeFailure, JudgeRow, RewardScore, Verdict, answer_key, verdicts_of};
+pub use weights::{AspectWeight, AspectWeights, AspectWeightsError};
 
 /// A prompt as a judge needs it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,6 +15,9 @@ pub use lock::{Environment, FileDigest, GENERATORS, ModelRecord, RunLock, Weight
 /// Name of the lock file inside a run's folder.
 pub const LOCK_FILE_NAME: &str = "run.lock";
 
+/// Name of the folder of people's votes inside a run's folder. No stage of a run writes there, and a run made anew leaves it as it is.
+pub const ANNOTATIONS_FOLDER: &str = "annotations";
+
 /// Version of the lock file's layout; a reader refuses every other one.
 pub const LOCK_FORMAT_VERSION: u32 = 2;
 

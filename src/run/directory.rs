@@ -104,6 +104,16 @@ impl RunDir {
         &self.root
     }
 
+    /// People's votes, which no stage touches.
+    pub fn annotations(&self) -> PathBuf {
+        self.root.join(crate::provenance::ANNOTATIONS_FOLDER)
+    }
+
+    /// The dataset with people's votes, where `export` writes it unless told otherwise.
+    pub fn export(&self) -> PathBuf {
+        self.root.join("export")
+    }
+
     /// The embedded prompts and model of a demonstration.
     pub fn demo(&self) -> PathBuf {
         self.root.join("demo")
@@ -177,7 +187,8 @@ impl RunDir {
             |name: &std::ffi::OsStr| name == super::IN_USE || name.to_string_lossy().starts_with(".run.lock.tmp-");
         let mut others = entries
             .filter_map(Result::ok)
-            .filter(|entry| entry.path() != self.demo() && !is_leftover(&entry.file_name()));
+            .filter(|entry| ![self.demo(), self.annotations(), self.export()].contains(&entry.path()))
+            .filter(|entry| !is_leftover(&entry.file_name()));
         match others.next() {
             None => Ok(None),
             Some(_) => Err(RunError::NotOurs { path: self.root.clone() }),

@@ -107,6 +107,9 @@ pub enum RunError {
     /// A hash or lock file.
     #[error(transparent)]
     Provenance(#[from] ProvenanceError),
+    /// Weights of aspects that do not fit.
+    #[error(transparent)]
+    Weights(#[from] crate::judge::AspectWeightsError),
     /// Generation or judging.
     #[error(transparent)]
     Generate(#[from] GenerateError),

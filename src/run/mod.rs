@@ -19,7 +19,7 @@ pub use known::{KnownAnswers, known_answers};
 pub use merge::Merge;
 pub use occupied::{IN_USE, Occupied};
 pub use rationales::rationales;
-pub use rows::report;
+pub use rows::{report, with_input};
 pub use shards::{ShardStatus, ShardsStatus, shards_in, status_of_shards};
 pub use stages::{GenerateStage, compare, generate, generate_and_judge, judge, pair};
 pub use status::{Progress, StageStatus, Status};

@@ -63,19 +63,25 @@ impl RunRows {
         }
     }
 
-    /// What a dataset of them is made from, with judges weighed so.
+    /// What a dataset of them is made from, with judges and their aspects weighed so.
+    ///
+    /// # Errors
+    /// Weights for other aspects than the judges'.
     pub(super) fn input<'a>(
         &'a mut self,
         loaded: &'a LoadedRun,
         origin: Origin,
-        weights: JudgeWeights,
-    ) -> DatasetInput<'a> {
+        options: &DatasetOptions,
+    ) -> Result<DatasetInput<'a>, RunError> {
+        if let Some(weights) = &options.aspect_weights {
+            weights.apply(&mut self.verdicts)?;
+        }
         let judges: Vec<String> = loaded.lock.judges.iter().map(|judge| judge.name.clone()).collect();
-        self.judge_weights = match weights {
+        self.judge_weights = match options.weights {
             JudgeWeights::Equal => judges.into_iter().map(|judge| (judge, 1.0)).collect(),
             JudgeWeights::KnownAnswers => known::weights(&judges, &known::totals(&self.known_answers)),
         };
-        DatasetInput {
+        Ok(DatasetInput {
             records: &loaded.records,
             candidates: &self.candidates,
             verdicts: &self.verdicts,
@@ -87,8 +93,29 @@ impl RunRows {
             source_drops: &loaded.drops,
             language: card_language(loaded),
             origin,
-        }
+        })
     }
+}
+
+/// Reads the journals and hands over what a dataset would be made from so far. Writes nothing, so that it may be called at any time.
+///
+/// # Errors
+/// Damaged files.
+pub fn with_input<T>(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    origin: Origin,
+    options: &DatasetOptions,
+    look: impl FnOnce(&DatasetInput<'_>) -> T,
+) -> Result<T, RunError> {
+    let rows = JournalRows {
+        answers: run.read_stage(CANDIDATES, &loaded.lock)?,
+        ratings: run.read_stage(VERDICTS, &loaded.lock)?,
+        comparisons: run.read_stage(COMPARISONS, &loaded.lock)?,
+        rationales: run.read_stage(RATIONALES, &loaded.lock)?,
+    };
+    let mut rows = RunRows::of(loaded, rows, run.known_results(&loaded.lock)?);
+    Ok(look(&rows.input(loaded, origin, options)?))
 }
 
 /// What a run looks like so far, as the report says it. Reads journals and writes nothing, so that it may be called at any time.
@@ -101,14 +128,7 @@ pub fn report(
     origin: Origin,
     options: &DatasetOptions,
 ) -> Result<ReportData, RunError> {
-    let rows = JournalRows {
-        answers: run.read_stage(CANDIDATES, &loaded.lock)?,
-        ratings: run.read_stage(VERDICTS, &loaded.lock)?,
-        comparisons: run.read_stage(COMPARISONS, &loaded.lock)?,
-        rationales: run.read_stage(RATIONALES, &loaded.lock)?,
-    };
-    let mut rows = RunRows::of(loaded, rows, run.known_results(&loaded.lock)?);
-    let mut data = ReportData::of(&rows.input(loaded, origin, options.weights), options);
+    let mut data = with_input(run, loaded, origin, options, |input| ReportData::of(input, options))?;
     let status = run.status()?;
     data.unfinished = (!status.is_judged()).then_some(Unfinished {
         num_answers: status.candidates.num_done as u64,

@@ -358,7 +358,7 @@ pub fn pair(
     let rationales = run.read_stage(RATIONALES, &loaded.lock)?;
     let journals = JournalRows { answers, ratings, comparisons, rationales };
     let mut rows = RunRows::of(loaded, journals, run.known_results(&loaded.lock)?);
-    let input = rows.input(loaded, origin, options.weights);
+    let input = rows.input(loaded, origin, options)?;
     let summary = write_dataset(&run.dataset(), &input, options)?;
     write_atomic(&run.report(), render_report(&summary, &loaded.lock).as_bytes())?;
     write_atomic(&run.report_page(), ReportData::of(&input, options).to_html()?.as_bytes())?;

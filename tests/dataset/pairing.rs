@@ -31,7 +31,7 @@ fn the_better_rated_answer_is_chosen_whoever_wrote_it() {
         let outcome = outcome_of(&record, &answers, &verdicts, None);
         let pair = outcome.pair().unwrap();
         assert_eq!((pair.chosen_index, pair.rejected_index), (chosen_index, 1 - chosen_index));
-        assert_eq!((pair.chosen_rating, pair.rejected_rating, pair.margin), (4.0, 2.0, 2.0));
+        assert_eq!((pair.chosen_rating, pair.rejected_rating, pair.margin), (Some(4.0), Some(2.0), Some(2.0)));
         assert_eq!(outcome.as_str(), "pair");
     }
 }
@@ -109,7 +109,7 @@ fn several_judges_are_averaged() {
     let verdicts =
         [verdict(&answers[0], 4.0), second(&answers[0], 2.0), verdict(&answers[1], 1.0), second(&answers[1], 2.0)];
     let outcome = outcome_of(&record, &answers, &verdicts, None);
-    assert_eq!(outcome.pair().map(|pair| (pair.chosen_rating, pair.rejected_rating)), Some((3.0, 1.5)));
+    assert_eq!(outcome.pair().map(|pair| (pair.chosen_rating, pair.rejected_rating)), Some((Some(3.0), Some(1.5))));
 }
 
 /// One answer in a generated case: text, rating in hundredths, and whether its verdict is there and reliable.
@@ -151,7 +151,7 @@ fn told(
     match &judged.outcome {
         PairOutcome::Pairs(pairs) => {
             let [pair] = pairs.as_slice() else { panic!("{pairs:?}") };
-            Ok((model(pair.chosen_index), model(pair.rejected_index), pair.margin))
+            Ok((model(pair.chosen_index), model(pair.rejected_index), pair.margin.unwrap()))
         }
         PairOutcome::Dropped(reason) => Err(reason.as_str().to_string()),
     }

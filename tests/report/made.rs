@@ -92,7 +92,7 @@ impl Made {
         made
     }
 
-    fn input(&self) -> DatasetInput<'_> {
+    pub fn input(&self) -> DatasetInput<'_> {
         DatasetInput {
             records: &self.records,
             candidates: &self.candidates,

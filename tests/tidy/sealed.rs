@@ -7,13 +7,13 @@ use crate::tree::Breach;
 
 /// The one feature that may bring a client.
 const ONLINE: &str = "hub";
-/// Packages that can speak HTTP or TLS.
-const CLIENTS: [&str; 24] = [
+/// Packages that can ask for something by HTTP or TLS. `hyper` and `hyper-util` are libraries of a server too, and `annotate` is one: what
+/// their clients, and nothing else of them, need is `want`, and a lock file lists what is switched on alone.
+const CLIENTS: [&str; 23] = [
     "reqwest",
     "ureq",
     "ureq-proto",
-    "hyper",
-    "hyper-util",
+    "want",
     "hyper-rustls",
     "isahc",
     "attohttpc",
@@ -144,4 +144,9 @@ fn a_client_that_the_default_build_reaches_is_found() {
         "name = \"b\"\nversion = \"1.0.0\"\ndependencies = [\n \"rustls\",\n",
     );
     assert_eq!(places(hub, true, &deeper), ["Cargo.lock:31"]);
+    // A server, and the same library with its client switched on.
+    let server = package("house", &["a"]) + &package("a", &["hyper"]) + &package("hyper", &["httparse"]);
+    assert_eq!(places("", true, &(server.clone() + &package("httparse", &[]))), [""; 0]);
+    let client = server.replace("httparse", "want") + &package("want", &[]);
+    assert_eq!(places("", true, &client), ["Cargo.lock:23"]);
 }
