@@ -3,6 +3,17 @@
 //!
 //! Who only reads votes needs [`store::read_votes`] and [`vote::current_votes`]; [`items::Items`] says what they were about.
 
+mod address;
+pub mod desk;
+pub mod guidelines;
 pub mod items;
+pub mod keys;
+mod limits;
+pub mod numbers;
+mod pages;
+pub mod queue;
+pub mod room;
+pub mod serve;
 pub mod store;
+pub mod strings;
 pub mod vote;

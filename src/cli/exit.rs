@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
+use crate::annotate::serve::ServeError;
+use crate::annotate::store::StoreError;
 use crate::bench::BenchError;
 use crate::bundle::BundleError;
 use crate::data::DataError;
@@ -77,6 +79,12 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.is::<RequestError>()
         || error.downcast_ref::<LineError>().is_some_and(|error| !matches!(error, LineError::Io { .. }))
         || error.is::<RubricError>()
+        || error.downcast_ref::<StoreError>().is_some_and(is_of_the_votes)
+        || error.downcast_ref::<ServeError>().is_some_and(|error| match error {
+            ServeError::Store(error) => is_of_the_votes(error),
+            ServeError::NoItems { .. } => true,
+            ServeError::Io { .. } | ServeError::Desk(_) => false,
+        })
         || error.is::<RationaleError>()
         || error.is::<SystemPromptError>()
         || error.is::<DeviceError>()
@@ -98,6 +106,11 @@ fn code_of(error: &anyhow::Error) -> u8 {
         _ => true,
     });
     if not_usable || run { NOT_USABLE } else { FAILED }
+}
+
+/// The stored votes are what is not usable, and not the disk.
+fn is_of_the_votes(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Io { .. } | StoreError::Sqlite { .. })
 }
 
 fn is_input(error: &GenerateError) -> bool {
