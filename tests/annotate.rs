@@ -1,8 +1,21 @@
 //! Annotating: votes and their store, items, the queue, the server with all that people and attackers send it, packs.
 //! Knows what people may rely on; makes no claim about how a page looks, which `scripts/check_annotate.sh` does in a browser.
 
+#[path = "annotate/client.rs"]
+mod client;
 #[path = "annotate/contract.rs"]
 mod contract;
+#[path = "annotate/hostile.rs"]
+mod hostile;
+#[path = "annotate/load.rs"]
+mod load;
 #[expect(dead_code, reason = "the report's tests use the rest of it")]
 #[path = "report/made.rs"]
 mod made;
+#[expect(dead_code, reason = "tests of commands use the rest of it")]
+#[path = "support/program.rs"]
+mod program;
+#[path = "annotate/queue.rs"]
+mod queue;
+#[path = "annotate/serving.rs"]
+mod serving;

@@ -187,7 +187,7 @@ async fn listen(listener: TcpListener, app: Arc<App>, should_stop: impl Fn() -> 
         while !should_stop() {
             tokio::time::sleep(LOOK).await;
         }
-        drop(stop.send(true));
+        stop.send_replace(true);
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {

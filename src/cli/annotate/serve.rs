@@ -15,7 +15,7 @@ use crate::generate::Ending;
 
 /// Arguments of `annotate serve`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(in crate::cli) struct Args {
     #[command(flatten)]
     items: ItemArgs,
     /// Where to listen; 0: any free port
