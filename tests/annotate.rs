@@ -12,6 +12,8 @@ mod load;
 #[expect(dead_code, reason = "the report's tests use the rest of it")]
 #[path = "report/made.rs"]
 mod made;
+#[path = "annotate/packs.rs"]
+mod packs;
 #[expect(dead_code, reason = "tests of commands use the rest of it")]
 #[path = "support/program.rs"]
 mod program;

@@ -5,11 +5,13 @@
 
 mod address;
 pub mod desk;
+mod forms;
 pub mod guidelines;
 pub mod items;
 pub mod keys;
 mod limits;
 pub mod numbers;
+pub mod pack;
 mod pages;
 pub mod queue;
 pub mod room;

@@ -214,6 +214,19 @@ impl Room {
         }
     }
 
+    /// Tasks for somebody new, each with its prompt's id and why it is shown: what a pack is made of.
+    pub fn draw(&mut self, person: &str, most: usize, now: i64) -> Vec<(Task, String, ItemKind)> {
+        let languages = self.people.get(person).map(|person| person.languages.clone()).unwrap_or_default();
+        let Next::Turns(turns) = self.queue.next(person, &Turns::default(), &languages, most, now) else {
+            return Vec::new();
+        };
+        let drawn = turns.into_iter().filter_map(|turn| {
+            let prompt = self.item_at(turn.item)?.prompt_id.clone();
+            Some((self.task(person, turn)?, prompt, turn.kind))
+        });
+        drawn.collect()
+    }
+
     /// Hashes of the answers, in the order shown, of the task with this token; `None` if this person has no such task now.
     pub fn shown_with(&self, person: &str, item: &str, token: &str) -> Option<Vec<String>> {
         let found = self.item_at(self.places.get(item).copied()?)?;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::models::NonFiniteWeights;
+use crate::annotate::pack::PackError;
 use crate::annotate::serve::ServeError;
 use crate::annotate::store::StoreError;
 use crate::bench::BenchError;
@@ -80,6 +81,11 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.downcast_ref::<LineError>().is_some_and(|error| !matches!(error, LineError::Io { .. }))
         || error.is::<RubricError>()
         || error.downcast_ref::<StoreError>().is_some_and(is_of_the_votes)
+        || error.downcast_ref::<PackError>().is_some_and(|error| match error {
+            PackError::Store(error) => is_of_the_votes(error),
+            PackError::Page(_) | PackError::Random(_) => false,
+            PackError::Empty | PackError::NoVotes { .. } | PackError::Forged { .. } | PackError::Vote { .. } => true,
+        })
         || error.downcast_ref::<ServeError>().is_some_and(|error| match error {
             ServeError::Store(error) => is_of_the_votes(error),
             ServeError::NoItems { .. } => true,

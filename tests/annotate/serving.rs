@@ -217,7 +217,8 @@ fn votes_and_people_are_there_after_a_restart_and_codes_lead_back() {
     let server = Server::start(folder.path(), items(4), plain());
     let mut ann = server.client();
     let page = ann.join("Ann\u{7} <b>");
-    let code = ann.get("/me").body.split_once("class=\"code\" dir=\"ltr\">").unwrap().1.split_once('<').unwrap().0.to_owned();
+    let code =
+        ann.get("/me").body.split_once("class=\"code\" dir=\"ltr\">").unwrap().1.split_once('<').unwrap().0.to_owned();
     drop(server);
     let server = Server::start(folder.path(), items(4), plain());
     let mut again = server.client();

@@ -2,7 +2,7 @@
 //! Knows HTTP and, alone with its neighbours, async; what a vote means is the room's to know.
 
 mod admin;
-mod forms;
+
 mod people;
 pub mod session;
 mod voting;

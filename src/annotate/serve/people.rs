@@ -9,10 +9,10 @@ use axum::extract::{ConnectInfo, Form, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Deserialize;
 
-use super::forms::Fields;
 use super::session::{Session, answer, language_cookie, see_other};
 use super::voting::{Sent, fields};
 use super::{App, new_person};
+use crate::annotate::forms::Fields;
 use crate::annotate::keys::{CODE_DIGITS, is_same};
 use crate::annotate::numbers::Numbers;
 use crate::annotate::pages::{GuidelinesPage, JoinPage, MePage};

@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::forms::Fields;
 use super::session::{Session, answer, see_other};
 use super::{App, now};
+use crate::annotate::forms::Fields;
 use crate::annotate::keys::{is_same, random};
 use crate::annotate::pages::{EntryView, Fragment, HistoryPage, MessagePage, TaskView, VotePage};
 use crate::annotate::queue::Next;

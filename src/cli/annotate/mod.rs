@@ -1,5 +1,6 @@
 //! `pairwright annotate`: people's votes on a run's answers. Knows how a run becomes items; one file per subcommand knows its flags.
 
+mod pack;
 mod serve;
 
 use std::path::Path;
@@ -16,6 +17,10 @@ use crate::run::{self, RunDir};
 pub(super) enum Command {
     /// Pages for people who vote, on this machine or, with --lan, for a room
     Serve(Box<serve::Args>),
+    /// A page in one file for a phone without a network, with some of the items
+    Pack(pack::PackArgs),
+    /// Files that packs saved, into the run's votes
+    Merge(pack::MergeArgs),
 }
 
 /// Flags that say what is shown.
@@ -54,5 +59,7 @@ fn text_of(path: Option<&Path>, flag: &str) -> anyhow::Result<Option<String>> {
 pub(super) fn run(command: Command) -> anyhow::Result<Ending> {
     match command {
         Command::Serve(args) => serve::run(&args),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Merge(args) => pack::merge(&args),
     }
 }
