@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -58,7 +58,12 @@ fn fifty_people_at_once_lose_and_double_nothing() {
 }
 
 /// The program's server on a demonstration's run, killed when it goes.
-struct Process(Child, SocketAddr);
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    /// Who writes where nobody reads any more ends; so somebody does.
+    _messages: BufReader<ChildStderr>,
+}
 
 impl Process {
     fn start(run: &Path) -> Self {
@@ -67,17 +72,21 @@ impl Process {
             .args(["annotate", "serve", "--port", "0", "--overlap", "60", "--repeats", "0.2", "--planted", "0.2"])
             .arg(run);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = lines.map_while(Result::ok).find(|line| line.starts_with("people")).expect("an address");
+        let mut messages = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.starts_with("people") {
+            line.clear();
+            assert!(messages.read_line(&mut line).unwrap() > 0, "the server ended before it served");
+        }
         let address = line.trim().rsplit("http://").next().unwrap().trim_end_matches('/').parse().unwrap();
-        Self(child, address)
+        Self { child, address, _messages: messages }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -94,7 +103,7 @@ fn a_killed_server_has_every_vote_it_acknowledged() {
         let process = Process::start(&run);
         // Some are new, and some go on where the last server left them.
         for n in 0..12 {
-            let mut client = Client::new(process.1);
+            let mut client = Client::new(process.address);
             client.join(&format!("person {n}"));
             people.push(client.cookies.into_iter().collect());
         }
@@ -102,7 +111,7 @@ fn a_killed_server_has_every_vote_it_acknowledged() {
         let threads: Vec<_> = people
             .iter()
             .map(|cookies| {
-                let (cookies, address) = (cookies.clone(), process.1);
+                let (cookies, address) = (cookies.clone(), process.address);
                 let (acknowledged, is_over) = (Arc::clone(&acknowledged), Arc::clone(&is_over));
                 std::thread::spawn(move || {
                     let mut client = Client::new(address);
@@ -145,7 +154,7 @@ fn a_killed_server_has_every_vote_it_acknowledged() {
     assert_eq!(places.len(), events.len(), "nobody voted twice on one thing");
     // The last server is gone; what it left is served again.
     let server = Process::start(&run);
-    assert_eq!(Client::new(server.1).get("/join").status, 200);
+    assert_eq!(Client::new(server.address).get("/join").status, 200);
     // Making the run again, and anew, leaves votes as they are.
     drop(server);
     let again = crate::program::run(&["make", "--demo", "--quiet", "--out", run.to_str().unwrap(), "--fresh"]);
