@@ -2,7 +2,6 @@
 //! acknowledged vote is lost or an event stands twice. Knows forms and processes; makes no claim about pages.
 //! Usage: cargo bench --bench annotate -- [NUM_VOTES [NUM_KILLS]]
 
-#[expect(dead_code, reason = "the tests use the rest of it")]
 #[path = "../tests/annotate/client.rs"]
 mod client;
 
@@ -91,7 +90,8 @@ fn vote(address: SocketAddr, cookies: HashMap<String, String>, seen: &Seen, most
 fn people(address: SocketAddr) -> Vec<HashMap<String, String>> {
     let join = |n: usize| {
         let mut client = Client::new(address);
-        client.join(&format!("person {n}"));
+        let page = client.join(&format!("person {n}"));
+        assert!(!page.field("token").is_empty(), "a task");
         client.cookies
     };
     (0..NUM_PEOPLE).map(join).collect()

@@ -28,7 +28,14 @@ async function serve(...flags) {
   const cookie = entered.headers.getSetCookie()[0].split(";")[0];
   return {
     url: said.match(/^people +(\S+)/m)[1], admin,
-    events: async () => (await (await fetch(new URL("/admin/votes.jsonl", admin), { headers: { cookie } })).text()).split("\n").filter(Boolean).map((line) => JSON.parse(line)),
+    events: async () => {
+      for (;;) {
+        const answer = await fetch(new URL("/admin/votes.jsonl", admin), { headers: { cookie } });
+        if (answer.ok) return (await answer.text()).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+        // Asked too often: the server keeps its measure here too.
+        await pause(500);
+      }
+    },
     stop: async () => { server.kill("SIGTERM"); const [code] = await once(server, "exit"); if (code !== 0) problems.push(`the server ended with ${code}`); },
   };
 }
@@ -101,9 +108,9 @@ async function person(browser, server, view, language) {
   let expected = 0;
   const holds = async (more, what) => {
     expected += more;
-    for (let waited = 0; waited < 15000; waited += 50) {
+    for (let waited = 0; waited < 15000; waited += 200) {
       if ((await server.events()).length - before === expected) return;
-      await pause(50);
+      await pause(200);
     }
     page.fail(`${what}: ${(await server.events()).length - before} events, expected ${expected}`);
   };

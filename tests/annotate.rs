@@ -19,5 +19,7 @@ mod packs;
 mod program;
 #[path = "annotate/queue.rs"]
 mod queue;
+#[path = "annotate/server.rs"]
+mod server;
 #[path = "annotate/serving.rs"]
 mod serving;

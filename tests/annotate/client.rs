@@ -1,54 +1,10 @@
-//! A raw HTTP client over a socket, and a server in this process or as the real program, for tests that behave as people and as attackers.
+//! A raw HTTP client over a socket, for tests that behave as people and as attackers, and for the bench.
 //! Knows bytes and forms; makes no claim about what an answer should be.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use pairwright::annotate::items::Items;
-use pairwright::annotate::serve::{Ready, ServeOptions, serve};
-
-/// A server in this process, stopped when it goes.
-pub struct Server {
-    pub ready: Ready,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    pub fn start(run: &Path, items: Items, options: ServeOptions) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (told, ready) = mpsc::channel();
-        let (run, asked) = (run.to_owned(), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || {
-            let say = |ready: &Ready| told.send(ready.clone()).unwrap();
-            serve(run, items, options, say, move || asked.load(Ordering::SeqCst)).expect("it serves");
-        });
-        let ready = ready.recv_timeout(Duration::from_secs(60)).expect("it is ready");
-        Self { ready, stop, thread: Some(thread) }
-    }
-
-    pub fn client(&self) -> Client {
-        Client::new(SocketAddr::from(([127, 0, 0, 1], self.ready.address.port())))
-    }
-
-    /// The part of one of its links behind the address.
-    pub fn path(link: &str) -> String {
-        format!("/{}", link.splitn(4, '/').nth(3).unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.thread.take().map(JoinHandle::join);
-    }
-}
 
 /// What came back.
 #[derive(Debug, Clone, Default)]

@@ -5,8 +5,9 @@ use pairwright::annotate::serve::ServeOptions;
 use pairwright::annotate::store::{read_people, read_votes};
 use pairwright::dataset::DatasetOptions;
 
-use crate::client::{Client, Server, value_of};
+use crate::client::{Client, value_of};
 use crate::made::Made;
+use crate::server::Server;
 use crate::serving::{items, plain, stored};
 
 fn lan() -> ServeOptions {

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use pairwright::annotate::vote::{ItemKind, current_votes};
 
-use crate::client::{Client, Server};
+use crate::client::Client;
+use crate::server::Server;
 use crate::serving::{items, plain, stored};
 
 const NUM_PEOPLE: usize = 50;

@@ -10,8 +10,9 @@ use pairwright::annotate::store::{read_people, read_votes, seal};
 use pairwright::annotate::vote::{Action, Choice, Vote, current_votes};
 use pairwright::dataset::DatasetOptions;
 
-use crate::client::{Answer, Client, Server};
+use crate::client::{Answer, Client};
 use crate::made::Made;
+use crate::server::Server;
 
 /// So many prompts with two answers each.
 pub fn items(num_rows: usize) -> Items {
