@@ -58,7 +58,10 @@ class Page {
     await page.call("Emulation.setDeviceMetricsOverride", { width: view.width, height: view.height, deviceScaleFactor: 1, mobile: view.mobile });
     return page;
   }
-  fail(what) { problems.push(`${this.name}: ${what}`); }
+  fail(what) {
+    problems.push(`${this.name}: ${what}`);
+    console.error(problems.at(-1));
+  }
   call(method, params) { return this.browser.call(method, params, this.sessionId); }
   async run(expression) {
     const { result, exceptionDetails } = await this.call("Runtime.evaluate", { expression, returnByValue: true, awaitPromise: true });
@@ -239,6 +242,5 @@ try {
 } finally {
   await browser.close();
 }
-problems.forEach((problem) => console.error(problem));
 console.log(`annotating in ${views.length} views and 3 languages: ${problems.length ? `${problems.length} problems` : "nothing wrong"}`);
 process.exit(problems.length ? 1 : 0);

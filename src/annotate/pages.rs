@@ -331,6 +331,9 @@ fn in_percent(share: Share) -> String {
     format!("{:.0} % ({:.0} to {:.0}, n = {total})", 100.0 * share, 100.0 * low, 100.0 * high)
 }
 
+/// A row of a table: its name, and what stands there.
+pub type Row<T> = (String, T);
+
 /// How the work goes.
 #[derive(Template)]
 #[template(path = "annotate/admin.html", whitespace = "minimize")]
@@ -361,7 +364,7 @@ pub struct AdminPage<'a> {
 
 impl AdminPage<'_> {
     /// The stop rule, the judge's table and that of choices, from the numbers.
-    pub fn in_words(numbers: &Numbers) -> (String, Vec<(String, String)>, Vec<(String, u64)>) {
+    pub fn in_words(numbers: &Numbers) -> (String, Vec<Row<String>>, Vec<Row<u64>>) {
         let stop = numbers.stop;
         let sentence = match stop.points {
             None => format!(

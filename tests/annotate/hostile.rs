@@ -36,10 +36,9 @@ fn texts_stay_texts_wherever_they_are_shown() {
     let mut eve = server.client();
     let mut pages = vec![eve.get("/join").body, eve.get("/guidelines").body];
     eve.join("<script>alert(7)</script>");
-    for index in 0..HARM.len() {
+    for note in HARM {
         let page = eve.get("/");
         let [csrf, item, token] = ["csrf", "item", "token"].map(|name| page.field(name));
-        let note = HARM[index];
         let fields = [
             ("csrf", csrf.as_str()),
             ("item", &item),
