@@ -1,11 +1,10 @@
 // Pages that the program writes, opened in Chromium: in light and in dark, on a desk and on a phone. Fails where a page logs something,
 // asks for anything but itself, runs a script of a row, scrolls sideways, or has text of too little contrast (WCAG AA).
 // Speaks to the browser through a pipe and needs no package. Usage: node check_pages.mjs [--shots FOLDER] FILE.html...
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { Browser } from "./browser.mjs";
 
 const files = process.argv.slice(2);
 const shots = files[0] === "--shots" ? files.splice(0, 2)[1] : null;
@@ -15,42 +14,6 @@ const views = [
   { name: "phone", width: 390, scheme: "light", mobile: true },
   { name: "phone-dark", width: 390, scheme: "dark", mobile: true },
 ];
-
-class Browser {
-  constructor() {
-    this.profile = mkdtempSync(join(tmpdir(), "check-pages-"));
-    const flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking",
-      "--remote-debugging-pipe", `--user-data-dir=${this.profile}`, "about:blank"];
-    this.process = spawn(process.env.CHROMIUM ?? "chromium", flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
-    this.waiting = new Map();
-    this.listeners = [];
-    this.last = 0;
-    let rest = "";
-    this.process.stdio[4].setEncoding("utf8").on("data", (text) => {
-      const messages = (rest + text).split("\0");
-      rest = messages.pop();
-      messages.map((message) => JSON.parse(message)).forEach((message) => this.hear(message));
-    });
-  }
-  hear(message) {
-    const answer = this.waiting.get(message.id);
-    if (!answer) return this.listeners.forEach((listener) => listener(message));
-    this.waiting.delete(message.id);
-    if (message.error) answer.reject(new Error(JSON.stringify(message.error)));
-    else answer.resolve(message.result);
-  }
-  call(method, params = {}, sessionId = undefined) {
-    const id = ++this.last;
-    this.process.stdio[3].write(JSON.stringify({ id, method, params, sessionId }) + "\0");
-    return new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
-  }
-  async close() {
-    const gone = new Promise((resolve) => this.process.once("exit", resolve));
-    await this.call("Browser.close").catch(() => {});
-    await gone;
-    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
-  }
-}
 
 // Runs inside the page, by the debugger and not by the page.
 function look() {

@@ -3,12 +3,25 @@
 //!
 //! Who only reads votes needs [`store::read_votes`] and [`vote::current_votes`]; [`items::Items`] says what they were about.
 
+mod address;
 pub mod agreement;
 pub mod calibrate;
+pub mod desk;
 pub mod exchange;
 pub mod export;
+mod forms;
+pub mod guidelines;
 pub mod items;
+pub mod keys;
 pub mod label;
+mod limits;
+pub mod numbers;
+pub mod pack;
+mod pages;
+pub mod queue;
+pub mod room;
+pub mod serve;
 pub mod store;
+pub mod strings;
 pub mod versions;
 pub mod vote;

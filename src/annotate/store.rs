@@ -37,6 +37,7 @@ CREATE TABLE people (
   pseudonym TEXT NOT NULL,
   name TEXT NOT NULL,
   credit TEXT NOT NULL,
+  languages TEXT NOT NULL,
   consent TEXT NOT NULL,
   at INTEGER NOT NULL
 ) STRICT;
@@ -143,6 +144,8 @@ pub struct Person {
     pub name: String,
     /// How they want to be named in the dataset's card; empty: not at all.
     pub credit: String,
+    /// Languages that they read, as the run's source spells them; none: all.
+    pub languages: Vec<String>,
     /// SHA-256 of the text they agreed to; empty if there was none.
     pub consent: String,
     /// When, in seconds since 1970.
@@ -272,7 +275,7 @@ fn all_votes(connection: &Connection, path: &Path) -> Result<Vec<StoredVote>, St
 }
 
 fn all_people(connection: &Connection, path: &Path) -> Result<Vec<Person>, StoreError> {
-    let latest = "SELECT pseudonym, name, credit, consent, at FROM people
+    let latest = "SELECT pseudonym, name, credit, consent, at, languages FROM people
                   WHERE sequence IN (SELECT max(sequence) FROM people GROUP BY pseudonym) ORDER BY sequence";
     let mut statement = connection.prepare(latest).map_err(sql("read", path))?;
     let person = |row: &rusqlite::Row<'_>| {
@@ -282,6 +285,7 @@ fn all_people(connection: &Connection, path: &Path) -> Result<Vec<Person>, Store
             credit: row.get(2)?,
             consent: row.get(3)?,
             at: row.get(4)?,
+            languages: row.get::<_, String>(5)?.lines().map(str::to_owned).collect(),
         })
     };
     let rows = statement.query_map([], person).map_err(sql("read", path))?;
@@ -369,8 +373,10 @@ impl Store {
     /// # Errors
     /// A full disk.
     pub fn note_person(&mut self, person: &Person) -> Result<(), StoreError> {
-        let add = "INSERT INTO people (pseudonym, name, credit, consent, at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let values = params![person.pseudonym, person.name, person.credit, person.consent, person.at];
+        let add =
+            "INSERT INTO people (pseudonym, name, credit, consent, at, languages) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let languages = person.languages.join("\n");
+        let values = params![person.pseudonym, person.name, person.credit, person.consent, person.at, languages];
         self.connection.execute(add, values).map_err(sql("add to", &self.path))?;
         Ok(())
     }
@@ -442,7 +448,7 @@ fn is_on_network(path: &Path) -> bool {
         0x0102_1997,
         0x7375_7245,
     ];
-    rustix::fs::statfs(path).is_ok_and(|found| NETWORK.contains(&(i64::from(found.f_type) & 0xffff_ffff)))
+    rustix::fs::statfs(path).is_ok_and(|found| NETWORK.contains(&(found.f_type & 0xffff_ffff)))
 }
 
 #[cfg(not(target_os = "linux"))]

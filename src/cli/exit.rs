@@ -6,6 +6,9 @@ use super::models::NonFiniteWeights;
 use crate::annotate::calibrate::TooFewCouples;
 use crate::annotate::exchange::ExchangeError;
 use crate::annotate::export::ExportError;
+use crate::annotate::pack::PackError;
+use crate::annotate::serve::ServeError;
+use crate::annotate::store::StoreError;
 use crate::annotate::versions::VersionsError;
 use crate::bench::BenchError;
 use crate::bundle::BundleError;
@@ -82,6 +85,17 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.downcast_ref::<LineError>().is_some_and(|error| !matches!(error, LineError::Io { .. }))
         || error.is::<RubricError>()
         || error.is::<AspectWeightsError>()
+        || error.downcast_ref::<StoreError>().is_some_and(is_of_the_votes)
+        || error.downcast_ref::<PackError>().is_some_and(|error| match error {
+            PackError::Store(error) => is_of_the_votes(error),
+            PackError::Page(_) | PackError::Random(_) => false,
+            PackError::Empty | PackError::NoVotes { .. } | PackError::Forged { .. } | PackError::Vote { .. } => true,
+        })
+        || error.downcast_ref::<ServeError>().is_some_and(|error| match error {
+            ServeError::Store(error) => is_of_the_votes(error),
+            ServeError::NoItems { .. } => true,
+            ServeError::Io { .. } | ServeError::Desk(_) => false,
+        })
         || error.is::<RationaleError>()
         || error.is::<SystemPromptError>()
         || error.is::<TooFewCouples>()
@@ -115,6 +129,11 @@ fn is_of_the_export(error: &ExportError) -> bool {
         ExportError::Versions(error) => matches!(error, VersionsError::Line { .. } | VersionsError::Busy { .. }),
         ExportError::Dataset(_) => false,
     }
+}
+
+/// The stored votes are what is not usable, and not the disk.
+fn is_of_the_votes(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Io { .. } | StoreError::Sqlite { .. })
 }
 
 fn is_input(error: &GenerateError) -> bool {

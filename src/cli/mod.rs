@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, arguments and `run()`, nothing else. stdout is for data, stderr for people.
 //! Knows clap, the terminal and the exit codes; all work is done by the modules it calls.
 
+mod annotate;
 mod arguments;
 mod bench;
 mod bundle;
@@ -80,6 +81,9 @@ enum Command {
     Languages(languages::Args),
     /// What a run looks like: one page for a browser, with charts and rows to read, and the numbers as JSON
     Report(report::Args),
+    /// People say which answers are better: on a page in a browser, alone or many at once, or in a file on a phone without a network
+    #[command(subcommand)]
+    Annotate(annotate::Command),
     /// Which language a text is in, and profiles that tell languages apart
     #[command(subcommand)]
     Lid(lid::Command),
@@ -118,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Slurm(args) => slurm::run(&args),
         Command::Languages(args) => languages::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Annotate(command) => annotate::run(command),
         Command::Lid(command) => lid::run(&command),
         Command::Status(args) => status::run(&args),
         Command::Models(command) => models::run(&command),

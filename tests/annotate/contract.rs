@@ -211,8 +211,14 @@ fn the_store_keeps_events_once_and_only_adds() {
 fn people_describe_themselves_anew() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(folder.path()).unwrap();
-    let ann =
-        Person { pseudonym: "a-1".into(), name: "Ann".into(), credit: String::new(), consent: String::new(), at: 1 };
+    let ann = Person {
+        pseudonym: "a-1".into(),
+        name: "Ann".into(),
+        credit: String::new(),
+        consent: String::new(),
+        languages: vec!["Hindi".into(), "Thai".into()],
+        at: 1,
+    };
     store.note_person(&ann).unwrap();
     store
         .note_person(&Person { pseudonym: "a-2".into(), name: "Robert'); DROP TABLE votes;--".into(), ..ann.clone() })

@@ -244,7 +244,7 @@ fn votes_survive_ratings_rows_and_models() {
         })
         .collect();
     for candidate in &more {
-        run.made.verdicts.push(crate::made::verdict(candidate, 5.0));
+        run.made.verdicts.push(crate::judged::verdict(candidate, 5.0));
     }
     run.made.candidates.extend(more);
     run.export();
