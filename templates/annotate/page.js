@@ -55,6 +55,9 @@
     task.dataset.live = next ? next.token : "";
     if (next) task.innerHTML = next.html;
     else task.textContent = words.wait;
+    // A task that was fetched before the first vote does not offer to take it back.
+    const back = task.querySelector("[data-key=z]");
+    if (back && shown.length) back.hidden = false;
     window.scrollTo(0, 0);
     document.getElementById("main").focus({ preventScroll: true });
   }
@@ -149,7 +152,7 @@
     if (event.key === "?") { toggle("keys"); return event.preventDefault(); }
     if (event.key === "e" || event.key === "f") { toggle(event.key === "e" ? "edit" : "flag", true); return event.preventDefault(); }
     if (task.querySelector("#rank") && /^[1-9]$/.test(event.key)) { if (rank(Number(event.key) - 1)) event.preventDefault(); return; }
-    const button = [...task.querySelectorAll("button[data-key]")].find((one) => one.dataset.key === event.key);
+    const button = [...task.querySelectorAll("button[data-key]:not([hidden])")].find((one) => one.dataset.key === event.key);
     if (button) { event.preventDefault(); button.click(); }
   });
   function toggle(id, enter) {
