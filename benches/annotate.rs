@@ -29,8 +29,9 @@ struct Process {
 }
 
 impl Process {
-    fn start(run: &Path) -> Self {
-        let flags = ["annotate", "serve", "--port", "0", "--overlap", "50", "--repeats", "0.05", "--planted", "0.05"];
+    fn start(run: &Path, overlap: &str) -> Self {
+        let flags =
+            ["annotate", "serve", "--port", "0", "--overlap", overlap, "--repeats", "0.05", "--planted", "0.05"];
         let mut child =
             Command::new(PROGRAM).args(flags).arg(run).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut messages = BufReader::new(child.stderr.take().expect("piped"));
@@ -154,7 +155,7 @@ fn main() {
     let folder = std::env::temp_dir().join(format!("bench-annotate-{}", std::process::id()));
     let run = made(&folder, num_votes.div_ceil(NUM_PEOPLE) + num_votes.div_ceil(NUM_PEOPLE) / 4 + 10);
     let seen = Arc::new(Seen::default());
-    let process = Process::start(&run);
+    let process = Process::start(&run, "50");
     let all = people(process.address);
     let start = Instant::now();
     together(&process, &all, &seen, num_votes);
@@ -174,7 +175,7 @@ fn main() {
     let seen = Arc::new(Seen::default());
     let other = made(&folder, 120);
     for kill in 0..num_kills {
-        let process = Process::start(&other);
+        let process = Process::start(&other, "5000");
         let all = people(process.address);
         let target = seen.num_votes.load(Ordering::SeqCst) + 300 + 37 * (kill % 7);
         let address = process.address;

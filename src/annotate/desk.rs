@@ -3,8 +3,10 @@
 //! Knows the room and the store; knows nothing of HTTP.
 
 use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -17,6 +19,8 @@ use super::store::{Appended, Person, Store, StoreError};
 
 /// Requests in one transaction at most, so that nobody waits for all others.
 const MOST_AT_ONCE: usize = 256;
+/// Without a request for so long the store is tidied up.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Why somebody got no answer. What they sent is not counted, and can be sent again.
 #[derive(Debug, Clone, Error)]
@@ -112,7 +116,17 @@ fn closed() -> DeskError {
 }
 
 fn work(setting: &Setting, mut store: Store, mut room: Room, receiver: &mpsc::Receiver<Message>) {
-    while let Ok(first) = receiver.recv() {
+    let mut is_untidy = false;
+    loop {
+        let first = match receiver.recv_timeout(IDLE) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                // What cannot be tidied up now is tried again; votes are safe either way.
+                is_untidy = is_untidy && store.tidy_up().is_err();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let waiting = std::iter::once(first).chain(std::iter::from_fn(|| receiver.try_recv().ok()));
         let mut replies: Vec<Reply> = Vec::new();
         // An export, which is another process, may have sealed events meanwhile. Who cannot read cannot write either, and says so then.
@@ -133,6 +147,7 @@ fn work(setting: &Setting, mut store: Store, mut room: Room, receiver: &mpsc::Re
             }
         }
         let written = write(&mut store, &mut room);
+        is_untidy = true;
         if written.is_err() {
             // The room is ahead of the disk: it goes back to what is there. If not even that can be read, the thread ends, and all who
             // ask from now on are told so.

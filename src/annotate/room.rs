@@ -413,8 +413,11 @@ impl Room {
 
     /// The latest vote of a person that holds and can be taken back.
     pub fn latest(&self, person: &str) -> Option<String> {
-        let found = self.history(person).into_iter().find(|entry| entry.sequence > self.sealed_through)?;
-        Some(found.vote.id)
+        let cells = self.owns.get(person).map(|own| &own.cells).into_iter().flatten();
+        let held = cells.flat_map(|(_, cell)| [cell.current(false), cell.current(true)]).flatten();
+        let (vote, _) =
+            held.filter(|(_, sequence)| *sequence > self.sealed_through).max_by_key(|(_, sequence)| *sequence)?;
+        Some(vote.id.clone())
     }
 }
 

@@ -15,12 +15,15 @@
   let current = task && task.dataset.live ? { token: task.dataset.live, html: task.innerHTML } : null;
   const shown = [];
   let busy = null;
+  // The one that is on its way: it can be taken back by the server alone.
+  let sending = "";
 
   const waiting = () => { const count = mine().length; say(count ? `${words.offline} ${count}` : ""); };
 
   async function send(one) {
     const headers = { "Content-Type": "application/x-www-form-urlencoded", "X-Pairwright": "1" };
-    const answer = await fetch(one.path, { method: "POST", body: one.body, headers, redirect: "error" });
+    sending = one.id;
+    const answer = await fetch(one.path, { method: "POST", body: one.body, headers, redirect: "error" }).finally(() => { sending = ""; });
     // Too many at once, or a server that is not well: later.
     if (answer.status === 429 || answer.status >= 500) throw new Error(String(answer.status));
     if (answer.status === 401 || answer.status === 403) { location.assign("/"); throw new Error("session"); }
@@ -55,6 +58,9 @@
     task.dataset.live = next ? next.token : "";
     if (next) task.innerHTML = next.html;
     else task.textContent = words.wait;
+    // A task that was fetched before the first vote does not offer to take it back.
+    const back = task.querySelector("[data-key=z]");
+    if (back && shown.length) back.hidden = false;
     window.scrollTo(0, 0);
     document.getElementById("main").focus({ preventScroll: true });
   }
@@ -81,7 +87,7 @@
   async function undo(form) {
     const last = shown.pop();
     const unsent = last && mine().find((one) => one.token === last.token);
-    if (unsent && !busy) {
+    if (unsent && unsent.id !== sending) {
       drop(unsent.id);
       if (current) ahead.unshift(current);
       show(last);
@@ -149,7 +155,7 @@
     if (event.key === "?") { toggle("keys"); return event.preventDefault(); }
     if (event.key === "e" || event.key === "f") { toggle(event.key === "e" ? "edit" : "flag", true); return event.preventDefault(); }
     if (task.querySelector("#rank") && /^[1-9]$/.test(event.key)) { if (rank(Number(event.key) - 1)) event.preventDefault(); return; }
-    const button = [...task.querySelectorAll("button[data-key]")].find((one) => one.dataset.key === event.key);
+    const button = [...task.querySelectorAll("button[data-key]:not([hidden])")].find((one) => one.dataset.key === event.key);
     if (button) { event.preventDefault(); button.click(); }
   });
   function toggle(id, enter) {
