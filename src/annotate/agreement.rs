@@ -34,6 +34,8 @@ pub struct Report {
     pub num_items: u64,
     /// What the rule makes of each two answers, by its name.
     pub rulings: BTreeMap<&'static str, u64>,
+    /// What the counted votes say, by the choice's name.
+    pub choices: BTreeMap<&'static str, u64>,
     /// Flags that hold, by kind.
     pub flags: BTreeMap<&'static str, u64>,
     /// People against people.
@@ -145,11 +147,12 @@ impl Report {
         let opined = || counted.iter().filter(|vote| *vote.choice != Choice::Skip);
         let distinct = |names: BTreeSet<&str>| names.len() as u64;
         let decided: Vec<Decided<'_>> = decided(items, votes, min_votes);
-        let (mut rulings, mut flags) = (BTreeMap::new(), BTreeMap::new());
+        let (mut rulings, mut choices, mut flags) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for tally in tallies(votes).values().flat_map(BTreeMap::values) {
             *rulings.entry(ruling_name(tally.ruling(min_votes))).or_default() += 1;
         }
         for vote in &counted {
+            *choices.entry(vote.choice.as_str()).or_default() += 1;
             if let Choice::Flag { flag, .. } = vote.choice {
                 *flags.entry(flag.as_str()).or_default() += 1;
             }
@@ -162,6 +165,7 @@ impl Report {
             num_annotators: distinct(opined().map(|vote| vote.vote.annotator.as_str()).collect()),
             num_items: distinct(opined().map(|vote| vote.vote.item.as_str()).collect()),
             rulings,
+            choices,
             flags,
             agreement: Agreement::of(votes),
             position: Position::of(counted.iter().copied()),

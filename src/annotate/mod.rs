@@ -15,7 +15,7 @@ pub mod items;
 pub mod keys;
 pub mod label;
 mod limits;
-pub mod numbers;
+pub mod pace;
 pub mod pack;
 mod pages;
 pub mod queue;

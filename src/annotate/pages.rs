@@ -3,7 +3,7 @@
 
 use askama::Template;
 
-use super::numbers::{Numbers, PersonNumbers};
+use super::agreement::{Annotator, Report};
 use super::room::{Entry, Task};
 use super::store::Person;
 use super::strings::Tongue;
@@ -309,18 +309,17 @@ pub struct PersonView {
 
 impl PersonView {
     /// From a person and their numbers.
-    pub fn of(person: &Person, code: String, numbers: Option<&PersonNumbers>) -> Self {
-        let share =
-            |get: fn(&PersonNumbers) -> Option<Share>| numbers.and_then(get).map_or_else(String::new, in_percent);
+    pub fn of(person: &Person, code: String, numbers: Option<&Annotator>, pace_s: Option<i64>) -> Self {
+        let share = |get: fn(&Annotator) -> Option<Share>| numbers.and_then(get).map_or_else(String::new, in_percent);
         Self {
             name: person.name.clone(),
             pseudonym: person.pseudonym.clone(),
             code,
             num_votes: numbers.map_or(0, |numbers| numbers.num_votes),
-            first: share(|numbers| numbers.first),
-            repeats: share(|numbers| numbers.repeats),
+            first: share(|numbers| numbers.position.first),
+            repeats: share(|numbers| numbers.consistency),
             gold: share(|numbers| numbers.gold),
-            pace: numbers.and_then(|numbers| numbers.pace_s).map(|pace| format!("~{pace}")).unwrap_or_default(),
+            pace: pace_s.map(|pace| format!("~{pace}")).unwrap_or_default(),
         }
     }
 }
@@ -348,8 +347,8 @@ pub struct AdminPage<'a> {
     pub overlap: usize,
     /// Events in the store.
     pub num_events: usize,
-    /// What was counted.
-    pub numbers: Numbers,
+    /// Votes that hold and count for the dataset.
+    pub num_votes: u64,
     /// Everybody.
     pub people: Vec<PersonView>,
     /// The link that lets people in.
@@ -358,43 +357,69 @@ pub struct AdminPage<'a> {
     pub stop: String,
     /// Judge against people.
     pub judge: Vec<(String, String)>,
+    /// People against people.
+    pub agreement: Vec<(String, String)>,
     /// Choices and flags.
     pub choices: Vec<(String, u64)>,
 }
 
-impl AdminPage<'_> {
-    /// The stop rule, the judge's table and that of choices, from the numbers.
-    pub fn in_words(numbers: &Numbers) -> (String, Vec<Row<String>>, Vec<Row<u64>>) {
-        let stop = numbers.stop;
-        let sentence = match stop.points {
-            None => format!(
-                "Nobody voted on the random slice yet. About {} items of it tell the judge's accuracy to ±5 points at 95 %.",
-                stop.num_more
-            ),
-            Some(points) if stop.is_met => {
-                format!("The judge's accuracy is known to ±{points:.0} points at 95 %: enough by the stop rule.")
-            }
-            Some(points) => format!(
-                "The judge's accuracy is known to ±{points:.0} points at 95 %; the stop rule wants ±5, about {} more items of the random slice.",
-                stop.num_more
-            ),
-        };
-        let share = |share: Option<Share>| share.map_or_else(|| "–".to_owned(), in_percent);
-        let mut judge = vec![
-            ("random slice (fair for the run)".to_owned(), share(numbers.judge.audit)),
-            ("all".to_owned(), share(numbers.judge.all)),
-        ];
-        let by_margin = numbers
-            .judge
-            .by_margin
-            .iter()
-            .map(|(low, found)| (format!("ratings at least {low} apart, less than the next row"), share(*found)));
-        judge.extend(by_margin);
-        judge.extend(numbers.judge.by_aspect.iter().map(|(name, found)| (format!("by {name} alone"), share(*found))));
-        let choices = numbers.all.choices.iter().map(|(name, count)| ((*name).replace('_', " "), *count));
-        let flags = numbers.flags.iter().map(|(name, count)| (format!("flag: {}", name.replace('_', " ")), *count));
-        (sentence, judge, choices.chain(flags).collect())
+/// The stop rule in a sentence.
+pub fn stop_in_words(report: &Report) -> String {
+    let stop = report.stop;
+    let (target, more) = (100.0 * stop.target, stop.num_more);
+    match stop.half_width.map(|half_width| 100.0 * half_width) {
+        None => format!(
+            "Nobody voted on the random slice yet. About {more} items of it tell the judge's accuracy to ±{target:.0} points at 95 %."
+        ),
+        Some(points) if stop.is_met => {
+            format!("The judge's accuracy is known to ±{points:.0} points at 95 %: enough by the stop rule.")
+        }
+        Some(points) => format!(
+            "The judge's accuracy is known to ±{points:.0} points at 95 %; the stop rule wants ±{target:.0}, about {more} more items of the random slice."
+        ),
     }
+}
+
+/// The judge against people, a row for each way to count.
+pub fn judge_in_words(report: &Report) -> Vec<Row<String>> {
+    let share = |share: Option<Share>| share.map_or_else(|| "–".to_owned(), in_percent);
+    let judge = &report.judge;
+    let whole = [("random slice (fair for the run)", judge.audit), ("all", judge.all)]
+        .map(|(name, of)| (name.to_owned(), share(of)));
+    let by_margin = judge.by_margin.iter().map(|bin| {
+        let apart = match bin.to {
+            Some(to) => format!("ratings {} to {to} apart", bin.from),
+            None => format!("ratings {} apart or more", bin.from),
+        };
+        (apart, share(bin.accuracy))
+    });
+    let by_aspect = judge.by_aspect.iter().map(|(name, found)| (format!("by {name} alone"), share(*found)));
+    whole.into_iter().chain(by_margin).chain(by_aspect).collect()
+}
+
+/// How far people agree with one another, by each measure and each two people.
+pub fn agreement_in_words(report: &Report) -> Vec<Row<String>> {
+    let agreement = &report.agreement;
+    let number = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+    let measures = [
+        ("Krippendorff's alpha, four categories", agreement.alpha_nominal),
+        ("Krippendorff's alpha, in order", agreement.alpha_ordinal),
+        ("Fleiss' kappa", agreement.fleiss_kappa),
+    ];
+    let measures = measures.map(|(name, value)| (format!("{name} (n = {})", agreement.num_couples), number(value)));
+    let pairs = agreement.pairs.iter().map(|pair| {
+        let [one, other] = &pair.annotators;
+        (format!("Cohen's kappa, {one} and {other} (n = {})", pair.num_couples), number(pair.kappa))
+    });
+    measures.into_iter().chain(pairs).collect()
+}
+
+/// Choices and flags that hold.
+pub fn choices_in_words(report: &Report) -> Vec<Row<u64>> {
+    let choices = report.choices.iter().map(|(name, count)| (name.replace('_', " "), *count));
+    choices
+        .chain(report.flags.iter().map(|(name, count)| (format!("flag: {}", name.replace('_', " ")), *count)))
+        .collect()
 }
 
 /// A language's texts, to be changed.

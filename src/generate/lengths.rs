@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use unicode_script::{Script, UnicodeScript};
 
 use super::system::own_text;
 use crate::data::PromptRecord;
+use crate::data::language::is_unspaced;
 
 /// Fewer answers in a language say too little about how long such answers are: a quartile would hang on one or two of them.
 const MIN_ANSWERS: usize = 20;
@@ -135,17 +135,7 @@ fn unit_of(answers: &[&str]) -> LengthUnit {
     let (mut unspaced, mut letters) = (0u64, 0u64);
     for character in answers.iter().flat_map(|answer| answer.chars()).filter(|character| character.is_alphabetic()) {
         letters += 1;
-        unspaced += u64::from(matches!(
-            character.script(),
-            Script::Han
-                | Script::Hiragana
-                | Script::Katakana
-                | Script::Thai
-                | Script::Lao
-                | Script::Khmer
-                | Script::Myanmar
-                | Script::Tibetan
-        ));
+        unspaced += u64::from(is_unspaced(character));
     }
     if 2 * unspaced > letters { LengthUnit::Characters } else { LengthUnit::Words }
 }

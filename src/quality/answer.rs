@@ -10,7 +10,8 @@
 //! | near-identical | Jaccard similarity of sequences of 5 characters, or edit similarity | from 0.9, above 0.95 (facts on judging, check 2) |
 //! | length ratio | characters of the answer by those of the human one | below 1/10 or above 10, with 200 characters between them |
 
-use super::text::{folded, is_unspaced, shingles};
+use super::text::{folded, shingles};
+use crate::data::language::is_unspaced;
 
 const REPEATED_LENGTH: usize = 12;
 const REPEATED_SHARE: f64 = 0.5;

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, HashSet};
 use rayon::prelude::*;
 use unicode_script::{Script, UnicodeScript};
 
-use super::text::{folded, hash, is_unspaced, shingles};
+use super::text::{folded, hash, shingles};
+use crate::data::language::is_unspaced;
 
 const SHINGLE: usize = 5;
 const BANDS: usize = 16;

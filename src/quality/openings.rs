@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::text::{folded, is_unspaced};
+use super::text::folded;
+use crate::data::language::is_unspaced;
 
 const WEIGHTS: [usize; 4] = [8, 12, 16, 24];
 const MIN_COUNT: u64 = 5;

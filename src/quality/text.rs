@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 
 use unicode_normalization::UnicodeNormalization;
-use unicode_script::{Script, UnicodeScript};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Characters of a text in compatibility form (NFKC), in lower case, each run of other than letters and digits as one space.
@@ -37,21 +36,6 @@ pub(super) fn shingles(folded: &[char], length: usize) -> HashSet<u64> {
         return folded.first().map(|_| hash(folded)).into_iter().collect();
     }
     folded.windows(length).map(hash).collect()
-}
-
-/// Scripts that put no spaces between words.
-pub(super) fn is_unspaced(character: char) -> bool {
-    !character.is_ascii()
-        && matches!(
-            character.script(),
-            Script::Han
-                | Script::Hiragana
-                | Script::Katakana
-                | Script::Thai
-                | Script::Lao
-                | Script::Khmer
-                | Script::Myanmar
-        )
 }
 
 /// Whether a text shows nothing: white space, control and format characters alone.

@@ -15,15 +15,15 @@
   let current = task && task.dataset.live ? { token: task.dataset.live, html: task.innerHTML } : null;
   const shown = [];
   let busy = null;
-  // The one that is on its way: it can be taken back by the server alone.
-  let sending = "";
 
   const waiting = () => { const count = mine().length; say(count ? `${words.offline} ${count}` : ""); };
 
   async function send(one) {
     const headers = { "Content-Type": "application/x-www-form-urlencoded", "X-Pairwright": "1" };
-    sending = one.id;
-    const answer = await fetch(one.path, { method: "POST", body: one.body, headers, redirect: "error" }).finally(() => { sending = ""; });
+    if (navigator.onLine === false) throw new Error("offline");
+    // From here on the server may have it, whatever comes back: then it alone can take it back.
+    write(read().map((other) => other.id === one.id ? { ...other, tried: true } : other));
+    const answer = await fetch(one.path, { method: "POST", body: one.body, headers, redirect: "error" });
     // Too many at once, or a server that is not well: later.
     if (answer.status === 429 || answer.status >= 500) throw new Error(String(answer.status));
     if (answer.status === 401 || answer.status === 403) { location.assign("/"); throw new Error("session"); }
@@ -87,7 +87,7 @@
   async function undo(form) {
     const last = shown.pop();
     const unsent = last && mine().find((one) => one.token === last.token);
-    if (unsent && unsent.id !== sending) {
+    if (unsent && !unsent.tried) {
       drop(unsent.id);
       if (current) ahead.unshift(current);
       show(last);

@@ -1,5 +1,5 @@
 //! Other annotation tools: what is written for them, and what comes back as votes, once each.
-//! Knows the files' shapes as the tools document them; `scripts/check_argilla.py` asks Argilla's own package.
+//! Knows the files' shapes as the tools document them; Argilla's own package is not asked.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

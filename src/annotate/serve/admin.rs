@@ -12,12 +12,15 @@ use serde::Deserialize;
 use super::App;
 use super::session::{admin_cookie, admin_csrf, answer, see_other};
 use super::voting::{Sent, fields};
+use crate::annotate::agreement::{DEFAULT_TARGET, Report};
 use crate::annotate::keys::is_same;
-use crate::annotate::numbers::Numbers;
-use crate::annotate::pages::{AdminPage, PersonView, StringsPage};
+use crate::annotate::pace::pace_s;
+use crate::annotate::pages::{
+    AdminPage, PersonView, StringsPage, agreement_in_words, choices_in_words, judge_in_words, stop_in_words,
+};
 use crate::annotate::store::write_jsonl;
 use crate::annotate::strings::is_code;
-use crate::annotate::vote::Vote;
+use crate::annotate::vote::{Vote, current_votes};
 
 /// Comes in by the link.
 pub(super) async fn enter(
@@ -58,15 +61,33 @@ pub(super) async fn page(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
         Err(error) => return app.failed(&error),
     };
     let num_events = events.len();
-    let numbers = Numbers::of(&items, &events);
+    let votes = current_votes(&events);
+    // Whoever leads the work sees each majority, however small.
+    let report = Report::of(&items, &votes, 1, DEFAULT_TARGET);
     let view = |person: &crate::annotate::store::Person| {
-        PersonView::of(person, app.keys.code(&person.pseudonym), numbers.people.get(&person.pseudonym))
+        let pace = pace_s(votes.iter().filter(|vote| vote.vote.annotator == person.pseudonym));
+        let (code, numbers) = (app.keys.code(&person.pseudonym), report.annotators.get(&person.pseudonym));
+        PersonView::of(person, code, numbers, pace)
     };
     let people = people.iter().map(view).collect();
-    let (stop, judge, choices) = AdminPage::in_words(&numbers);
+    let (stop, judge, agreement) = (stop_in_words(&report), judge_in_words(&report), agreement_in_words(&report));
+    let (choices, num_votes) = (choices_in_words(&report), report.num_votes);
     let (overlap, invite) = (options.overlap, app.invitation.clone());
     app.framed(&headers, None, |frame| {
-        let page = AdminPage { frame, done, all, overlap, num_events, numbers, people, invite, stop, judge, choices };
+        let page = AdminPage {
+            frame,
+            done,
+            all,
+            overlap,
+            num_events,
+            num_votes,
+            people,
+            invite,
+            stop,
+            judge,
+            agreement,
+            choices,
+        };
         app.page(StatusCode::OK, &page)
     })
 }

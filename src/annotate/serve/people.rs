@@ -14,9 +14,10 @@ use super::voting::{Sent, fields};
 use super::{App, new_person};
 use crate::annotate::forms::Fields;
 use crate::annotate::keys::{CODE_DIGITS, is_same};
-use crate::annotate::numbers::Numbers;
+use crate::annotate::pace::pace_s;
 use crate::annotate::pages::{GuidelinesPage, JoinPage, MePage};
 use crate::annotate::store::Person;
+use crate::annotate::vote::current_votes;
 use crate::annotate::vote::text_hash;
 
 /// Most characters of a name.
@@ -174,7 +175,7 @@ pub(super) async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Respo
     let found = app.desk.ask(move |room| {
         let own: Vec<_> =
             room.events().iter().filter(|stored| stored.vote.annotator == who).map(|s| s.vote.clone()).collect();
-        let pace = Numbers::of(room.items(), &own).people.get(&who).and_then(|person| person.pace_s);
+        let pace = pace_s(current_votes(&own).iter());
         let name = room.people().get(&who).map(|person| person.name.clone()).unwrap_or_default();
         (name, room.num_votes(&who), room.progress(), pace)
     });

@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::Serialize;
 use thiserror::Error;
+use unicode_script::{Script, UnicodeScript};
 
 use self::codes::{Code, fold};
 use super::nearest::similarity;
@@ -277,4 +278,20 @@ fn likeness(query: &str, meant: &[&str], language: &LanguageCount) -> f64 {
     let by_word = name.split(' ').map(|word| similarity(&query, word) * 0.95).fold(0.0, f64::max);
     let by_code = if query.len() <= 4 { similarity(&query, &language.code) } else { 0.0 };
     similarity(&query, &name).max(by_word).max(by_code)
+}
+
+/// Whether a character is of a script that puts no spaces between words.
+pub fn is_unspaced(character: char) -> bool {
+    !character.is_ascii()
+        && matches!(
+            character.script(),
+            Script::Han
+                | Script::Hiragana
+                | Script::Katakana
+                | Script::Thai
+                | Script::Lao
+                | Script::Khmer
+                | Script::Myanmar
+                | Script::Tibetan
+        )
 }
