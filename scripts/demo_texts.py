@@ -9,6 +9,8 @@ import math
 import tomllib
 from pathlib import Path
 
+import xxhash
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "src/demo"
 
@@ -18,19 +20,30 @@ def read_jsonl(path):
 
 
 def load_texts():
-    """(rows, rubric, system text). A row: prompt, human, good, poor, language, index."""
+    """(rows, rubric). A row: prompt, human, good, poor, language, system (its system turn), index."""
+    systems = tomllib.loads((ROOT / "src/system_prompts.toml").read_text(encoding="utf-8"))
     rows = []
     for i, (p, q) in enumerate(zip(read_jsonl(DEMO / "prompts.jsonl"), read_jsonl(DEMO / "practice.jsonl"), strict=True)):
         assert p["inputs"] == q["inputs"], f"row {i}: prompts.jsonl and practice.jsonl are not in step"
-        rows.append(dict(index=i, prompt=p["inputs"], human=p["targets"], good=q["good"], poor=q["poor"], language=p["language"]))
+        system = systems["languages"].get(p["language_code"], systems["text"]).strip().replace("{language}", p["language"])
+        texts = dict(prompt=p["inputs"], human=p["targets"], good=q["good"], poor=q["poor"])
+        rows.append(dict(texts, index=i, language=p["language"], system=system))
     rubric = tomllib.loads((ROOT / "src/judge/rubric.toml").read_text(encoding="utf-8"))
-    system = tomllib.loads((ROOT / "src/system_prompts.toml").read_text(encoding="utf-8"))["text"]
-    return rows, rubric, system
+    return rows, rubric
+
+
+def section(heading, *texts):
+    """The last of `texts` under its heading, between marks that are a hash of all of them, as src/judge/fence.rs writes it."""
+    encoded = [text.encode() for text in texts]
+    digest = xxhash.xxh3_64(b"".join(len(text).to_bytes(8, "little") + text for text in encoded)).intdigest()
+    mark = f"{digest >> 32:08x}"
+    return f"{heading} [{mark}]\n{texts[-1]}\n[/{mark}]"
 
 
 def judge_message(rubric, prompt, answer, question):
-    """The user turn of one rating, as src/judge builds it."""
-    return f"{rubric['intro']}\n\n{rubric['prompt_heading']}\n{prompt}\n\n{rubric['answer_heading']}\n{answer}\n\n{question}"
+    """The user turn of one rating, as src/judge/rubric.rs builds it."""
+    shown = (section(rubric["prompt_heading"], prompt), section(rubric["answer_heading"], prompt, answer))
+    return "\n\n".join((rubric["intro"].strip(), *shown, question.strip()))
 
 
 def render(messages):
@@ -41,6 +54,11 @@ def render(messages):
 
 def user(text):
     return [{"role": "user", "content": text}]
+
+
+def asked(row, with_system=True):
+    """The turns that ask for an answer to a row's prompt."""
+    return [{"role": "system", "content": row["system"]}] * with_system + user(row["prompt"])
 
 
 def grams(text, n=3):

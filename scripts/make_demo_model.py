@@ -12,7 +12,7 @@ It learns two things, from the same texts and through the same chat template a r
   judging  the message of src/judge/rubric.toml -> one digit, with a soft target: a bell around a rating which
            `Raters.target` in demo_texts.py computes from how close the answer is to the known ones, plus noise fixed per answer
 
-Needs torch and transformers (the latter only for the check at the end). One CPU core, about eight minutes:
+Needs torch, xxhash and transformers (the latter only for the check at the end). One CPU core, about eight minutes:
     python scripts/make_demo_model.py            # train, write, check
     python scripts/make_demo_model.py --check    # only the check, on the files that are there
 One seed drives everything, on one thread with deterministic operations. Other torch builds or CPUs may round differently,
@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from demo_texts import DEMO, Raters, chat_answer, judge_message, load_texts, rated_answer, render, user
+from demo_texts import DEMO, Raters, asked, chat_answer, judge_message, load_texts, rated_answer, render, user
 
 OUT = DEMO / "model"
 SEED = 20260
@@ -63,7 +63,7 @@ CONFIG = {
 
 
 # ------------------------------------------------------------------------------------------------------ tokenizer
-def train_tokenizer(rows, rubric, system):
+def train_tokenizer(rows, rubric):
     """Byte-level BPE: all 256 bytes are tokens, so any text can be written; each digit is a token of its own."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -74,7 +74,7 @@ def train_tokenizer(rows, rubric, system):
     )
     tokenizer.decoder = decoders.ByteLevel()
     texts = [row[k] for row in rows for k in ("prompt", "human", "good", "poor")]
-    texts += 2 * [system] + 3 * [rubric["intro"] + "\n".join(a["question"] for a in rubric["aspect"])]
+    texts += sorted({row["system"] for row in rows}) + 3 * [rubric["intro"] + "\n".join(a["question"] for a in rubric["aspect"])]
     texts += sorted({row["language"] for row in rows})
     trainer = trainers.BpeTrainer(
         vocab_size=CONFIG["vocab_size"], special_tokens=SPECIAL, show_progress=False, max_token_length=15,
@@ -168,14 +168,11 @@ def turn(x):
 
 
 # ------------------------------------------------------------------------------------------------------- training
-def chat_batch(tokenizer, rows, system, rng, size):
-    """ids [B, T], weights [B, T]: of the loss for predicting ids[:, t]. The system turn is there four times in ten."""
+def chat_batch(tokenizer, rows, rng, size):
+    """ids [B, T], weights [B, T]: of the loss for predicting ids[:, t]. The system turn is there seven times in ten."""
     texts, heads = [], []
     for row in rng.choices(rows, k=size):
-        turns = user(row["prompt"])
-        if rng.random() < 0.4:
-            turns = [{"role": "system", "content": system.replace("{language}", row["language"])}] + turns
-        heads.append(render(turns))
+        heads.append(render(asked(row, rng.random() < 0.7)))
         texts.append(heads[-1] + chat_answer(row, rows, rng) + "<|end|>")
     encoded = [e.ids for e in tokenizer.encode_batch(texts)]
     cuts = [len(e.ids) for e in tokenizer.encode_batch(heads)]
@@ -271,7 +268,7 @@ def sample_answers(model, tokenizer, heads, temperature, limit=64):
     return [tokenizer.decode(ids[i, s:n].tolist()).strip() for i, (s, n) in enumerate(zip(starts, lengths))]
 
 
-def train(model, tokenizer, rows, rubric, system, phases):
+def train(model, tokenizer, rows, rubric, phases):
     """Phase one: chat alone. Phase two: judging, with a chat batch every fourth step, on ever newer babble of its own."""
     rng = random.Random(SEED)
     judge = JudgeBatches(tokenizer, rows, rubric, Raters(rows))
@@ -287,11 +284,11 @@ def train(model, tokenizer, rows, rubric, system, phases):
                 group["lr"] = rate
             if phase == 1 and step % 100 == 0:
                 for temperature in (0.7, 0.7, 0.7, 1.2):
-                    heads = [render(user(row["prompt"])) for row in rows]
+                    heads = [render(asked(row)) for row in rows]
                     for row, text in zip(rows, sample_answers(model, tokenizer, heads, temperature)):
                         babble[row["index"]].append(text)
             chat = phase == 0 or step % 4 == 3
-            loss = chat_loss(model, *chat_batch(tokenizer, rows, system, rng, 24)) if chat else judge.loss(model, babble, rng, 32)
+            loss = chat_loss(model, *chat_batch(tokenizer, rows, rng, 24)) if chat else judge.loss(model, babble, rng, 32)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -335,7 +332,7 @@ def ratings(model, tokenizer, rubric, prompt, answer):
 
 
 @torch.no_grad()
-def check(rows, rubric, system):
+def check(rows, rubric):
     """Load the written files with transformers, answer every prompt at temperature 0.7, rate, and count."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -344,9 +341,7 @@ def check(rows, rubric, system):
     for with_system in (False, True):
         counts, masses, known, human, made = {"human": 0, "model": 0, "tie": 0, "identical": 0}, [], 0, [], []
         for row in rows:
-            turns = user(row["prompt"])
-            if with_system:
-                turns = [{"role": "system", "content": system.replace("{language}", row["language"])}] + turns
+            turns = asked(row, with_system)
             ids = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
             assert ids == tokenizer(render(turns), add_special_tokens=False)["input_ids"], "template and render() differ"
             torch.manual_seed(SEED + row["index"])
@@ -380,13 +375,13 @@ def main():
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    rows, rubric, system = load_texts()
+    rows, rubric = load_texts()
     if not options.check:
-        tokenizer, model = train_tokenizer(rows, rubric, system), Toy(CONFIG)
+        tokenizer, model = train_tokenizer(rows, rubric), Toy(CONFIG)
         print(f"{sum(p.numel() for p in model.parameters())} parameters")
-        train(model, tokenizer, rows, rubric, system, options.steps)
+        train(model, tokenizer, rows, rubric, options.steps)
         write(model, tokenizer)
-    check(rows, rubric, system)
+    check(rows, rubric)
 
 
 if __name__ == "__main__":

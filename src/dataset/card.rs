@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::report::{day, funnel_table, inline_code, models_for_show, quantiles_in_words, share_in_words, share_of};
 use super::schema::{Column, card_features, default_columns, raw_columns, schema_of, type_in_words, vote_columns};
 use super::summary::{DatasetSummary, TRL_MAX_LENGTH};
+use super::write::WrittenFile;
 use super::yaml::to_yaml;
 use super::{DatasetInput, DatasetOptions};
 use crate::judge::AspectWeight;
@@ -89,41 +90,48 @@ fn front_matter(
     fields
 }
 
+/// The files of a configuration that have rows. `datasets` fails on those that have none, so the card does not name them.
+fn with_rows<'a>(summary: &'a DatasetSummary, config: &str) -> Vec<&'a WrittenFile> {
+    summary.files.iter().filter(|file| file.config == config && file.num_rows > 0).collect()
+}
+
+/// What can be loaded; the first one without being named.
 fn configs(summary: &DatasetSummary, with_votes: bool) -> Value {
-    let config = |name: &str, folder: &str| {
-        let files: Vec<Value> = summary
-            .files
+    let folders = [("default", "data"), ("raw", "raw"), ("votes", "votes")];
+    let mut all = Vec::new();
+    for (name, folder) in &folders[..if with_votes { 3 } else { 2 }] {
+        let files: Vec<Value> = with_rows(summary, name)
             .iter()
-            .filter(|file| file.config == name)
             .map(|file| json!({"split": file.split, "path": format!("{folder}/{}-*", file.split)}))
             .collect();
-        json!({"config_name": name, "data_files": files})
-    };
-    let mut default = config("default", "data");
-    if let Some(map) = default.as_object_mut() {
-        map.insert("default".into(), json!(true));
+        match (files.is_empty(), all.is_empty()) {
+            (true, _) => {}
+            (false, true) => all.push(json!({"config_name": name, "data_files": files, "default": true})),
+            (false, false) => all.push(json!({"config_name": name, "data_files": files})),
+        }
     }
-    let mut all = vec![default, config("raw", "raw")];
-    all.extend(with_votes.then(|| config("votes", "votes")));
     json!(all)
 }
 
 fn dataset_info(options: &DatasetOptions, summary: &DatasetSummary, with_votes: bool) -> Value {
-    let info = |name: &str, schema: Schema| {
-        let files = || summary.files.iter().filter(|file| file.config == name);
-        let splits: Vec<Value> = files()
+    let info = |name: &str, files: &[&WrittenFile], schema: Schema| {
+        let splits: Vec<Value> = files
+            .iter()
             .map(|file| json!({"name": file.split, "num_bytes": file.arrow_size_bytes, "num_examples": file.num_rows}))
             .collect();
         json!({
             "config_name": name,
             "features": card_features(&schema),
             "splits": splits,
-            "download_size": files().map(|file| file.size_bytes).sum::<u64>(),
-            "dataset_size": files().map(|file| file.arrow_size_bytes).sum::<u64>(),
+            "download_size": files.iter().map(|file| file.size_bytes).sum::<u64>(),
+            "dataset_size": files.iter().map(|file| file.arrow_size_bytes).sum::<u64>(),
         })
     };
-    let tables = tables(options, with_votes);
-    json!(tables.into_iter().map(|(name, columns)| info(name, schema_of(&columns))).collect::<Vec<_>>())
+    let known = tables(options, with_votes).into_iter().filter_map(|(name, columns)| {
+        let files = with_rows(summary, name);
+        (!files.is_empty()).then(|| info(name, &files, schema_of(&columns)))
+    });
+    json!(known.collect::<Vec<_>>())
 }
 
 /// Each configuration with its columns.
@@ -176,10 +184,14 @@ fn introduction(input: &DatasetInput<'_>, summary: &DatasetSummary, with_votes: 
     format!(
         "{} preference pairs in {language} for DPO, ORPO and reward models. Prompts come from {source}; each pair holds two \
          answers to one prompt, written by a person or a language model, and the ratings that a judge model gave them{}.\n\n\
-         The configuration `default` is ready for training. `raw` has all {} prompts that entered, with every answer, \
+         {} `raw` has all {} prompts that entered, with every answer, \
          rating and the reason why a prompt gave no pair.{}\n",
         summary.num_pairs,
         if with_votes { "; where enough people voted, their majority decides which answer is chosen" } else { "" },
+        match summary.num_pairs {
+            0 => "There is no pair yet, so there is nothing to train on and no configuration for it.",
+            _ => "The configuration `default` is ready for training.",
+        },
         summary.num_records,
         if with_votes { " `votes` has every vote." } else { "" }
     )
@@ -401,11 +413,22 @@ fn columns(options: &DatasetOptions, with_votes: bool) -> String {
 }
 
 fn loading(summary: &DatasetSummary, with_votes: bool) -> String {
-    let votes = if with_votes { "\nvotes = load_dataset(\"path/or/hub-id\", \"votes\") # who said what" } else { "" };
+    let mut lines = String::new();
+    if summary.num_pairs > 0 {
+        lines += "pairs = load_dataset(\"path/or/hub-id\")          # ready for TRL\n";
+    }
+    lines += "raw = load_dataset(\"path/or/hub-id\", \"raw\")     # every prompt, answer and verdict\n";
+    if with_votes {
+        lines += "votes = load_dataset(\"path/or/hub-id\", \"votes\") # who said what\n";
+    }
+    let training = if summary.num_pairs > 0 { training(summary) } else { String::new() };
+    format!("## Loading\n\n```python\nfrom datasets import load_dataset\n\n{lines}```\n{training}")
+}
+
+fn training(summary: &DatasetSummary) -> String {
     let eval = if summary.num_test_pairs > 0 { ", eval_dataset=pairs[\"test\"]" } else { "" };
     format!(
-        "## Loading\n\n```python\nfrom datasets import load_dataset\n\npairs = load_dataset(\"path/or/hub-id\")          # ready \
-         for TRL\nraw = load_dataset(\"path/or/hub-id\", \"raw\")     # every prompt, answer and verdict{votes}\n```\n\nDPO:\n\n```python\n\
+        "\nDPO:\n\n```python\n\
          from trl import DPOConfig, DPOTrainer\n\ntrainer = DPOTrainer(\n    model=\"your-model\",\n    args=DPOConfig(output_dir=\"dpo\"),\n    \
          train_dataset=pairs[\"train\"]{eval},\n)\ntrainer.train()\n```\n\nORPO (an experimental trainer in newer TRL \
          versions):\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\nfrom trl.experimental.orpo import ORPOConfig, ORPOTrainer\n\n\

@@ -121,6 +121,24 @@ fn the_card_names_every_language_of_a_mixed_run() {
     assert!(!card.contains("multilinguality") && card.contains("a language that the source does not name"), "{card}");
 }
 
+/// `datasets` fails on a configuration without a row, so a dataset without pairs is one of `raw`.
+#[test]
+fn a_dataset_without_pairs_names_what_can_be_loaded() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dataset_sample_without_pairs");
+    let options = DatasetOptions { test_split: Some(TestSplit::Fraction(0.1)), ..DatasetOptions::default() };
+    let mut run = Run::new(8);
+    run.verdicts.clear();
+    let summary = run.write(&dir, &options).unwrap();
+    assert_eq!(summary.num_pairs, 0);
+    let card = fs::read_to_string(dir.join(CARD_FILE)).unwrap();
+    assert!(!card.contains("config_name: \"default\"") && !card.contains("data/train"), "{card}");
+    assert_eq!(card.matches("default: true").count(), 1, "{card}");
+    assert!(card.contains("There is no pair yet") && !card.contains("DPOTrainer"), "{card}");
+    assert!(card.contains("raw = load_dataset(\"path/or/hub-id\", \"raw\")"), "{card}");
+    let (_, configs) = card.split_once("configs:\n").unwrap();
+    assert_eq!(configs.matches("config_name:").count(), 2, "once to find the files, once to describe them\n{card}");
+}
+
 #[test]
 fn the_report_fences_any_text() {
     let dir = tempfile::tempdir().unwrap();
