@@ -40,7 +40,7 @@ grep -q 'no NVIDIA driver' "$out/refused" || { cat "$out/refused" >&2; exit 1; }
 
 kernels/pretend/build.sh third_party/cuda "$folder/pretend" --test
 export LD_LIBRARY_PATH=$(realpath "$folder/pretend")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-"$program" make --demo --out "$out/device" -q --device cuda
+"$program" make --demo --out "$out/device" -q --device cuda --known-answers 1
 rows() { wc -l < "$1/journal/$2.jsonl"; }
 for stage in candidates verdicts; do
     [[ "$(rows "$out/processor" $stage)" == "$(rows "$out/device" $stage)" ]] || { echo "check_cuda: other rows in $stage" >&2; exit 1; }
@@ -54,7 +54,7 @@ done
 diff "$out/cpu.jsonl" "$out/cuda.jsonl" || { echo "check_cuda: other answers with blocks on the device" >&2; exit 1; }
 # Two devices share a job, or hold the model together.
 for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
-    PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices"
+    PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices" --known-answers 1
     for stage in candidates verdicts; do
         diff <(sort "$out/device/journal/$stage.jsonl") <(sort "$out/$devices/journal/$stage.jsonl") >"$out/differ" ||
             { echo "check_cuda: $devices give other $stage than one device" >&2; head -4 "$out/differ" >&2; exit 1; }
