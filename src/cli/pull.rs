@@ -51,6 +51,11 @@ pub(super) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
+    /// How often to try again.
+    pub(super) fn retries(&self) -> u32 {
+        self.retries
+    }
+
     /// The Hub that the environment names.
     pub(super) fn hub(&self) -> anyhow::Result<Hub> {
         let no_home = || UsageError("no folder for the cache: no home is known\nhint: set HF_HUB_CACHE".to_owned());
