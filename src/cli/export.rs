@@ -93,8 +93,7 @@ pub(super) fn shown(run: &RunDir, answers: AnswerChoice) -> anyhow::Result<Shown
     let votes = read_votes(run.root())?.into_iter().map(|stored| stored.vote).collect();
     let judges: Vec<&str> = loaded.lock.judges.iter().map(|judge| judge.name.as_str()).collect();
     let judge = judges.join(" ");
-    let items =
-        run::with_input(run, &loaded, origin, &options, |input| Items::of(input, &options, answers, 0))?;
+    let items = run::with_input(run, &loaded, origin, &options, |input| Items::of(input, &options, answers, 0))?;
     Ok(Shown { items, votes, judge })
 }
 

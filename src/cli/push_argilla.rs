@@ -47,7 +47,9 @@ pub(super) struct Args {
 impl Args {
     fn api_key(&self) -> anyhow::Result<Option<String>> {
         let Some(path) = &self.api_key_file else { return Ok(config::argilla_api_key()) };
-        let wrong = |what: String| UsageError(format!("--api-key-file {}: {what}\nhint: its first line is the key", path.display()));
+        let wrong = |what: String| {
+            UsageError(format!("--api-key-file {}: {what}\nhint: its first line is the key", path.display()))
+        };
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         let key = text.lines().next().unwrap_or_default().trim();
         if key.is_empty() { Err(wrong("its first line is empty".to_owned()).into()) } else { Ok(Some(key.to_owned())) }
@@ -66,8 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let handover = args.handover.handover(args.min_votes)?;
     let Shown { items, votes, judge } = shown(&RunDir::new(&args.run), args.handover.answers())?;
     let Dataset { settings, records, .. } = Dataset::of(&items.items, &current_votes(&votes), &judge, &handover);
-    let request =
-        PushRequest { workspace: args.workspace.clone(), dataset: args.dataset.clone(), settings, records };
+    let request = PushRequest { workspace: args.workspace.clone(), dataset: args.dataset.clone(), settings, records };
     let mut talk = Talk { args, bytes: None };
     let pushed = hub::push(&server, &request, &mut talk)?;
     if let Some(bytes) = talk.bytes.take() {

@@ -2,8 +2,8 @@
 //! Knows no connection; that there is none is its point.
 
 use super::{
-    Argilla, Dialogue, Hub, HubError, PublishRequest, Published, PullOffer, PullRequest, Pulled, PushOffer, PushRequest, Pushed,
-    UploadOffer,
+    Argilla, Dialogue, Hub, HubError, PublishRequest, Published, PullOffer, PullRequest, Pulled, PushOffer,
+    PushRequest, Pushed, UploadOffer,
 };
 
 /// What `--help` adds to the commands that need the Hub.

@@ -316,7 +316,8 @@ fn said_in(value: &serde_json::Value) -> Option<String> {
     }
     let wrong = |entry: &serde_json::Value| {
         let steps = entry.get("loc")?.as_array()?.iter();
-        let steps: Vec<String> = steps.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
+        let steps: Vec<String> =
+            steps.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
         Some(format!("{}: {}", steps.join("."), entry.get("msg")?.as_str()?))
     };
     let all: Vec<String> = params.get("errors")?.as_array()?.iter().filter_map(wrong).collect();

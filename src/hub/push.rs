@@ -53,8 +53,6 @@ struct Responder {
 #[derive(Deserialize)]
 struct Sent {
     items: Vec<Value>,
-    #[serde(default)]
-    updated_item_ids: Vec<String>,
 }
 
 /// Sends a dataset's settings and records. A dataset that is there has to have the same fields and questions, and keeps what people said
@@ -89,7 +87,7 @@ pub fn push(
         None => site.create(&workspace, request)?,
     };
     let questions = site.settle(&dataset, request)?;
-    let answered = site.answered(&dataset)?;
+    let there = site.records(&dataset)?;
     let mut pushed = Pushed {
         url: client.endpoint().to_owned(),
         workspace: workspace.name,
@@ -108,13 +106,10 @@ pub fn push(
             bytes += sizes[to];
             to += 1;
         }
-        let items: Vec<Value> = request.records[from..to]
-            .iter()
-            .map(|record| item(record, &questions, &answered, &mut pushed))
-            .collect();
+        let items: Vec<Value> =
+            request.records[from..to].iter().map(|record| item(record, &questions, &there, &mut pushed)).collect();
         let sent = site.send(&dataset, items)?;
-        pushed.num_records += sent.items.len() as u64;
-        pushed.num_known += sent.updated_item_ids.iter().collect::<HashSet<_>>().len() as u64;
+        pushed.num_records += sent as u64;
         (from, num_bytes) = (to, num_bytes + bytes);
         dialogue.position(num_bytes as u64);
     }
@@ -129,7 +124,8 @@ fn is_loopback(url: &str) -> bool {
 
 /// These keys of an object, where they hold something: an interface may refuse what it does not know.
 fn only(value: &Value, keys: &[&str]) -> Value {
-    let found = keys.iter().filter_map(|key| Some(((*key).to_owned(), value.get(*key).filter(|v| !v.is_null())?.clone())));
+    let found =
+        keys.iter().filter_map(|key| Some(((*key).to_owned(), value.get(*key).filter(|v| !v.is_null())?.clone())));
     Value::Object(found.collect::<Map<_, _>>())
 }
 
@@ -146,7 +142,7 @@ fn name_of(value: &Value) -> &str {
 fn item(
     record: &Value,
     questions: &HashMap<String, String>,
-    answered: &HashMap<String, HashSet<String>>,
+    there: &HashMap<String, HashSet<String>>,
     pushed: &mut Pushed,
 ) -> Value {
     let id = record.get("id").and_then(Value::as_str).unwrap_or_default();
@@ -172,7 +168,9 @@ fn item(
         }
     }
     let num_all = responses.len();
-    responses.retain(|(user, ..)| !answered.get(id).is_some_and(|users| users.contains(user)));
+    let users = there.get(id);
+    pushed.num_known += u64::from(users.is_some());
+    responses.retain(|(user, ..)| !users.is_some_and(|users| users.contains(user)));
     pushed.num_kept += (num_all - responses.len()) as u64;
     pushed.num_responses += responses.len() as u64;
     let responses: Vec<Value> = responses
@@ -301,8 +299,8 @@ impl Site<'_> {
         }
     }
 
-    /// For each record who answered it there already.
-    fn answered(&self, dataset: &Remote) -> Result<HashMap<String, HashSet<String>>, HubError> {
+    /// The records that are there, by their id here, each with the users who answered it.
+    fn records(&self, dataset: &Remote) -> Result<HashMap<String, HashSet<String>>, HubError> {
         let mut found = HashMap::new();
         for from in (0..).step_by(PAGE) {
             let path = format!("datasets/{}/records?include=responses&offset={from}&limit={PAGE}", dataset.id);
@@ -310,7 +308,7 @@ impl Site<'_> {
             let is_last = page.len() < PAGE;
             for record in page {
                 let users: HashSet<String> = record.responses.into_iter().flatten().map(|one| one.user_id).collect();
-                if let Some(id) = record.external_id.filter(|_| !users.is_empty()) {
+                if let Some(id) = record.external_id {
                     found.insert(id, users);
                 }
             }
@@ -322,7 +320,7 @@ impl Site<'_> {
     }
 
     /// Sends records: new ones are made, those that are there are changed.
-    fn send(&self, dataset: &Remote, items: Vec<Value>) -> Result<Sent, HubError> {
+    fn send(&self, dataset: &Remote, items: Vec<Value>) -> Result<usize, HubError> {
         let num_items = items.len();
         let url = self.url(&format!("datasets/{}/records/bulk", dataset.id));
         let body = json!({ "items": items }).to_string();
@@ -331,7 +329,7 @@ impl Site<'_> {
             let what = format!("of {num_items} records it took {}", sent.items.len());
             return Err(HubError::Answer { url: shown(&url), what });
         }
-        Ok(sent)
+        Ok(num_items)
     }
 }
 

@@ -48,7 +48,8 @@ impl Service {
                 format!("check the spelling and --revision; a dataset wants --dataset; {private}")
             }
             (Self::Argilla, _) => {
-                "is --url an Argilla server of version 2, without /api behind it, and is the dataset still there?".to_owned()
+                "is --url an Argilla server of version 2, without /api behind it, and is the dataset still there?"
+                    .to_owned()
             }
         }
     }
@@ -59,9 +60,7 @@ impl Service {
             (Self::Hub, _, false) => {
                 "set HF_TOKEN, or run `hf auth login`; a gated repository also wants its form accepted"
             }
-            (Self::Hub, "GatedRepo", true) => {
-                "accept the form on the repository's page with the account of this token"
-            }
+            (Self::Hub, "GatedRepo", true) => "accept the form on the repository's page with the account of this token",
             (Self::Hub, _, true) => {
                 "the token is not valid, or may not do this: make another one, with the rights for it"
             }

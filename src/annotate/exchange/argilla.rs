@@ -13,8 +13,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Answers, ExchangeError, FLAG_TEXTS, GUIDELINES, Handover, LETTERS, PREFERENCES, Response, Responses, answers_of, name,
-    sides, suggestion,
+    Answers, ExchangeError, FLAG_TEXTS, GUIDELINES, Handover, LETTERS, PREFERENCES, Response, Responses, answers_of,
+    name, sides, suggestion,
 };
 use crate::annotate::items::{Item, ItemAnswer};
 use crate::annotate::vote::{CurrentVote, Flag};
@@ -23,7 +23,8 @@ use crate::provenance::write_atomic;
 /// Most characters of the name of whoever suggests.
 const MAX_AGENT_CHARACTERS: usize = 200;
 /// Said where some records have fewer answers than others.
-const RANK_LAST: &str = "Where a record has fewer answers than the ranking has names, put those that are not there last.";
+const RANK_LAST: &str =
+    "Where a record has fewer answers than the ranking has names, put those that are not there last.";
 /// Ratings offered.
 const RATINGS: std::ops::RangeInclusive<i64> = 1..=5;
 
@@ -159,7 +160,10 @@ impl Ask {
     fn required(self, answers: &Answers) -> Option<(&'static str, Value)> {
         let is_flag = answers.flag.is_some();
         if !self.is_ranking() {
-            return answers.preference().or(is_flag.then_some("both_bad")).map(|value| (name::PREFERENCE, json!(value)));
+            return answers
+                .preference()
+                .or(is_flag.then_some("both_bad"))
+                .map(|value| (name::PREFERENCE, json!(value)));
         }
         let ranks = answers.ranks.clone().or_else(|| is_flag.then(|| vec![1; self.num_answers]))?;
         let last = self.num_answers as i64;
@@ -176,9 +180,17 @@ impl Ask {
         let mut fields = vec![field(name::PROMPT, "Prompt", true)];
         fields.extend(answers.map(|(at, (name, title))| field(name, title, at < 2)));
         let required = if self.is_ranking() {
-            let options: Vec<Value> =
-                LETTERS.iter().zip(&titles).map(|(value, text)| json!({"value": value, "text": text, "description": null})).collect();
-            question(name::RANKING, "Which answer is better than which?", true, json!({"type": "ranking", "options": options}))
+            let options: Vec<Value> = LETTERS
+                .iter()
+                .zip(&titles)
+                .map(|(value, text)| json!({"value": value, "text": text, "description": null}))
+                .collect();
+            question(
+                name::RANKING,
+                "Which answer is better than which?",
+                true,
+                json!({"type": "ranking", "options": options}),
+            )
         } else {
             question(name::PREFERENCE, "Which answer is better?", true, labels(&PREFERENCES))
         };

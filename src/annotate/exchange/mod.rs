@@ -129,7 +129,9 @@ pub(super) fn answers_of<'u>(
             Choice::BothBad => found.is_all_bad = true,
             Choice::Flag { flag, .. } => found.flag = Some(flag.as_str().to_owned()),
             Choice::Ranking { groups } => {
-                let rank = |side: &&ItemAnswer| groups.iter().position(|group| group.contains(&side.hash)).map(|at| at as i64 + 1);
+                let rank = |side: &&ItemAnswer| {
+                    groups.iter().position(|group| group.contains(&side.hash)).map(|at| at as i64 + 1)
+                };
                 found.ranks = Some(sides.iter().map(rank).collect::<Option<_>>()?);
             }
             Choice::Skip | Choice::Better { .. } | Choice::Edit { .. } => return None,
@@ -340,7 +342,8 @@ fn vote_of(
     };
     let answers = &response.answers;
     let groups = answers.ranks.as_ref().map(|ranks| groups(&shown, ranks)).transpose()?;
-    let best = groups.as_ref().and_then(|groups| groups.first()).filter(|best| best.len() == 1).map(|best| best.concat());
+    let best =
+        groups.as_ref().and_then(|groups| groups.first()).filter(|best| best.len() == 1).map(|best| best.concat());
     let flag = answers.flag.as_ref().map(|flag| Flag::ALL.into_iter().find(|known| known.as_str() == flag));
     let edit = answers.edit.as_ref().filter(|text| !text.trim().is_empty() && !shown.contains(&text_hash(text)));
     let choice = match (flag, groups, best, edit) {
