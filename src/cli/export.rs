@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::exit::UsageError;
-use super::import::users_of;
+use super::import::{stranger, unknown, users_of};
 use super::progress::OutputArgs;
 use super::{pair, settings, shard};
 use crate::annotate::exchange::Handover;
@@ -66,11 +66,6 @@ pub(super) struct HandoverArgs {
 }
 
 impl HandoverArgs {
-    /// Which answers a record has.
-    pub(super) fn answers(&self) -> AnswerChoice {
-        if self.rank { AnswerChoice::All } else { AnswerChoice::Pair }
-    }
-
     /// With the responses that each record wants.
     pub(super) fn handover(&self, min_votes: u64) -> anyhow::Result<Handover> {
         let users = users_of(self.users.as_deref())?;
@@ -85,12 +80,17 @@ pub(super) struct Shown {
     pub(super) judge: String,
 }
 
-/// Those of the run in a folder, which may be unfinished.
-pub(super) fn shown(run: &RunDir, answers: AnswerChoice) -> anyhow::Result<Shown> {
+/// Those of the run in a folder, which may be unfinished. People whose votes go along have to be known in it.
+pub(super) fn shown(run: &RunDir, args: &HandoverArgs, handover: &Handover) -> anyhow::Result<Shown> {
+    let (path, answers) = (args.users.as_deref(), if args.rank { AnswerChoice::All } else { AnswerChoice::Pair });
     shard::refuse_parent(run.root())?;
     let loaded = run.load()?;
     let (origin, options) = pair::of_run(&loaded.lock)?;
-    let votes = read_votes(run.root())?.into_iter().map(|stored| stored.vote).collect();
+    let (events, people) = (read_votes(run.root())?, read_people(run.root())?);
+    if let Some(name) = unknown(&handover.users, &people, &events).first() {
+        return Err(stranger(path, name, &people, "or leave that line out").into());
+    }
+    let votes = events.into_iter().map(|stored| stored.vote).collect();
     let judges: Vec<&str> = loaded.lock.judges.iter().map(|judge| judge.name.as_str()).collect();
     let judge = judges.join(" ");
     let items = run::with_input(run, &loaded, origin, &options, |input| Items::of(input, &options, answers, 0))?;
@@ -103,9 +103,9 @@ fn hand_over(args: &Args) -> anyhow::Result<Ending> {
         let message = "--rank is for Argilla: the form for Label Studio shows two answers\nhint: leave --rank out, or give --argilla";
         return Err(UsageError(message.to_owned()).into());
     }
-    let Shown { items, votes, judge } = shown(&RunDir::new(&args.run), args.handover.answers())?;
-    let current = current_votes(&votes);
     let handover = args.handover.handover(args.min_votes)?;
+    let Shown { items, votes, judge } = shown(&RunDir::new(&args.run), &args.handover, &handover)?;
+    let current = current_votes(&votes);
     let (path, num_records, num_responses, num_left_out) = match (&args.argilla, &args.label_studio) {
         (Some(dir), _) => {
             let dataset = Dataset::of(&items.items, &current, &judge, &handover);

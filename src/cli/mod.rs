@@ -33,6 +33,7 @@ mod stages;
 mod status;
 mod stop;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -107,6 +108,11 @@ enum Command {
     Bench(bench::Command),
     /// Whether this machine computes what it should, and how fast: before hours of it are spent
     Doctor(doctor::Args),
+}
+
+/// A line for people, on stderr. If nobody reads it any more, the work goes on.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs the command line; the exit code is documented in `--help`.

@@ -164,7 +164,7 @@ pub(super) fn ask(question: &str, done: &'static str, hint: &'static str) -> Res
     if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
         return Err(HubError::Declined { what: format!("{subject}, and nobody is here to be asked"), done, hint });
     }
-    eprint!("{question} [y/N] ");
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
     let mut line = String::new();
     // Whoever cannot be heard has not agreed.
     let _ = stdin.lock().read_line(&mut line);

@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
         num_retries: args.connection.retries(),
     };
     let handover = args.handover.handover(args.min_votes)?;
-    let Shown { items, votes, judge } = shown(&RunDir::new(&args.run), args.handover.answers())?;
+    let Shown { items, votes, judge } = shown(&RunDir::new(&args.run), &args.handover, &handover)?;
     let Dataset { settings, records, .. } = Dataset::of(&items.items, &current_votes(&votes), &judge, &handover);
     let request = PushRequest { workspace: args.workspace.clone(), dataset: args.dataset.clone(), settings, records };
     let mut talk = Talk { args, bytes: None };

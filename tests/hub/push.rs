@@ -75,7 +75,8 @@ impl Room {
     }
 
     fn import(&self, file: &Path, users: &Path) -> Value {
-        let arguments = ["import", text(&self.run), "--argilla", text(file), "--users", text(users), "--json"];
+        let arguments =
+            ["import", text(&self.run), "--argilla", text(file), "--users", text(users), "--add-people", "--json"];
         serde_json::from_str(&done(&arguments)).unwrap()
     }
 }
