@@ -239,6 +239,6 @@ fn check(args: &CheckArgs) -> anyhow::Result<Ending> {
     }
     out.flush()?;
     let counted: Vec<String> = counts.iter().map(|(code, number)| format!("{code} {number}")).collect();
-    tell(&format!("{}", counted.join(", ")));
+    tell(&counted.join(", "));
     Ok(Ending::Completed)
 }

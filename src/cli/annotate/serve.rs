@@ -109,7 +109,7 @@ fn say(ready: &Ready, is_lan: bool) {
     if is_lan {
         // An address that is too long for a code has none; a file of messages wants no picture.
         if let (true, Ok(code)) = (std::io::stderr().is_terminal(), QrCode::new(people.as_bytes())) {
-            tell(&format!("{}", code.render::<unicode::Dense1x2>().build()));
+            tell(&code.render::<unicode::Dense1x2>().build());
         }
     } else {
         tell(&format!("from elsewhere: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE, then the same address there"));
