@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,8 +24,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_pairwright");
 struct Process {
     child: Child,
     address: SocketAddr,
-    /// Who writes where nobody reads any more ends; so somebody does.
-    _messages: BufReader<ChildStderr>,
 }
 
 impl Process {
@@ -41,7 +39,7 @@ impl Process {
             assert!(messages.read_line(&mut line).expect("messages") > 0, "the server ended before it served");
         }
         let address = line.trim().rsplit("http://").next().and_then(|rest| rest.trim_end_matches('/').parse().ok());
-        Self { child, address: address.expect("an address"), _messages: messages }
+        Self { child, address: address.expect("an address") }
     }
 }
 

@@ -16,7 +16,9 @@ const problems = [];
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 async function serve(...flags) {
-  const server = spawn(program, ["annotate", "serve", run, "--port", "0", "--overlap", "50", "--repeats", "0", "--planted", "0", ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+  // Of two ports the first is meant.
+  const port = flags.includes("--port") ? [] : ["--port", "0"];
+  const server = spawn(program, ["annotate", "serve", run, ...port, "--overlap", "50", "--repeats", "0", "--planted", "0", ...flags], { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
   server.stderr.setEncoding("utf8").on("data", (text) => { said += text; });
   for (let waited = 0; !/^admin .*$/m.test(said); waited += 50) {
@@ -222,6 +224,68 @@ async function ranking(browser, server, view) {
   return page;
 }
 
+// The connection is gone, the page is loaded again: what was fetched is there, what was said is kept, and counts once when the server is back.
+async function reloading(browser, view, language) {
+  let server = await serve();
+  const port = new URL(server.url).port;
+  const { browserContextId } = await browser.call("Target.createBrowserContext");
+  const page = await Page.open(browser, browserContextId, `${view.name} ${language} reloading`, view, language, server.url);
+  const before = (await server.events()).length;
+  const text = () => page.run("document.querySelector('#task .prompt .text')?.textContent ?? ''");
+  const other = (old, what) => page.until(`(document.getElementById('task')?.dataset.live || '${old}') !== '${old}'`, what);
+  await page.go("/");
+  await page.run("document.querySelector('[name=name]').value = 'Eve'; document.querySelector('form.column button').click()");
+  await page.until("document.getElementById('task')?.dataset.live", "a task");
+  await page.until("navigator.serviceWorker.controller !== null", "the worker");
+  await page.until("(JSON.parse(localStorage.getItem('pairwright-tasks'))?.ahead ?? []).length > 3", "tasks ahead");
+  const seen = new Set();
+  const vote = async (key, what) => {
+    const token = await page.token();
+    seen.add(token);
+    await page.key(key);
+    await other(token, what);
+    if (seen.has(await page.token())) page.fail(`${what}: an answered task is there again`);
+  };
+  await vote("1", "the next task");
+  await pause(500);
+  page.isOffline = true;
+  await server.stop();
+  await vote("2", "the next task without a server");
+  for (const round of [1, 2]) {
+    const [token, prompt] = [await page.token(), await text()];
+    await page.call("Page.reload");
+    await page.until("document.readyState === 'complete' && document.querySelector('#task .prompt .text')", `the page after reload ${round}`);
+    await page.until(`document.getElementById('task').dataset.live === '${token}'`, `the same task after reload ${round}`);
+    if (await text() !== prompt) page.fail("another task after a reload without a server");
+    await page.look(`reload-${round}`);
+    await vote("=", `the next task after reload ${round}`);
+  }
+  // The last one is taken back, and given again otherwise.
+  const here = await page.token();
+  await page.key("z");
+  await other(here, "the task that was taken back");
+  seen.delete(await page.token());
+  await vote("0", "the next task after an undo");
+  server = await serve("--port", port);
+  const events = async () => (await server.events()).slice(before);
+  for (let waited = 0; waited < 20000 && (await events()).length < 4; waited += 250) await pause(250);
+  await pause(1000);
+  page.isOffline = false;
+  const found = await events();
+  const said = found.map((event) => event.choice.choice).join(" ");
+  if (said !== "better better same both_bad") page.fail(`votes after the server is back: ${said}`);
+  if (new Set(found.map((event) => event.id)).size !== found.length) page.fail("an event stands twice");
+  await page.call("Page.reload");
+  await page.until("document.readyState === 'complete' && document.getElementById('task')?.dataset.live", "the page with a server");
+  if (seen.has(await page.token())) page.fail("an answered task is there again with a server");
+  // Whoever leaves takes the page along.
+  await page.go("/me");
+  await page.run("document.querySelector('form[action=\"/leave\"] button').click()");
+  await page.until("location.pathname === '/join'", "the door");
+  if (await page.run("caches.match('/').then((one) => one !== undefined)")) page.fail("the page of somebody who left is kept");
+  await server.stop();
+}
+
 async function packed(browser, view) {
   const { browserContextId } = await browser.call("Target.createBrowserContext");
   const page = await Page.open(browser, browserContextId, `${view.name} pack`, view, "ar", "file:");
@@ -246,6 +310,7 @@ try {
   server = await serve("--rank");
   for (const view of views) await ranking(browser, server, view);
   await server.stop();
+  for (const [view, language] of [[views[0], "en"], [views[1], "ar"]]) await reloading(browser, view, language);
   for (const view of views) await packed(browser, view);
 } finally {
   await browser.close();

@@ -47,7 +47,12 @@ pub fn hub_cache() -> Option<PathBuf> {
     text("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(hub_home()?.join("hub")))
 }
 
-/// `HF_HUB_OFFLINE`: `1`, `true`, `yes` or `on` forbid `pull` and `publish` to open a connection.
+/// `ARGILLA_API_KEY`: who pushes to an Argilla server, as Argilla's own package has it. Sent to that server alone.
+pub fn argilla_api_key() -> Option<String> {
+    text("ARGILLA_API_KEY").map(|key| key.trim().to_owned())
+}
+
+/// `HF_HUB_OFFLINE`: `1`, `true`, `yes` or `on` forbid `pull`, `publish` and `push-argilla` to open a connection.
 pub fn hub_is_offline() -> bool {
     text("HF_HUB_OFFLINE").is_some_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
 }

@@ -1,10 +1,14 @@
 //! Annotating: votes and their store, items, the queue, the server with all that people and attackers send it, packs.
 //! Knows what people may rely on; makes no claim about how a page looks, which `scripts/check_annotate.sh` does in a browser.
 
+#[path = "annotate/apart.rs"]
+mod apart;
 #[path = "annotate/calibrating.rs"]
 mod calibrating;
 #[path = "annotate/client.rs"]
 mod client;
+#[path = "annotate/connections.rs"]
+mod connections;
 #[path = "annotate/contract.rs"]
 mod contract;
 #[path = "annotate/exchanging.rs"]

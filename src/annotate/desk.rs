@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::items::Items;
 use super::keys::Keys;
+use super::packed;
 use super::queue::QueueOptions;
 use super::room::Room;
 use super::store::{Appended, Person, Store, StoreError};
@@ -65,6 +66,8 @@ impl Setting {
         let (votes, people) = (store.votes()?, store.people()?);
         let mut room = Room::new(Arc::clone(&self.items), self.keys.clone(), self.options, votes, people);
         room.set_sealed(store.sealed_through()?);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        room.hold(&packed::out(&self.run, packed::DEFAULT_LEASE_DAYS, i64::try_from(now).unwrap_or(i64::MAX))?);
         Ok(room)
     }
 }

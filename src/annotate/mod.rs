@@ -17,6 +17,7 @@ pub mod label;
 mod limits;
 pub mod pace;
 pub mod pack;
+pub mod packed;
 mod pages;
 pub mod queue;
 pub mod room;

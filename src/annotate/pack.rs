@@ -3,7 +3,7 @@
 //! counts once, and one that is older than what is there counts not at all.
 //! Knows items, votes and signatures; knows nothing of flags or browsers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use askama::Template;
@@ -34,11 +34,15 @@ pub enum PackError {
     /// The page could not be put together.
     #[error("cannot fill in the pack's page: {0}")]
     Page(#[from] askama::Error),
-    /// Everything is voted on.
+    /// Everything is voted on, or out.
     #[error(
-        "there is nothing to pack: every item has the votes that are wanted\nhint: ask for more people per item with --overlap"
+        "there is nothing to pack: every item has the votes that are wanted, or is in one of {num_out} packs whose votes are not back\n\
+         hint: ask for more people per item with --overlap, wait less long for packs with --lease, or leave --language out"
     )]
-    Empty,
+    Empty {
+        /// Packs that are out.
+        num_out: usize,
+    },
     /// No random numbers, or no clock.
     #[error("cannot make a pack's id: {0}")]
     Random(#[from] std::io::Error),
@@ -116,22 +120,47 @@ struct PackPage<'a> {
     data: String,
 }
 
-/// A page with up to so many of a room's items, as somebody new would get them, and how many it has.
+/// What is to be packed.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Items at most.
+    pub num_items: usize,
+    /// Languages of them, as the source spells them; none: all.
+    pub languages: Vec<String>,
+    /// Packs that are out with their items, see [`super::packed::out`].
+    pub out: BTreeMap<String, Vec<String>>,
+}
+
+/// A page that goes out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pack {
+    /// Its id.
+    pub id: String,
+    /// The page.
+    pub page: String,
+    /// Its items, without planted ones.
+    pub items: Vec<String>,
+    /// Planted ones.
+    pub num_planted: usize,
+    /// Of its items those that are in another pack that is out.
+    pub num_shared: usize,
+}
+
+/// A page with up to so many of a room's items, as somebody new would get them.
 ///
 /// # Errors
 /// [`PackError::Empty`], or a system without random numbers.
-pub fn make(
-    room: &mut Room,
-    keys: &Keys,
-    num_items: usize,
-    say: Tongue<'_>,
-    now: i64,
-) -> Result<(String, usize), PackError> {
+pub fn make(room: &mut Room, keys: &Keys, wanted: &Wanted, say: Tongue<'_>, now: i64) -> Result<Pack, PackError> {
     let id = format!("pack-{}", random(8)?);
-    let drawn = room.draw(&id, num_items, now);
-    if drawn.is_empty() {
-        return Err(PackError::Empty);
+    room.hold(&wanted.out);
+    let drawn = room.draw(&id, &wanted.languages, wanted.num_items, now);
+    let own: Vec<String> =
+        drawn.iter().filter(|(.., kind)| *kind != ItemKind::Gold).map(|(task, ..)| task.item.clone()).collect();
+    if own.is_empty() {
+        return Err(PackError::Empty { num_out: wanted.out.len() });
     }
+    let num_planted = drawn.len() - own.len();
+    let num_shared = own.iter().filter(|item| wanted.out.values().flatten().any(|other| other == *item)).count();
     let mut items = Vec::new();
     let mut texts = Vec::new();
     for (task, prompt, kind) in drawn {
@@ -140,9 +169,8 @@ pub fn make(
         texts.push(json!({ "item": item, "lang": language_tag, "prompt": text, "answers": answers }));
         items.push(PackedItem { item, prompt, kind, shown });
     }
-    let num_packed = items.len();
     // INFALLIBLE: texts and enums without data are JSON always.
-    let signed = serde_json::to_string(&Packed { format: FORMAT, id, items }).expect("plain data");
+    let signed = serde_json::to_string(&Packed { format: FORMAT, id: id.clone(), items }).expect("plain data");
     let keys_of_page = [
         "question",
         "answer",
@@ -179,7 +207,7 @@ pub fn make(
         script: include_str!("../../templates/annotate/pack.js"),
         data,
     };
-    Ok((page.render()?, num_packed))
+    Ok(Pack { id, page: page.render()?, items: own, num_planted, num_shared })
 }
 
 /// What became of the files' votes.
@@ -193,6 +221,9 @@ pub struct Merged {
     pub num_older: u64,
     /// People, by pseudonym, with their name.
     pub people: BTreeMap<String, String>,
+    /// Packs that these votes are from.
+    #[serde(skip)]
+    pub packs: BTreeSet<String>,
 }
 
 /// Takes files of votes, each a path with its text, into a run's store: all of them or, if one is refused, none.
@@ -212,6 +243,7 @@ pub fn merge(store: &mut Store, keys: &Keys, files: &[(PathBuf, String)], now: i
             format!("p-{}", keys.token(&["pack person", &packed.id, &returned.copy]).get(..10).unwrap_or_default());
         let name = returned.name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
         merged.people.insert(person.clone(), name);
+        merged.packs.insert(packed.id.clone());
         for vote in &returned.votes {
             let mut vote = event(&packed, vote, (&person, &returned.copy), keys, now)
                 .map_err(|source| PackError::Vote { path: path.clone(), source })?;

@@ -143,6 +143,12 @@ impl Queue {
         self.release(item, person);
     }
 
+    /// Items are out of sight in somebody's hands, until whoever knows says otherwise: each counts as shown to one person.
+    pub fn hold(&mut self, who: &str, items: impl IntoIterator<Item = usize>) {
+        let held = items.into_iter().map(|item| (Turn { item, kind: self.kind(item) }, i64::MAX)).collect();
+        self.leases.insert(who.to_owned(), held);
+    }
+
     /// What a person was shown of an item is answered.
     pub fn release(&mut self, item: usize, person: &str) {
         if let Some(leases) = self.leases.get_mut(person) {

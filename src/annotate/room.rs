@@ -214,10 +214,18 @@ impl Room {
         }
     }
 
-    /// Tasks for somebody new, each with its prompt's id and why it is shown: what a pack is made of.
-    pub fn draw(&mut self, person: &str, most: usize, now: i64) -> Vec<(Task, String, ItemKind)> {
-        let languages = self.people.get(person).map(|person| person.languages.clone()).unwrap_or_default();
-        let Next::Turns(turns) = self.queue.next(person, &Turns::default(), &languages, most, now) else {
+    /// Packs with these items are out; items that the run does not have any more are nobody's.
+    pub fn hold(&mut self, packs: &BTreeMap<String, Vec<String>>) {
+        for (pack, items) in packs {
+            let places: Vec<usize> = items.iter().filter_map(|item| self.places.get(item).copied()).collect();
+            self.queue.hold(pack, places);
+        }
+    }
+
+    /// Tasks for somebody new, each with its prompt's id and why it is shown: what a pack is made of. `languages`: those that they read; none:
+    /// all.
+    pub fn draw(&mut self, person: &str, languages: &[String], most: usize, now: i64) -> Vec<(Task, String, ItemKind)> {
+        let Next::Turns(turns) = self.queue.next(person, &Turns::default(), languages, most, now) else {
             return Vec::new();
         };
         let drawn = turns.into_iter().filter_map(|turn| {

@@ -12,6 +12,7 @@ use crate::annotate::store::StoreError;
 use crate::annotate::versions::VersionsError;
 use crate::bench::BenchError;
 use crate::bundle::BundleError;
+use crate::cli::tell;
 use crate::data::DataError;
 use crate::engine::EngineError;
 use crate::generate::{Ending, GenerateError, LineError, RequestError, SystemPromptError, TextModelError};
@@ -42,7 +43,7 @@ pub(super) fn code(result: anyhow::Result<Ending>) -> ExitCode {
         Ok(Ending::Completed) => ExitCode::SUCCESS,
         Ok(ending @ (Ending::Interrupted | Ending::OutOfTime)) => {
             let why = if ending == Ending::OutOfTime { "out of time" } else { "stopped early" };
-            eprintln!("{why}: what was done is kept; the same command goes on from there");
+            tell(&format!("{why}: what was done is kept; the same command goes on from there"));
             ExitCode::from(STOPPED_EARLY)
         }
         Err(error) => {
@@ -52,7 +53,7 @@ pub(super) fn code(result: anyhow::Result<Ending>) -> ExitCode {
             // Messages name their causes themselves.
             let message = error.to_string();
             let hint = if is_full_disk(&error, &message) { FULL_DISK } else { "" };
-            eprintln!("error: {message}{hint}");
+            tell(&format!("error: {message}{hint}"));
             ExitCode::from(code_of(&error))
         }
     }
@@ -89,7 +90,9 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.downcast_ref::<PackError>().is_some_and(|error| match error {
             PackError::Store(error) => is_of_the_votes(error),
             PackError::Page(_) | PackError::Random(_) => false,
-            PackError::Empty | PackError::NoVotes { .. } | PackError::Forged { .. } | PackError::Vote { .. } => true,
+            PackError::Empty { .. } | PackError::NoVotes { .. } | PackError::Forged { .. } | PackError::Vote { .. } => {
+                true
+            }
         })
         || error.downcast_ref::<ServeError>().is_some_and(|error| match error {
             ServeError::Store(error) => is_of_the_votes(error),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::exit::UsageError;
-use super::import::users_of;
+use super::import::{stranger, unknown, users_of};
 use super::progress::OutputArgs;
 use super::{pair, settings, shard};
 use crate::annotate::exchange::Handover;
@@ -54,6 +54,9 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Other annotation tools")]
 pub(super) struct HandoverArgs {
+    /// All answers of a prompt, to be ranked, in place of the two of its pair (Argilla)
+    #[arg(long)]
+    rank: bool,
     /// Leave out what the judge thinks, which the tools otherwise suggest to people
     #[arg(long)]
     blind: bool,
@@ -77,24 +80,32 @@ pub(super) struct Shown {
     pub(super) judge: String,
 }
 
-/// Those of the run in a folder, which may be unfinished.
-pub(super) fn shown(run: &RunDir) -> anyhow::Result<Shown> {
+/// Those of the run in a folder, which may be unfinished. People whose votes go along have to be known in it.
+pub(super) fn shown(run: &RunDir, args: &HandoverArgs, handover: &Handover) -> anyhow::Result<Shown> {
+    let (path, answers) = (args.users.as_deref(), if args.rank { AnswerChoice::All } else { AnswerChoice::Pair });
     shard::refuse_parent(run.root())?;
     let loaded = run.load()?;
     let (origin, options) = pair::of_run(&loaded.lock)?;
-    let votes = read_votes(run.root())?.into_iter().map(|stored| stored.vote).collect();
+    let (events, people) = (read_votes(run.root())?, read_people(run.root())?);
+    if let Some(name) = unknown(&handover.users, &people, &events).first() {
+        return Err(stranger(path, name, &people, "or leave that line out").into());
+    }
+    let votes = events.into_iter().map(|stored| stored.vote).collect();
     let judges: Vec<&str> = loaded.lock.judges.iter().map(|judge| judge.name.as_str()).collect();
     let judge = judges.join(" ");
-    let items =
-        run::with_input(run, &loaded, origin, &options, |input| Items::of(input, &options, AnswerChoice::Pair, 0))?;
+    let items = run::with_input(run, &loaded, origin, &options, |input| Items::of(input, &options, answers, 0))?;
     Ok(Shown { items, votes, judge })
 }
 
 /// Writes items for another tool.
 fn hand_over(args: &Args) -> anyhow::Result<Ending> {
-    let Shown { items, votes, judge } = shown(&RunDir::new(&args.run))?;
-    let current = current_votes(&votes);
+    if args.handover.rank && args.label_studio.is_some() {
+        let message = "--rank is for Argilla: the form for Label Studio shows two answers\nhint: leave --rank out, or give --argilla";
+        return Err(UsageError(message.to_owned()).into());
+    }
     let handover = args.handover.handover(args.min_votes)?;
+    let Shown { items, votes, judge } = shown(&RunDir::new(&args.run), &args.handover, &handover)?;
+    let current = current_votes(&votes);
     let (path, num_records, num_responses, num_left_out) = match (&args.argilla, &args.label_studio) {
         (Some(dir), _) => {
             let dataset = Dataset::of(&items.items, &current, &judge, &handover);
@@ -115,6 +126,9 @@ fn hand_over(args: &Args) -> anyhow::Result<Ending> {
         writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&view)?)?;
     }
     args.output.say(&format!("{num_records} records with {num_responses} responses: {}", path.display()));
+    if num_left_out > 0 {
+        args.output.say(&format!("{num_left_out:>8}  votes that the questions there cannot hold"));
+    }
     for (reason, rows) in &items.left_out {
         args.output.say(&format!("{rows:>8}  {reason}"));
     }
@@ -126,8 +140,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     if args.argilla.is_some() || args.label_studio.is_some() {
         return hand_over(args);
     }
-    if args.handover.blind || args.handover.users.is_some() {
-        let message = "--blind and --users are for other tools\nhint: give --argilla or --label-studio too";
+    if args.handover.blind || args.handover.rank || args.handover.users.is_some() {
+        let message = "--blind, --rank and --users are for other tools\nhint: give --argilla or --label-studio too";
         return Err(UsageError(message.to_owned()).into());
     }
     let run = RunDir::new(&args.run);

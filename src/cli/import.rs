@@ -11,8 +11,9 @@ use super::exit::UsageError;
 use super::progress::OutputArgs;
 use super::shard;
 use crate::annotate::exchange::{Responses, Users, argilla, label_studio, to_votes};
-use crate::annotate::store::Store;
+use crate::annotate::store::{Person, Store, StoredVote};
 use crate::annotate::vote::is_id;
+use crate::data::nearest::nearest;
 use crate::generate::Ending;
 use crate::run::RunDir;
 
@@ -31,6 +32,9 @@ pub(super) struct Args {
     /// Who is who there: lines of a pseudonym and, behind a space, the user's id; others get a pseudonym of their own
     #[arg(long, value_name = "FILE")]
     users: Option<PathBuf>,
+    /// Take pseudonyms of --users that nobody here has as new people, in place of refusing them
+    #[arg(long, requires = "users")]
+    add_people: bool,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -63,6 +67,40 @@ pub(super) fn users_of(path: Option<&Path>) -> anyhow::Result<Users> {
     }
 }
 
+/// Pseudonyms of the list that nobody here has: neither somebody who came or is on a list, nor anybody who voted.
+pub(super) fn unknown(users: &Users, people: &[Person], events: &[StoredVote]) -> Vec<String> {
+    let known: HashSet<&str> = people
+        .iter()
+        .map(|person| person.pseudonym.as_str())
+        .chain(events.iter().map(|stored| stored.vote.annotator.as_str()))
+        .collect();
+    users.keys().filter(|name| !known.contains(name.as_str())).cloned().collect()
+}
+
+/// What is said of a pseudonym that nobody has: whose it may be.
+pub(super) fn stranger(path: Option<&Path>, name: &str, people: &[Person], or: &str) -> UsageError {
+    let shown = |person: &Person| match person.name.is_empty() {
+        true => person.pseudonym.clone(),
+        false => format!("{} ({})", person.pseudonym, person.name),
+    };
+    let by_name = people.iter().find(|person| person.name.to_lowercase() == name.to_lowercase());
+    let like = || {
+        let pseudonyms = people.iter().map(|person| person.pseudonym.as_str());
+        let like = nearest(name, pseudonyms, NUM_LIKE);
+        people.iter().filter(|person| like.contains(&person.pseudonym.as_str())).map(shown).collect::<Vec<_>>()
+    };
+    let meant = by_name.map_or_else(like, |person| vec![shown(person)]);
+    let hint = match meant.is_empty() {
+        true => format!("{} people are known here by pseudonym; the admin's page lists them", people.len()),
+        false => format!("did you mean {}?", meant.join(", ")),
+    };
+    let file = path.map_or_else(String::new, |path| format!(" {}", path.display()));
+    UsageError(format!("--users{file}: nobody here has the pseudonym {name}\nhint: {hint} Mend the list, {or}"))
+}
+
+/// Pseudonyms that are suggested at most.
+const NUM_LIKE: usize = 3;
+
 /// Reads the responses and adds those that are no votes yet.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let run = RunDir::new(&args.run);
@@ -78,8 +116,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let mut store = Store::open(run.root())?;
     let (events, sealed) = (store.votes()?, store.sealed_through()?);
     let now = jiff::Timestamp::now().as_second();
+    let unknown = unknown(&users, &store.people()?, &events);
+    if let Some(name) = unknown.first().filter(|_| !args.add_people) {
+        return Err(stranger(args.users.as_deref(), name, &store.people()?, "or add them with --add-people").into());
+    }
     let imported = to_votes(found, &events, &prompts, &users, (sealed, now));
     store.append(&imported.votes)?;
+    for pseudonym in unknown {
+        let [name, credit, consent] = [String::new(), String::new(), String::new()];
+        store.note_person(&Person { pseudonym, name, credit, languages: Vec::new(), consent, at: now })?;
+    }
     if args.output.json {
         let view = json!({
             "num_new": imported.votes.len(),

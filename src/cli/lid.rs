@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::exit::UsageError;
+use crate::cli::tell;
 use crate::data::{ColumnMap, PromptRecord, ReadOptions, language, read_prompts};
 use crate::generate::Ending;
 use crate::provenance::write_atomic;
@@ -154,12 +155,12 @@ fn train(args: &TrainArgs) -> anyhow::Result<Ending> {
     let bytes = profile.encode();
     write_atomic(&args.output, &bytes)?;
     report(args.json, &profile, &measured, Some(bytes.len()))?;
-    eprintln!(
+    tell(&format!(
         "{}: {} languages from {num_answers} answers, {} bytes; held out: {how}",
         args.output.display(),
         profile.languages().len(),
         bytes.len()
-    );
+    ));
     Ok(Ending::Completed)
 }
 
@@ -238,6 +239,6 @@ fn check(args: &CheckArgs) -> anyhow::Result<Ending> {
     }
     out.flush()?;
     let counted: Vec<String> = counts.iter().map(|(code, number)| format!("{code} {number}")).collect();
-    eprintln!("{}", counted.join(", "));
+    tell(&counted.join(", "));
     Ok(Ending::Completed)
 }

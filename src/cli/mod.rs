@@ -22,6 +22,7 @@ mod pair;
 mod progress;
 mod publish;
 mod pull;
+mod push_argilla;
 mod report;
 mod score;
 mod settings;
@@ -32,6 +33,7 @@ mod stages;
 mod status;
 mod stop;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -47,7 +49,7 @@ Try it without any download:
   pairwright make --demo --out runs/demo";
 
 /// Preference datasets for any language, made on your own hardware: prompts with human answers in, second answers and ratings
-/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere but by `publish`.
+/// by local models, a DPO/ORPO dataset out. Nothing is sent anywhere but by `publish` and `push-argilla`.
 #[derive(Debug, Parser)]
 #[command(name = "pairwright", version, after_help = AFTER_HELP, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
@@ -96,6 +98,8 @@ enum Command {
     Pull(pull::Args),
     #[command(about = format!("A run's dataset onto the Hugging Face Hub{}", hub::HELP_NOTE))]
     Publish(publish::Args),
+    #[command(name = "push-argilla", about = format!("A run's items onto an Argilla server, for people to answer there{}", hub::HELP_NOTE))]
+    PushArgilla(Box<push_argilla::Args>),
     /// Models, prompts and the program for a machine without a network: make, check and install them
     #[command(subcommand)]
     Bundle(bundle::Command),
@@ -104,6 +108,11 @@ enum Command {
     Bench(bench::Command),
     /// Whether this machine computes what it should, and how fast: before hours of it are spent
     Doctor(doctor::Args),
+}
+
+/// A line for people, on stderr. If nobody reads it any more, the work goes on.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs the command line; the exit code is documented in `--help`.
@@ -128,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Models(command) => models::run(&command),
         Command::Pull(args) => pull::run(&args),
         Command::Publish(args) => publish::run(&args),
+        Command::PushArgilla(args) => push_argilla::run(&args),
         Command::Bundle(command) => bundle::run(&command),
         Command::Bench(command) => bench::run(command),
         Command::Doctor(args) => doctor::run(args),

@@ -244,8 +244,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
 
 /// Whether the dataset that is there was made from all that this lock names, its pairing included.
 pub(super) fn is_current(run: &RunDir, lock: &RunLock) -> bool {
-    let written = std::fs::read_to_string(run.dataset_lock()).unwrap_or_default();
-    written == lock.published()
+    is_of(&run.dataset_lock(), lock)
+}
+
+/// Whether a dataset with this lock file was made from all that `lock` names.
+pub(super) fn is_of(published: &std::path::Path, lock: &RunLock) -> bool {
+    std::fs::read_to_string(published).unwrap_or_default() == lock.published()
 }
 
 /// Writes dataset, report and summary.

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stop::Stop;
+use crate::cli::tell;
 use crate::engine::EngineStats;
 use crate::generate::Observer;
 
@@ -53,7 +54,7 @@ impl OutputArgs {
     /// A line for people.
     pub(super) fn say(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            tell(line);
         }
     }
 }
@@ -152,10 +153,10 @@ impl Progress {
         }
         let elapsed = clock(self.started.elapsed().as_secs_f64());
         for Stage { name, num_done, num_rows, .. } in self.stages.split_last().map_or(&[][..], |(_, before)| before) {
-            eprintln!("{name}: {num_done} of {num_rows} rows");
+            tell(&format!("{name}: {num_done} of {num_rows} rows"));
         }
         if let Some(Stage { name, num_done, num_rows, .. }) = self.stages.last() {
-            eprintln!("{name}: {num_done} of {num_rows} rows in {elapsed} · {}", self.line());
+            tell(&format!("{name}: {num_done} of {num_rows} rows in {elapsed} · {}", self.line()));
         }
     }
 }
@@ -209,7 +210,7 @@ impl Bytes {
         if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
             self.last_line = Instant::now();
             let share = 100.0 * self.num_done as f64 / self.num_bytes.max(1) as f64;
-            eprintln!("{}: {share:.0}% · {}", self.name, self.rate());
+            tell(&format!("{}: {share:.0}% · {}", self.name, self.rate()));
         }
     }
 
@@ -229,7 +230,7 @@ impl Bytes {
                 few if few < 1e9 => format!("{:.1} MB", few / 1e6),
                 many => format!("{:.1} GB", many / 1e9),
             };
-            eprintln!("{}: {num_bytes} in {elapsed} · {}", self.name, self.rate());
+            tell(&format!("{}: {num_bytes} in {elapsed} · {}", self.name, self.rate()));
         }
     }
 }
@@ -261,13 +262,13 @@ impl Observer for Progress {
         }
         if self.plain && self.last_line.elapsed() >= PLAIN_EVERY {
             self.last_line = Instant::now();
-            eprintln!("{} · {}", self.counts(), self.line());
+            tell(&format!("{} · {}", self.counts(), self.line()));
         }
     }
 
     fn note(&mut self, line: &str) {
         if !self.is_quiet {
-            eprintln!("{line}");
+            tell(line);
         }
     }
 

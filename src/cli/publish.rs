@@ -1,4 +1,4 @@
-//! `pairwright publish RUN --repo OWNER/NAME`: a finished run's dataset onto the Hub.
+//! `pairwright publish RUN --repo OWNER/NAME`: a finished run's dataset onto the Hub, with people's votes where they were exported.
 //! Knows flags, questions and words; what is sent and how is the business of [`crate::hub`].
 
 use std::io::Write;
@@ -14,8 +14,11 @@ use crate::run::RunDir;
 /// Arguments of `publish`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The run's folder; what lies in its `dataset` is published
+    /// The run's folder; what `export` wrote, the dataset with people's votes, is published, or without an export what lies in `dataset`
     run: PathBuf,
+    /// Publish `dataset`, the judge's, although there is an export
+    #[arg(long)]
+    without_votes: bool,
     /// The dataset on the Hub, which is made where it is not there
     #[arg(long, value_name = "OWNER/NAME")]
     repo: String,
@@ -48,8 +51,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     if run.demo().exists() {
         args.output.say("warning: this is the demonstration's dataset: a toy made it, and nobody should train on it");
     }
+    let has_votes = run.export().is_dir() && !args.without_votes;
+    if has_votes && !super::pair::is_of(&run.export_lock(), &loaded.lock) {
+        let path = args.run.display();
+        let message = format!(
+            "{path}: the export is not that of the run\nhint: `pairwright export {path}` writes it; --without-votes publishes the judge's dataset"
+        );
+        return Err(UsageError(message).into());
+    }
+    let folder = if has_votes { run.export() } else { run.dataset() };
     let summary = format!("Publish a dataset made with pairwright {}", env!("CARGO_PKG_VERSION"));
-    let request = PublishRequest { repo, private: args.private, folder: run.dataset(), summary };
+    let request = PublishRequest { repo, private: args.private, folder, summary };
     let mut talk = Talk { args, bytes: None };
     let published = hub::publish(&args.connection.hub()?, &request, &mut talk)?;
     if let Some(bytes) = talk.bytes.take() {

@@ -51,6 +51,11 @@ pub(super) struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
+    /// How often to try again.
+    pub(super) fn retries(&self) -> u32 {
+        self.retries
+    }
+
     /// The Hub that the environment names.
     pub(super) fn hub(&self) -> anyhow::Result<Hub> {
         let no_home = || UsageError("no folder for the cache: no home is known\nhint: set HF_HUB_CACHE".to_owned());
@@ -159,7 +164,7 @@ pub(super) fn ask(question: &str, done: &'static str, hint: &'static str) -> Res
     if !stdin.is_terminal() || !std::io::stderr().is_terminal() {
         return Err(HubError::Declined { what: format!("{subject}, and nobody is here to be asked"), done, hint });
     }
-    eprint!("{question} [y/N] ");
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
     let mut line = String::new();
     // Whoever cannot be heard has not agreed.
     let _ = stdin.lock().read_line(&mut line);

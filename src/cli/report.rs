@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::{pair, shard};
+use crate::cli::tell;
 use crate::generate::Ending;
 use crate::provenance::write_atomic;
 use crate::run::{self, RunDir};
@@ -35,7 +36,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     if args.out.is_some() || !args.json {
         let path = args.out.clone().unwrap_or_else(|| run.report_page());
         write_atomic(&path, data.to_html()?.as_bytes())?;
-        eprintln!("report    {}", path.display());
+        tell(&format!("report    {}", path.display()));
     }
     Ok(Ending::Completed)
 }

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
 use super::exit::{STOPPED_AT_ONCE, UsageError};
+use crate::cli::tell;
 use crate::config;
 
 /// Flags of commands that may have to end before they are done.
@@ -112,7 +113,7 @@ impl Stop {
 fn asked(flag: &AtomicBool, name: &str, is_impatient: bool) {
     if !flag.swap(true, Ordering::SeqCst) {
         let at_once = if is_impatient { "; once more ends at once" } else { "" };
-        eprintln!("\n{name}: stopping after the present step{at_once}");
+        tell(&format!("\n{name}: stopping after the present step{at_once}"));
     } else if is_impatient {
         std::process::exit(STOPPED_AT_ONCE.into());
     }

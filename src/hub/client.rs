@@ -11,7 +11,8 @@ use ureq::http::{Request, Response, header};
 use ureq::{Agent, Body};
 
 use super::error::clean;
-use super::{Hub, HubError};
+use super::service::Service;
+use super::{Argilla, Hub, HubError};
 
 /// The longest wait that a server may ask for; past it the user is told.
 const MAX_WAIT_S: u64 = 120;
@@ -66,6 +67,11 @@ impl<'a> Ask<'a> {
     pub(super) fn post(url: &'a str, json: &'a str) -> Self {
         Self { method: "POST", url, headers: &[], payload: Payload::Text("application/json", json) }
     }
+
+    /// JSON put in an address's place.
+    pub(super) fn put(url: &'a str, json: &'a str) -> Self {
+        Self { method: "PUT", ..Self::post(url, json) }
+    }
 }
 
 /// An answer, and what the Hub itself said of a file before it sent us elsewhere.
@@ -79,41 +85,51 @@ pub(super) struct Answer {
     pub(super) size: Option<String>,
 }
 
-/// A connection to one Hub.
+/// A connection to one server.
 pub(super) struct Client {
     agent: Agent,
+    service: Service,
     endpoint: String,
-    token: Option<String>,
+    secret: Option<String>,
     num_retries: u32,
 }
 
 impl Client {
-    /// Opens no connection yet.
+    /// To the Hub. Opens no connection yet.
     ///
     /// # Errors
     /// [`HubError::Offline`], or an endpoint or token that cannot be one.
     pub(super) fn new(hub: &Hub) -> Result<Self, HubError> {
-        if hub.offline {
+        let Hub { endpoint, token, offline, silence_s, num_retries, .. } = hub;
+        Self::open(Service::Hub, (endpoint, token.as_deref()), *offline, (*silence_s, *num_retries))
+    }
+
+    /// To an Argilla server. Opens no connection yet.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn of_argilla(server: &Argilla) -> Result<Self, HubError> {
+        let Argilla { url, api_key, offline, silence_s, num_retries } = server;
+        Self::open(Service::Argilla, (url, api_key.as_deref()), *offline, (*silence_s, *num_retries))
+    }
+
+    fn open(
+        service: Service,
+        (given, secret): (&str, Option<&str>),
+        offline: bool,
+        (silence_s, num_retries): (u64, u32),
+    ) -> Result<Self, HubError> {
+        if offline {
             return Err(HubError::Offline);
         }
-        let endpoint = hub.endpoint.trim_end_matches('/').to_owned();
+        let endpoint = given.trim_end_matches('/').to_owned();
         if origin(&endpoint).is_none() || endpoint.contains(['?', '#']) {
-            return Err(HubError::Malformed {
-                what: "HF_ENDPOINT",
-                got: clean(&hub.endpoint),
-                want: "an address",
-                hint: "for example https://huggingface.co",
-            });
+            return Err(service.no_address(given));
         }
-        if hub.token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(HubError::Malformed {
-                what: "the token",
-                got: "(kept secret)".to_owned(),
-                want: "letters and digits in one line",
-                hint: "look at HF_TOKEN, or at the file that `hf auth login` left",
-            });
+        if secret.is_some_and(|secret| !secret.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(service.no_secret());
         }
-        let silence = Some(Duration::from_secs(hub.silence_s));
+        let silence = Some(Duration::from_secs(silence_s));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -127,7 +143,7 @@ impl Client {
             .timeout_recv_response(silence)
             .build()
             .new_agent();
-        Ok(Self { agent, endpoint, token: hub.token.clone(), num_retries: hub.num_retries })
+        Ok(Self { agent, service, endpoint, secret: secret.map(str::to_owned), num_retries })
     }
 
     /// `https://huggingface.co`, without a slash behind.
@@ -135,12 +151,12 @@ impl Client {
         &self.endpoint
     }
 
-    /// Whether requests carry a token.
+    /// Whether requests say who asks.
     pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+        self.secret.is_some()
     }
 
-    /// Is `url` on the Hub itself? Nobody else learns the token.
+    /// Is `url` on the server itself? Nobody else learns the token.
     pub(super) fn is_hub(&self, url: &str) -> bool {
         origin(url).is_some() && origin(url) == origin(&self.endpoint)
     }
@@ -193,8 +209,9 @@ impl Client {
 
     fn send(&self, ask: &Ask<'_>, url: &str) -> Result<Response<Body>, Fault> {
         let mut request = Request::builder().method(ask.method).uri(url);
-        if let Some(token) = self.token.as_ref().filter(|_| self.is_hub(url)) {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(secret) = self.secret.as_ref().filter(|_| self.is_hub(url)) {
+            let (name, value) = self.service.header(secret);
+            request = request.header(name, value);
         }
         for (name, value) in ask.headers {
             request = request.header(*name, *value);
@@ -228,19 +245,12 @@ impl Client {
         let url = shown(url);
         let error = match (status, code.as_str()) {
             (404, _) | (401, "RepoNotFound") => {
-                let private = if self.has_token() { "that the token may see it" } else { "HF_TOKEN if it is private" };
-                let hint = format!("check the spelling and --revision; a dataset wants --dataset; {private}");
+                let hint = self.service.not_found(self.has_token());
                 HubError::NotFound { url, status, said, hint }
             }
             (401 | 403, _) => {
-                let hint = match (code.as_str(), self.has_token()) {
-                    (_, false) => {
-                        "set HF_TOKEN, or run `hf auth login`; a gated repository also wants its form accepted"
-                    }
-                    ("GatedRepo", true) => "accept the form on the repository's page with the account of this token",
-                    (_, true) => "the token is not valid, or may not do this: make another one, with the rights for it",
-                };
-                HubError::NoAccess { url, status, said, hint: hint.to_owned() }
+                let hint = self.service.no_access(&code, self.has_token()).to_owned();
+                HubError::NoAccess { url, status, said, hint }
             }
             (429 | 503, _) => {
                 let hint = match wait_s {
@@ -249,7 +259,7 @@ impl Client {
                 };
                 return Err(Fault::Passing(HubError::Status { url, status, said, hint }, wait_s));
             }
-            _ => HubError::Status { url, status, said, hint: "run the same command again later".to_owned() },
+            _ => HubError::Status { url, status, said, hint: self.service.refused(status).to_owned() },
         };
         Err(if matches!(status, 408 | 500 | 502 | 504) { Fault::Passing(error, wait_s) } else { Fault::Final(error) })
     }
@@ -290,10 +300,28 @@ fn start_of(response: &mut Response<Body>) -> String {
     // Best effort: the number alone says what is wrong.
     let _ = response.body_mut().as_reader().take(MAX_BYTES).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
-    let error = serde_json::from_str::<serde_json::Value>(&text).ok();
-    let field = error.as_ref().and_then(|value| value.get("error")?.as_str());
+    let said = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|value| said_in(&value));
     let is_page = text.trim_start().starts_with('<');
-    field.map_or_else(|| if is_page { String::new() } else { text.to_string() }, str::to_owned)
+    said.unwrap_or_else(|| if is_page { String::new() } else { text.to_string() })
+}
+
+/// The sentence in an error's JSON: the Hub's `error`; Argilla's `detail`, a text, a list of what is wrong where, or parameters with one.
+fn said_in(value: &serde_json::Value) -> Option<String> {
+    if let Some(text) = value.get("error").or(value.get("detail")).and_then(|text| text.as_str()) {
+        return Some(text.to_owned());
+    }
+    let params = value.get("detail")?.get("params")?;
+    if let Some(text) = params.get("detail").and_then(|text| text.as_str()) {
+        return Some(text.to_owned());
+    }
+    let wrong = |entry: &serde_json::Value| {
+        let steps = entry.get("loc")?.as_array()?.iter();
+        let steps: Vec<String> =
+            steps.map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
+        Some(format!("{}: {}", steps.join("."), entry.get("msg")?.as_str()?))
+    };
+    let all: Vec<String> = params.get("errors")?.as_array()?.iter().filter_map(wrong).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// Scheme, host and port of an address, in lower case; `None` if it is none of HTTP's.

@@ -38,6 +38,15 @@ pub enum HubError {
         /// The Hub.
         endpoint: String,
     },
+    /// Argilla wants to know who asks.
+    #[error(
+        "no API key, so nothing can be sent to {url}\nhint: set ARGILLA_API_KEY, or give --api-key-file FILE; the key stands on the \
+         user's page there"
+    )]
+    NoApiKey {
+        /// The server.
+        url: String,
+    },
     /// The user said no.
     #[error("{what}; nothing was {done}\nhint: {hint}")]
     Declined {
@@ -72,10 +81,10 @@ pub enum HubError {
         /// What to do.
         hint: String,
     },
-    /// The repository has nothing that can be used here, or has it under other conditions.
+    /// The repository, or Argilla's dataset, has nothing that can be used here, or has it under other conditions.
     #[error("{repo}: {what}\nhint: {hint}")]
     Unusable {
-        /// The repository.
+        /// The repository, or the dataset's name.
         repo: String,
         /// Got and expected.
         what: String,
@@ -96,7 +105,8 @@ pub enum HubError {
     },
     /// No answer, or one that broke off, however often it was tried.
     #[error(
-        "{url}: {what}\nhint: what is complete is kept, and the same command goes on from there; HF_ENDPOINT names another server"
+        "{url}: {what}\nhint: what is complete is kept, and the same command goes on from there; HF_ENDPOINT, \
+         or for Argilla --url, names the server"
     )]
     Connection {
         /// The address.
@@ -117,7 +127,7 @@ pub enum HubError {
         hint: String,
     },
     /// An answer that is none of the Hub's.
-    #[error("{url}: {what}\nhint: is HF_ENDPOINT a server that speaks the Hub's interface?")]
+    #[error("{url}: {what}\nhint: is that server (HF_ENDPOINT, or for Argilla --url) one that speaks the interface?")]
     Answer {
         /// The address.
         url: String,
@@ -154,8 +164,11 @@ pub enum HubError {
 impl HubError {
     /// Whether the command line, and not the Hub, has to change.
     pub fn is_usage(&self) -> bool {
-        use HubError::{Declined, Malformed, NoToken, NotBuilt, Offline};
-        matches!(self, NotBuilt { .. } | Offline | Malformed { .. } | NoToken { .. } | Declined { .. })
+        use HubError::{Declined, Malformed, NoApiKey, NoToken, NotBuilt, Offline};
+        matches!(
+            self,
+            NotBuilt { .. } | Offline | Malformed { .. } | NoToken { .. } | NoApiKey { .. } | Declined { .. }
+        )
     }
 
     /// Whether what was asked for cannot be used as it is.

@@ -13,7 +13,7 @@ use super::{Dialogue, Hub, HubError, PublishRequest, Published, RepoId, Transfer
 /// The branch that is published to.
 pub(super) const BRANCH: &str = "main";
 /// Folders of a dataset whose files are all read as its rows: one that stays from an earlier publication would be too.
-const ROW_FOLDERS: [&str; 2] = ["data/", "raw/"];
+const ROW_FOLDERS: [&str; 3] = ["data/", "raw/", "votes/"];
 
 /// A file that is to be published.
 pub(super) struct LocalFile {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::HubError;
 
@@ -177,6 +178,68 @@ pub struct Published {
     pub num_sent: usize,
     /// Files that were removed.
     pub num_removed: usize,
+}
+
+/// An Argilla server, and who asks.
+#[derive(Clone)]
+pub struct Argilla {
+    /// `http://127.0.0.1:6900`, without `/api`.
+    pub url: String,
+    /// Sent there alone, and never shown.
+    pub api_key: Option<String>,
+    /// Whether the user forbade connections.
+    pub offline: bool,
+    /// After so many seconds without a byte a connection counts as broken.
+    pub silence_s: u64,
+    /// How often a request is tried again that failed in passing.
+    pub num_retries: u32,
+}
+
+/// A dataset for an Argilla server, in the shapes of its package's files.
+#[derive(Debug, Clone)]
+pub struct PushRequest {
+    /// The workspace's name; `None`: the only one that the user has.
+    pub workspace: Option<String>,
+    /// The dataset's name; made where there is none, else added to.
+    pub dataset: String,
+    /// `settings.json`: fields, questions, metadata, guidelines, distribution.
+    pub settings: Value,
+    /// `records.json`: each with an id, which makes that a record sent twice is there once.
+    pub records: Vec<Value>,
+}
+
+/// What a push is about to send.
+#[derive(Debug, Clone)]
+pub struct PushOffer {
+    /// The workspace's name.
+    pub workspace: String,
+    /// Whether the dataset is made now.
+    pub is_new: bool,
+    /// Records.
+    pub num_records: u64,
+    /// UTF-8 bytes of them.
+    pub num_bytes: u64,
+}
+
+/// What a push left.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pushed {
+    /// The server.
+    pub url: String,
+    /// The workspace's name.
+    pub workspace: String,
+    /// The dataset's name.
+    pub dataset: String,
+    /// Its id there.
+    pub id: String,
+    /// Records that were sent.
+    pub num_records: u64,
+    /// Of these, records that were there before.
+    pub num_known: u64,
+    /// Responses that were sent.
+    pub num_responses: u64,
+    /// Responses that stayed here, since the same person has one on that record there, which may be later.
+    pub num_kept: u64,
 }
 
 /// Who is asked and told while files move.

@@ -237,9 +237,20 @@ mod tests {
         assert_eq!(cohen_kappa(&table([[7, 0], [0, 0]]), KappaWeights::Linear), None);
     }
 
-    /// The worked example of ten subjects and fourteen raters in Wikipedia's article on Fleiss' kappa.
+    /// Fleiss 1971, table 1: thirty patients, each with the diagnoses of six psychiatrists, 1 to 5 (as R's `irr` has them; its kappa is
+    /// 0.4302445). Then the worked example of ten subjects and fourteen raters in Wikipedia's article on Fleiss' kappa.
     #[test]
-    fn fleiss_kappa_is_that_of_the_published_example() {
+    fn fleiss_kappa_is_that_of_the_published_examples() {
+        let diagnoses = "444444 222555 233335 555555 222444 113333 333355 113334 114444 555555 \
+                         144444 124444 222333 144444 224445 333335 111455 111112 224444 133555 \
+                         555555 244444 224555 114444 144445 222224 111155 224444 133333 555555";
+        let count = |patient: &str, diagnosis: char| patient.chars().filter(|given| *given == diagnosis).count() as u64;
+        let patients: Vec<Vec<u64>> = diagnoses
+            .split(' ')
+            .map(|patient| "12345".chars().map(|diagnosis| count(patient, diagnosis)).collect())
+            .collect();
+        assert_eq!(patients.len(), 30);
+        assert!((fleiss_kappa(&patients).unwrap() - 0.4302445).abs() < 5e-8);
         let subjects = [
             [0, 0, 0, 0, 14],
             [0, 2, 6, 4, 2],

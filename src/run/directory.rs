@@ -109,6 +109,11 @@ impl RunDir {
         self.root.join(crate::provenance::ANNOTATIONS_FOLDER)
     }
 
+    /// The lock file of [`Self::export`].
+    pub fn export_lock(&self) -> PathBuf {
+        self.export().join(crate::provenance::LOCK_FILE_NAME)
+    }
+
     /// The dataset with people's votes, where `export` writes it unless told otherwise.
     pub fn export(&self) -> PathBuf {
         self.root.join("export")

@@ -1,4 +1,5 @@
-// What a browser with JavaScript adds to pages that work without: keys, tasks fetched ahead, and votes that wait for a connection.
+// What a browser with JavaScript adds to pages that work without: keys, tasks fetched ahead, and votes that wait for a connection. Tasks and
+// votes are kept, so that a page which is loaded again without a connection (worker.js) goes on where it was.
 // Knows the forms of the page; every vote has its token from the server, so that one which is sent twice counts once.
 "use strict";
 (() => {
@@ -11,9 +12,22 @@
   const write = (list) => { try { localStorage.setItem(KEY, JSON.stringify(list)); return true; } catch { return false; } };
   const mine = () => read().filter((one) => one.who === words.who);
   const drop = (id) => write(read().filter((one) => one.id !== id));
-  let ahead = [];
+  const TASKS = "pairwright-tasks";
+  const before = (() => {
+    try { const one = JSON.parse(localStorage.getItem(TASKS)); return one.who === words.who ? one : {}; } catch { return {}; }
+  })();
+  const isWaiting = (one) => mine().some((other) => other.token === one.token);
   let current = task && task.dataset.live ? { token: task.dataset.live, html: task.innerHTML } : null;
-  const shown = [];
+  // Tokens that were answered here: a page that was kept may show such a task again.
+  const done = new Set(before.done || []);
+  const isDone = (one) => done.has(one.token) || isWaiting(one);
+  let ahead = (before.ahead || []).filter((one) => !isDone(one) && (!current || one.token !== current.token));
+  // Tasks whose votes are not sent yet, the latest last: what an undo takes back here.
+  const shown = (before.shown || []).filter(isWaiting);
+  const remember = () => {
+    const kept = { who: words.who, ahead, shown: shown.slice(-8), done: [...done].slice(-200) };
+    try { localStorage.setItem(TASKS, JSON.stringify(kept)); } catch { /* Then a page that is loaded again starts anew. */ }
+  };
   let busy = null;
 
   const waiting = () => { const count = mine().length; say(count ? `${words.offline} ${count}` : ""); };
@@ -30,7 +44,7 @@
     const said = await answer.json();
     drop(one.id);
     if (said.taken === "stale") say(words.stale);
-    if (said.taken === "wrong") say(`${words.wrong} ${said.why}`);
+    if (said.taken === "wrong") { done.delete(one.token); say(`${words.wrong} ${said.why}`); }
   }
 
   async function flushAll() {
@@ -48,7 +62,10 @@
       if (!answer.ok) return false;
       const { tasks } = await answer.json();
       const sent = new Set(mine().map((one) => one.token));
+      // What the server offers is open, whatever is remembered here.
+      tasks.forEach((one) => done.delete(one.token));
       ahead = tasks.filter((one) => !sent.has(one.token) && (!current || one.token !== current.token));
+      remember();
       return true;
     } catch { return false; }
   }
@@ -61,6 +78,7 @@
     // A task that was fetched before the first vote does not offer to take it back.
     const back = task.querySelector("[data-key=z]");
     if (back && shown.length) back.hidden = false;
+    remember();
     window.scrollTo(0, 0);
     document.getElementById("main").focus({ preventScroll: true });
   }
@@ -89,6 +107,7 @@
     const unsent = last && mine().find((one) => one.token === last.token);
     if (unsent && !unsent.tried) {
       drop(unsent.id);
+      done.delete(last.token);
       if (current) ahead.unshift(current);
       show(last);
       return waiting();
@@ -101,12 +120,14 @@
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
+    if (form.getAttribute("action") === "/leave") localStorage.removeItem(TASKS);
     if (!task || !current || !form.matches("#task .live")) return;
     if (form.id === "undo") { event.preventDefault(); undo(form); return; }
     // Where nothing can be kept, the form is sent as it is.
     if (!keep(form, event.submitter)) return;
     event.preventDefault();
     shown.push(current);
+    done.add(current.token);
     advance();
   });
 
@@ -167,10 +188,17 @@
 
   window.addEventListener("online", () => flush().then((sent) => { if (sent) { waiting(); if (!current && task) location.assign("/"); else refill(); } }));
   setInterval(() => { if (mine().length) flush().then((sent) => { if (sent) waiting(); }); }, 5000);
-  if (words.who) flush().then((sent) => {
-    if (!sent || !current) return;
-    // A page from before the last votes were sent, as after going back, shows what is open now.
-    refill().then(() => {});
+  if (task && navigator.serviceWorker) navigator.serviceWorker.register("/worker.js").catch(() => {});
+  // Elsewhere a page that is left without a connection does not come back before there is one: browsers ask first.
+  else window.addEventListener("beforeunload", (event) => { if (task && navigator.onLine === false) event.preventDefault(); });
+  // A page that was kept, or one from before the last votes were sent, goes on with the next task.
+  if (current && isDone(current)) show(ahead.shift() || null);
+  if (words.who) flush().then(async (sent) => {
+    if (!sent || !task || !task.hasAttribute("data-live")) return;
+    const isThere = await refill();
+    if (current || !isThere) return;
+    if (ahead.length) show(ahead.shift());
+    else location.assign("/");
   });
   window.addEventListener("pageshow", (event) => { if (event.persisted && task) location.reload(); });
 })();

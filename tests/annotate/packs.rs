@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::program::{run, text};
 use crate::serving::stored;
 
-fn demo(folder: &Path) -> String {
+pub fn demo(folder: &Path) -> String {
     let path = folder.join("demo");
     let made = run(&["make", "--demo", "--quiet", "--out", text(&path)]);
     assert_eq!(made.code, Some(0), "{}", made.stderr);
@@ -16,14 +16,14 @@ fn demo(folder: &Path) -> String {
 }
 
 /// The data of a pack's page.
-fn data(page: &Path) -> Value {
+pub fn data(page: &Path) -> Value {
     let html = std::fs::read_to_string(page).unwrap();
     let rest = html.split_once("id=\"data\">").unwrap().1;
     assert!(!html.contains("http://") && !html.contains("https://"), "nothing from elsewhere");
     serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap()
 }
 
-fn returned(data: &Value, copy: &str, at: i64, choice: &str) -> Value {
+pub fn returned(data: &Value, copy: &str, at: i64, choice: &str) -> Value {
     let votes: Vec<Value> = data["tasks"]
         .as_array()
         .unwrap()

@@ -237,3 +237,34 @@ fn votes_and_people_are_there_after_a_restart_and_codes_lead_back() {
     old.cookies = ann.cookies.clone();
     assert_eq!(old.get("/").header("location"), "/join", "new links end old sessions");
 }
+
+/// Whole and not compressed, so that whatever a link does with it no more than this comes: the demand is 60 KB compressed.
+#[test]
+fn the_first_page_with_all_that_it_names_is_small() {
+    const MOST_BYTES: usize = 60_000;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), items(4), plain());
+    let mut ann = server.client();
+    let mut pages = vec![ann.get("/join").body];
+    ann.join("Ann");
+    pages.push(ann.get("/").body);
+    for page in pages {
+        let named =
+            page.split("href=\"/").skip(1).chain(page.split("src=\"/").skip(1)).map(|rest| rest.split('"').next());
+        let files: Vec<&str> = named.flatten().filter(|path| path.contains('.')).collect();
+        assert_eq!(files, ["style.css", "page.js"]);
+        let mut num_bytes = page.len() + ann.get("/worker.js").body.len();
+        num_bytes += files.iter().map(|file| ann.get(&format!("/{file}")).body.len()).sum::<usize>();
+        assert!((10_000..MOST_BYTES).contains(&num_bytes), "{num_bytes} bytes");
+    }
+}
+
+#[test]
+fn the_worker_is_a_script_of_this_server_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path(), items(2), plain());
+    let worker = server.client().get("/worker.js");
+    assert_eq!((worker.status, worker.header("content-type")), (200, "text/javascript; charset=utf-8"));
+    assert!(worker.header("content-security-policy").contains("connect-src 'self'"));
+    assert!(!worker.body.contains("http:") && !worker.body.contains("https:"));
+}

@@ -11,7 +11,8 @@ fn a_build_without_the_feature_says_which_build_has_the_commands() {
     assert_eq!(made.code, Some(0), "{}", made.stderr);
     let before = tree(dir.path());
     let publish = ["publish", text(&run_folder), "--repo", "a/b", "--yes"];
-    for arguments in [&["pull", "a/b", "--accept-licence"][..], &["pull", "aya", "--dataset"], &publish] {
+    let push = ["push-argilla", text(&run_folder), "--url", "http://127.0.0.1:1", "--dataset", "a"];
+    for arguments in [&["pull", "a/b", "--accept-licence"][..], &["pull", "aya", "--dataset"], &publish, &push] {
         let outcome = run(arguments);
         assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
         assert!(outcome.stderr.contains("cannot open a connection") && outcome.stderr.contains("\nhint: "));
@@ -19,8 +20,9 @@ fn a_build_without_the_feature_says_which_build_has_the_commands() {
     }
     assert_eq!(tree(dir.path()).len(), before.len());
     let help = done(&["--help"]);
-    for command in ["pull", "publish"] {
-        let line = help.split("\n  ").find(|line| line.starts_with(command)).expect("the command stands in --help");
+    for command in ["pull", "publish", "push-argilla"] {
+        let is_own = |line: &&str| line.split_whitespace().next() == Some(command);
+        let line = help.split("\n  ").find(is_own).expect("the command stands in --help");
         assert!(line.contains("needs a build with the feature"), "{line}");
     }
 }

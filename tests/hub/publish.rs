@@ -91,6 +91,38 @@ fn a_later_publication_sends_what_differs_and_removes_old_rows() {
 }
 
 #[test]
+fn an_export_is_published_with_its_votes_and_taken_back_with_them() {
+    let (home, run) = finished();
+    let folder = home.path().join("argilla");
+    super::program::done(&["export", text(&run), "--argilla", text(&folder), "-q"]);
+    let path = folder.join("records.json");
+    let mut records: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for record in records.as_array_mut().unwrap().iter_mut().take(5) {
+        record["responses"] = json!({"preference": [{"value": "a", "user_id": "u1"}]});
+    }
+    std::fs::write(&path, records.to_string()).unwrap();
+    super::program::done(&["import", text(&run), "--argilla", text(&folder), "-q"]);
+    super::program::done(&["export", text(&run), "-q"]);
+    done(&home, &publish(&run));
+    let there = home.server.repo(REPO).unwrap();
+    for path in ["README.md", "data/train-00000-of-00001.parquet", "votes/train-00000-of-00001.parquet"] {
+        assert_eq!(there.files[path], std::fs::read(run.join("export").join(path)).unwrap(), "{path}");
+    }
+    let card = String::from_utf8(there.files["README.md"].clone()).unwrap();
+    for name in ["default", "raw", "votes"] {
+        assert!(card.contains(&format!("config_name: \"{name}\"")), "{name}");
+    }
+    let plain = [publish(&run), vec!["--without-votes".to_owned()]].concat();
+    assert!(done(&home, &plain).contains("votes/train-00000-of-00001.parquet, of an earlier publication"));
+    let there = home.server.repo(REPO).unwrap();
+    assert!(!there.files.keys().any(|path| path.starts_with("votes/")));
+    assert_eq!(there.files["README.md"], std::fs::read(run.join("dataset/README.md")).unwrap());
+    // The run goes on and the export does not.
+    std::fs::write(run.join("export/run.lock"), "{}").unwrap();
+    refused(&home, 2, &publish(&run), &["the export is not that of the run", "pairwright export", "--without-votes"]);
+}
+
+#[test]
 fn private_stays_private() {
     let (home, run) = finished();
     let private = [publish(&run), vec!["--private".to_owned()]].concat();

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+use super::argilla::Argilla;
+
 /// What the first commit of every repository here is called.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// The token that opens everything.
@@ -43,6 +45,8 @@ pub struct Seen {
 pub enum Action {
     /// This number, these headers, this text.
     Status(u16, Vec<(&'static str, String)>, &'static str),
+    /// It is done, and no byte of the answer comes.
+    Lost,
     /// So many bytes of the body, and the end.
     Cut(usize),
     /// So many bytes of the body, and then nothing for as long as the other side waits.
@@ -61,7 +65,7 @@ pub enum Action {
     Header(&'static str, String),
 }
 
-/// An action for requests whose path contains `on`, so many times.
+/// An action for requests whose method and path, with a space between, contain `on`, so many times.
 pub struct Fault {
     pub on: &'static str,
     pub times: usize,
@@ -80,6 +84,8 @@ pub struct State {
     /// Contents that were sent, by hash.
     pub stored: BTreeMap<String, Vec<u8>>,
     pub num_commits: usize,
+    /// What an Argilla server has, under the same address.
+    pub argilla: Argilla,
 }
 
 /// See the module's text.
@@ -139,6 +145,7 @@ impl Server {
             let mut state = server.state.lock().unwrap();
             state.repos = repos.iter().map(|(name, repo)| ((*name).to_owned(), repo.clone())).collect();
             state.page_size = 1000;
+            state.argilla.workspaces = vec!["team"];
         }
         let store_address = address(&store);
         for (host, listener) in [("hub", hub), ("store", store)] {
@@ -185,6 +192,11 @@ impl Server {
         self.state.lock().unwrap().repos.get(name).cloned()
     }
 
+    /// Looks at Argilla, or changes what it has.
+    pub fn argilla<R>(&self, look: impl FnOnce(&mut Argilla) -> R) -> R {
+        look(&mut self.state.lock().unwrap().argilla)
+    }
+
     /// Puts one there, or another in its place.
     pub fn put(&self, name: &str, repo: Repo) {
         self.state.lock().unwrap().repos.insert(name.to_owned(), repo);
@@ -196,7 +208,8 @@ fn serve(host: &'static str, stream: TcpStream, state: &Mutex<State>, store: Soc
     let (mut reply, action) = {
         let mut state = state.lock().unwrap();
         state.seen.push(request.clone());
-        let found = state.faults.iter_mut().find(|fault| fault.times > 0 && request.path.contains(fault.on));
+        let asked = format!("{} {}", request.method, request.path);
+        let found = state.faults.iter_mut().find(|fault| fault.times > 0 && asked.contains(fault.on));
         let action = found.map(|fault| {
             fault.times -= 1;
             fault.action.clone()
@@ -207,10 +220,14 @@ fn serve(host: &'static str, stream: TcpStream, state: &Mutex<State>, store: Soc
                 Reply { status: *status, headers, body: body.as_bytes().to_vec() }
             }
             (_, "store") => store_reply(&request, &mut state, action.as_ref()),
+            _ if request.path.starts_with("/api/v1/") => state.argilla.reply(&request),
             _ => super::interface::reply(&request, &mut state, store, action.as_ref()),
         };
         (reply, action)
     };
+    if matches!(action, Some(Action::Lost)) {
+        return;
+    }
     let stalls = matches!(action, Some(Action::Stall(_)));
     let mut length = Some(reply.body.len());
     let mut sent = reply.body.len();

@@ -37,19 +37,20 @@ impl Tasks {
         votes.iter().for_each(|vote| by_item.entry(&vote.vote.item).or_default().push(vote));
         let mut found = Self { tasks: Vec::new(), num_annotations: 0, num_left_out: 0 };
         for item in items {
-            let Some(sides) = sides(item) else {
+            let sides = sides(item);
+            if sides.len() != 2 {
                 found.num_left_out += 1;
                 continue;
-            };
+            }
             let own = by_item.get(item.id.as_str()).map(Vec::as_slice).unwrap_or_default();
-            let annotations: Vec<Value> = answers_of(item, sides, own, &handover.users)
+            let annotations: Vec<Value> = answers_of(item, &sides, own, &handover.users)
                 .iter()
                 .map(|(user, answers)| json!({"completed_by": completed_by(user), "result": results(answers)}))
                 .collect();
             found.num_annotations += annotations.len() as u64;
-            let predictions = if handover.with_suggestions { predictions(sides, judge) } else { Vec::new() };
+            let predictions = if handover.with_suggestions { predictions(&sides, judge) } else { Vec::new() };
             found.tasks.push(json!({
-                "data": data(item, sides),
+                "data": data(item, &sides),
                 "predictions": predictions,
                 "annotations": annotations,
             }));
@@ -80,7 +81,7 @@ fn completed_by(user: &str) -> Value {
     }
 }
 
-fn data(item: &Item, sides: [&ItemAnswer; 2]) -> Value {
+fn data(item: &Item, sides: &[&ItemAnswer]) -> Value {
     let mut data = Map::from_iter([
         (ITEM.to_owned(), json!(item.id)),
         ("language".to_owned(), json!(item.language)),
@@ -92,20 +93,21 @@ fn data(item: &Item, sides: [&ItemAnswer; 2]) -> Value {
     Value::Object(data)
 }
 
-fn predictions(sides: [&ItemAnswer; 2], judge: &str) -> Vec<Value> {
+fn predictions(sides: &[&ItemAnswer], judge: &str) -> Vec<Value> {
     let Some((value, score)) = suggestion(sides) else { return Vec::new() };
-    let answers = Answers { preference: Some(value.to_owned()), ..Answers::default() };
+    let mut answers = Answers::default();
+    answers.set_preference(Some(value));
     vec![json!({"model_version": judge, "score": score, "result": results(&answers)})]
 }
 
 /// Answers as regions of Label Studio: one per question.
 fn results(answers: &Answers) -> Vec<Value> {
     let result = |question: &str, kind: &str, value: Value| json!({"from_name": question, "to_name": name::PROMPT, "type": kind, "value": value});
-    let choice = |question: &str, value: &String| result(question, "choices", json!({"choices": [value]}));
+    let choice = |question: &str, value: &str| result(question, "choices", json!({"choices": [value]}));
     let mut found = Vec::new();
-    found.extend(answers.preference.as_ref().map(|value| choice(name::PREFERENCE, value)));
+    found.extend(answers.preference().map(|value| choice(name::PREFERENCE, value)));
     found.extend(answers.flag.as_ref().map(|value| choice(name::FLAG, value)));
-    for (question, rating) in name::RATINGS.into_iter().zip(answers.ratings) {
+    for (question, rating) in name::RATINGS.into_iter().zip(&answers.ratings) {
         found.extend(rating.map(|rating| result(question, "rating", json!({"rating": rating}))));
     }
     found.extend(answers.edit.as_ref().map(|text| result(name::EDIT, "textarea", json!({"text": [text]}))));
@@ -126,8 +128,8 @@ fn form() -> String {
         )
     };
     let flags: Vec<(&str, &str)> = Flag::ALL.iter().map(|flag| flag.as_str()).zip(FLAG_TEXTS).collect();
-    let [answer_a, answer_b] = name::ANSWERS;
-    let [rating_a, rating_b] = name::RATINGS;
+    let [answer_a, answer_b, ..] = name::ANSWERS;
+    let [rating_a, rating_b, ..] = name::RATINGS;
     let (prompt, edit) = (name::PROMPT, name::EDIT);
     let preference = choices(name::PREFERENCE, false, &PREFERENCES);
     let flags = choices(name::FLAG, false, &flags);
@@ -172,7 +174,7 @@ pub fn read(path: &Path) -> Result<Responses, ExchangeError> {
 
 fn read_task(task: &Value, found: &mut Responses) {
     let text = |field: &str| task.get("data").and_then(|data| data.get(field)).and_then(Value::as_str);
-    let [a, b] = name::ANSWERS.map(text);
+    let [a, b, ..] = name::ANSWERS.map(text);
     let (Some(prompt), Some(a), Some(b)) = (text(name::PROMPT), a, b) else {
         return found.leave_out("record_of_other_fields");
     };
@@ -189,7 +191,7 @@ fn read_task(task: &Value, found: &mut Responses) {
             record: text(ITEM).unwrap_or_default().to_owned(),
             user: user_of(annotation.get("completed_by")),
             prompt: prompt.to_owned(),
-            texts: [a.to_owned(), b.to_owned()],
+            texts: vec![a.to_owned(), b.to_owned()],
             answers,
         });
     }
@@ -213,19 +215,14 @@ impl Answers {
         let value = |kind: &str| result.get("value").and_then(|value| value.get(kind));
         let choice = || value("choices")?.get(0)?.as_str().map(str::to_owned);
         match question {
-            name::PREFERENCE => self.preference = choice(),
+            name::PREFERENCE => self.set_preference(choice().as_deref()),
             name::FLAG => self.flag = choice(),
             // A list, or with one submission a text.
             name::EDIT => {
                 let text = value("text");
                 self.edit = text.and_then(|text| text.get(0).unwrap_or(text).as_str()).map(str::to_owned);
             }
-            _ => {
-                let rating = name::RATINGS.into_iter().zip(&mut self.ratings).find(|(name, _)| *name == question);
-                if let Some((_, rating)) = rating {
-                    *rating = value("rating").and_then(Value::as_i64);
-                }
-            }
+            _ => self.set_rating(question, value("rating").and_then(Value::as_i64)),
         }
     }
 }

@@ -11,17 +11,22 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::items::{Item, ItemAnswer};
+use super::items::{Item, ItemAnswer, MAX_ANSWERS};
 use super::label::is_for_dataset;
 use super::store::StoredVote;
 use super::vote::{Action, Choice, CurrentVote, Flag, ItemKind, Via, Vote, current_votes, item_id, text_hash};
 
 /// Names of the fields and questions in both tools.
 pub(super) mod name {
+    use crate::annotate::items::MAX_ANSWERS;
+
     pub(in crate::annotate) const PROMPT: &str = "prompt";
-    pub(in crate::annotate) const ANSWERS: [&str; 2] = ["answer_a", "answer_b"];
+    pub(in crate::annotate) const ANSWERS: [&str; MAX_ANSWERS] =
+        ["answer_a", "answer_b", "answer_c", "answer_d", "answer_e", "answer_f"];
     pub(in crate::annotate) const PREFERENCE: &str = "preference";
-    pub(in crate::annotate) const RATINGS: [&str; 2] = ["rating_a", "rating_b"];
+    pub(in crate::annotate) const RANKING: &str = "ranking";
+    pub(in crate::annotate) const RATINGS: [&str; MAX_ANSWERS] =
+        ["rating_a", "rating_b", "rating_c", "rating_d", "rating_e", "rating_f"];
     pub(in crate::annotate) const FLAG: &str = "flag";
     pub(in crate::annotate) const EDIT: &str = "edit";
 }
@@ -29,6 +34,8 @@ pub(super) mod name {
 /// Values of the preference with their texts.
 const PREFERENCES: [(&str, &str); 4] =
     [("a", "A is better"), ("b", "B is better"), ("tie", "Same"), ("both_bad", "Both bad")];
+/// What answers are called in values: the first is A.
+const LETTERS: [&str; MAX_ANSWERS] = ["a", "b", "c", "d", "e", "f"];
 /// Texts of the flags, in the order of [`Flag::ALL`].
 const FLAG_TEXTS: [&str; 4] = ["Wrong language", "Offensive", "Broken", "Something else"];
 /// What annotators are told.
@@ -77,17 +84,20 @@ pub struct Handover {
     pub users: Users,
 }
 
-/// An item of two answers with its sides, which its content decides: nobody has to remember them.
-pub(super) fn sides(item: &Item) -> Option<[&ItemAnswer; 2]> {
-    let [first, second] = item.answers.as_slice() else { return None };
-    let is_turned = item.id.bytes().fold(0u8, |odd, byte| odd ^ byte) & 1 == 1;
-    Some(if is_turned { [second, first] } else { [first, second] })
+/// An item's answers in the order in which they are shown, which its content decides: nobody has to remember it.
+pub(super) fn sides(item: &Item) -> Vec<&ItemAnswer> {
+    let mut sides: Vec<&ItemAnswer> = item.answers.iter().collect();
+    if item.id.bytes().fold(0u8, |odd, byte| odd ^ byte) & 1 == 1 {
+        sides.reverse();
+    }
+    sides
 }
 
-/// The judge's suggestion for an item shown with these sides: a value of the preference, and how sure it is, 0 to 1: the difference of the
-/// ratings over the largest that there can be.
-pub(super) fn suggestion(sides: [&ItemAnswer; 2]) -> Option<(&'static str, f64)> {
-    let [a, b] = [sides[0].rating?, sides[1].rating?];
+/// The judge's suggestion for two answers shown so: a value of the preference, and how sure it is, 0 to 1: the difference of the ratings
+/// over the largest that there can be.
+pub(super) fn suggestion(sides: &[&ItemAnswer]) -> Option<(&'static str, f64)> {
+    let [a, b] = sides else { return None };
+    let [a, b] = [a.rating?, b.rating?];
     let value = match a.total_cmp(&b) {
         std::cmp::Ordering::Greater => "a",
         std::cmp::Ordering::Less => "b",
@@ -96,34 +106,41 @@ pub(super) fn suggestion(sides: [&ItemAnswer; 2]) -> Option<(&'static str, f64)>
     Some((value, ((a - b).abs() / crate::dataset::MAX_MARGIN).clamp(0.0, 1.0)))
 }
 
-/// Votes on an item by people who have a user there, as answers to the questions. Those that the questions cannot hold (rankings of more,
-/// skips) are left out.
+/// Votes on an item by people who have a user there, as answers to the questions. Those that the questions cannot hold (skips) are left
+/// out.
 pub(super) fn answers_of<'u>(
     item: &Item,
-    sides: [&ItemAnswer; 2],
+    sides: &[&ItemAnswer],
     votes: &[&CurrentVote<'_>],
     users: &'u Users,
 ) -> Vec<(&'u str, Answers)> {
     let answers = |vote: &&&CurrentVote<'_>| {
         let user = users.get(&vote.vote.annotator)?;
-        let place = |hash: &str| sides.iter().position(|side| side.hash == hash);
+        let is_side = |hash: &String| sides.iter().any(|side| side.hash == *hash);
+        let first = |hash: &String| sides.iter().map(|side| if side.hash == *hash { 1 } else { 2 }).collect();
         let mut found = Answers::default();
         match vote.choice {
-            Choice::Better { answer } => found.preference = Some(PREFERENCES.get(place(answer)?)?.0.to_owned()),
-            Choice::Edit { answer, text } => {
-                found.preference = Some(PREFERENCES.get(place(answer)?)?.0.to_owned());
+            Choice::Better { answer } if is_side(answer) => found.ranks = Some(first(answer)),
+            Choice::Edit { answer, text } if is_side(answer) => {
+                found.ranks = Some(first(answer));
                 found.edit = Some(text.clone());
             }
-            Choice::Same => found.preference = Some("tie".to_owned()),
-            Choice::BothBad => found.preference = Some("both_bad".to_owned()),
+            Choice::Same => found.ranks = Some(vec![1; sides.len()]),
+            Choice::BothBad => found.is_all_bad = true,
             Choice::Flag { flag, .. } => found.flag = Some(flag.as_str().to_owned()),
-            Choice::Skip | Choice::Ranking { .. } => return None,
+            Choice::Ranking { groups } => {
+                let rank = |side: &&ItemAnswer| {
+                    groups.iter().position(|group| group.contains(&side.hash)).map(|at| at as i64 + 1)
+                };
+                found.ranks = Some(sides.iter().map(rank).collect::<Option<_>>()?);
+            }
+            Choice::Skip | Choice::Better { .. } | Choice::Edit { .. } => return None,
         }
-        let rating = |side: &ItemAnswer| {
+        let rating = |side: &&ItemAnswer| {
             let at = vote.vote.shown.iter().position(|hash| *hash == side.hash)?;
             vote.ratings.get(at).copied().flatten().map(i64::from)
         };
-        found.ratings = sides.map(rating);
+        found.ratings = sides.iter().map(rating).collect();
         Some((user.as_str(), found))
     };
     votes
@@ -136,14 +153,56 @@ pub(super) fn answers_of<'u>(
 /// What somebody answered in the other tool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answers {
-    /// One of `a`, `b`, `tie`, `both_bad`.
-    pub preference: Option<String>,
+    /// The place of each answer, A first: 1 is the best, and equal ones are equally good. What a preference says is a ranking of two.
+    pub ranks: Option<Vec<i64>>,
+    /// None of them is good enough.
+    pub is_all_bad: bool,
+    /// A value of the preference that is none.
+    pub is_unknown: bool,
+    /// A ranking that names answers and no places.
+    pub is_without_ranks: bool,
     /// A name of a [`Flag`].
     pub flag: Option<String>,
     /// A better text.
     pub edit: Option<String>,
-    /// Of A and B, 1 to 5.
-    pub ratings: [Option<i64>; 2],
+    /// Of each answer, A first, 1 to 5; empty if there are none.
+    pub ratings: Vec<Option<i64>>,
+}
+
+impl Answers {
+    /// The value of the preference between two answers.
+    pub(super) fn preference(&self) -> Option<&'static str> {
+        match self.ranks.as_deref() {
+            _ if self.is_all_bad => Some("both_bad"),
+            Some([a, b]) => Some(match a.cmp(b) {
+                std::cmp::Ordering::Less => "a",
+                std::cmp::Ordering::Greater => "b",
+                std::cmp::Ordering::Equal => "tie",
+            }),
+            _ => None,
+        }
+    }
+
+    /// Takes a value of the preference.
+    pub(super) fn set_preference(&mut self, value: Option<&str>) {
+        match value {
+            Some("a") => self.ranks = Some(vec![1, 2]),
+            Some("b") => self.ranks = Some(vec![2, 1]),
+            Some("tie") => self.ranks = Some(vec![1, 1]),
+            Some("both_bad") => self.is_all_bad = true,
+            Some(_) => self.is_unknown = true,
+            None => {}
+        }
+    }
+
+    /// Takes the rating that a question asks for; another question is none of ours.
+    pub(super) fn set_rating(&mut self, question: &str, value: Option<i64>) {
+        let Some(at) = name::RATINGS.iter().position(|name| *name == question) else { return };
+        if self.ratings.len() <= at {
+            self.ratings.resize(at + 1, None);
+        }
+        self.ratings[at] = value;
+    }
 }
 
 /// One person's response to one record.
@@ -155,8 +214,8 @@ pub struct Response {
     pub user: String,
     /// The prompt's text as it came back.
     pub prompt: String,
-    /// The answers' texts as they came back, A first.
-    pub texts: [String; 2],
+    /// The answers' texts as they came back, A first; two or more.
+    pub texts: Vec<String>,
     /// What was said.
     pub answers: Answers,
 }
@@ -203,7 +262,7 @@ pub fn to_votes(
     let mut current: HashMap<(String, String), Said> = HashMap::new();
     for vote in current_votes(&past).into_iter().filter(|vote| vote.vote.kind != ItemKind::Repeat) {
         let key = (vote.vote.annotator.clone(), vote.vote.item.clone());
-        current.insert(key, (vote.vote.id.clone(), vote.choice.clone(), rated(&vote.vote.shown, vote.ratings)));
+        current.insert(key, (vote.vote.id.clone(), plain(vote.choice.clone()), rated(&vote.vote.shown, vote.ratings)));
     }
     let pseudonyms: HashMap<&str, &str> = users.iter().map(|(name, user)| (user.as_str(), name.as_str())).collect();
     for response in found.responses {
@@ -239,6 +298,17 @@ pub fn to_votes(
     imported
 }
 
+/// The same whatever the order within a group, and of two answers whether they were ranked or one was preferred.
+fn plain(choice: Choice) -> Choice {
+    let Choice::Ranking { mut groups } = choice else { return choice };
+    groups.iter_mut().for_each(|group| group.sort());
+    match groups.as_slice() {
+        [best, worst] if best.len() + worst.len() == 2 => Choice::Better { answer: best.concat() },
+        [both] if both.len() == 2 => Choice::Same,
+        _ => Choice::Ranking { groups },
+    }
+}
+
 /// A vote's id, what it says and its ratings by answer.
 type Said = (String, Choice, BTreeMap<String, u8>);
 
@@ -271,24 +341,22 @@ fn vote_of(
         None => format!("import-{}", text_hash(&response.user).chars().take(12).collect::<String>()),
     };
     let answers = &response.answers;
-    let preferred = match answers.preference.as_deref() {
-        Some("a") => shown.first(),
-        Some("b") => shown.get(1),
-        _ => None,
-    };
+    let groups = answers.ranks.as_ref().map(|ranks| groups(&shown, ranks)).transpose()?;
+    let best =
+        groups.as_ref().and_then(|groups| groups.first()).filter(|best| best.len() == 1).map(|best| best.concat());
     let flag = answers.flag.as_ref().map(|flag| Flag::ALL.into_iter().find(|known| known.as_str() == flag));
     let edit = answers.edit.as_ref().filter(|text| !text.trim().is_empty() && !shown.contains(&text_hash(text)));
-    let choice = match (flag, preferred, answers.preference.as_deref(), edit) {
+    let choice = match (flag, groups, best, edit) {
         (Some(None), ..) => return Err("unknown_value"),
         (Some(Some(flag)), ..) => Choice::Flag { flag, answer: None, note: String::new() },
-        (None, Some(answer), _, Some(text)) => Choice::Edit { answer: answer.clone(), text: text.clone() },
-        (None, Some(answer), ..) => Choice::Better { answer: answer.clone() },
-        (None, None, Some("tie"), _) => Choice::Same,
-        (None, None, Some("both_bad"), _) => Choice::BothBad,
-        (None, None, Some(_), _) => return Err("unknown_value"),
-        (None, None, None, _) => return Err("no_answer"),
+        _ if answers.is_all_bad => Choice::BothBad,
+        _ if answers.is_unknown => return Err("unknown_value"),
+        (None, _, Some(answer), Some(text)) => Choice::Edit { answer, text: text.clone() },
+        (None, Some(groups), ..) => plain(Choice::Ranking { groups }),
+        (None, None, ..) => return Err("no_answer"),
     };
-    let ratings: Vec<Option<u8>> = answers.ratings.iter().map(|rating| u8::try_from((*rating)?).ok()).collect();
+    let mut ratings: Vec<Option<u8>> = answers.ratings.iter().map(|rating| u8::try_from((*rating)?).ok()).collect();
+    ratings.resize(shown.len(), None);
     let ratings = if ratings.iter().all(Option::is_none) { Vec::new() } else { ratings };
     Ok(Vote {
         id: String::new(),
@@ -301,4 +369,15 @@ fn vote_of(
         via: Via::Import,
         action: Action::Cast { choice, ratings, supersedes: None },
     })
+}
+
+/// Answers by their places; an answer without one makes it none.
+fn groups(shown: &[String], ranks: &[i64]) -> Result<Vec<Vec<String>>, &'static str> {
+    if shown.len() != ranks.len() {
+        return Err("ranking_of_other_answers");
+    }
+    let mut placed: Vec<(i64, &String)> = ranks.iter().copied().zip(shown).collect();
+    placed.sort();
+    let groups = placed.chunk_by(|a, b| a.0 == b.0);
+    Ok(groups.map(|group| group.iter().map(|(_, hash)| (*hash).clone()).collect()).collect())
 }

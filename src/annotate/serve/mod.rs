@@ -2,7 +2,7 @@
 //! Knows HTTP and, alone with its neighbours, async; what a vote means is the room's to know.
 
 mod admin;
-
+mod connections;
 mod people;
 pub mod session;
 mod voting;
@@ -19,9 +19,12 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, Response, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+pub use self::connections::Connections;
+use self::connections::Limited;
 use self::session::{Session, answer, protect};
 use super::desk::{Desk, DeskError, Setting};
 use super::guidelines;
@@ -57,6 +60,8 @@ pub struct ServeOptions {
     pub consent: Option<String>,
     /// The queue.
     pub queue: QueueOptions,
+    /// How many connections, and for how long.
+    pub connections: Connections,
 }
 
 /// Why it does not serve.
@@ -166,7 +171,7 @@ pub fn serve(
             keys,
         });
         ready(&told);
-        listen(listener, app, should_stop).await.map_err(failed)
+        listen(Limited::new(listener, options.connections), app, should_stop).await.map_err(failed)
     });
     // Connections that are still open go with the runtime, and with them the last ways to the desk's thread.
     drop(runtime);
@@ -175,11 +180,12 @@ pub fn serve(
     served
 }
 
-async fn listen(listener: TcpListener, app: Arc<App>, should_stop: impl Fn() -> bool) -> std::io::Result<()> {
+async fn listen(listener: Limited, app: Arc<App>, should_stop: impl Fn() -> bool) -> std::io::Result<()> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut stopping = stopped.clone();
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+    // A tap that does nothing makes the address of a listener of our own known to requests.
+    let server = axum::serve(listener.tap_io(|_| {}), service).with_graceful_shutdown(async move {
         // An error says that the other end is gone, which is a reason to stop too.
         drop(stopping.wait_for(|stop| *stop).await);
     });
@@ -219,6 +225,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/admin/strings", get(admin::strings_page).post(admin::translate))
         .route("/style.css", get(people::style))
         .route("/page.js", get(people::script))
+        .route("/worker.js", get(people::worker))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(from_fn_with_state(Arc::clone(&app), guard))
         .with_state(app)

@@ -242,6 +242,10 @@ pub(super) async fn script() -> Response<Body> {
     file("text/javascript; charset=utf-8", include_str!("../../../templates/annotate/page.js"))
 }
 
+pub(super) async fn worker() -> Response<Body> {
+    file("text/javascript; charset=utf-8", include_str!("../../../templates/annotate/worker.js"))
+}
+
 fn file(kind: &'static str, text: &'static str) -> Response<Body> {
     let mut response = answer(StatusCode::OK, kind, text);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=300"));

@@ -8,9 +8,10 @@ use qrcode::render::unicode;
 
 use super::{ItemArgs, text_of};
 use crate::annotate::queue::QueueOptions;
-use crate::annotate::serve::{self, Ready, ServeOptions};
+use crate::annotate::serve::{self, Connections, Ready, ServeOptions};
 use crate::cli::arguments::positive;
 use crate::cli::stop::{Stop, TimeArgs};
+use crate::cli::tell;
 use crate::generate::Ending;
 
 /// Arguments of `annotate serve`.
@@ -82,35 +83,36 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
             lease_s: i64::from(args.lease) * 60,
             ..QueueOptions::default()
         },
+        connections: Connections::default(),
     };
     let items = args.items.items()?;
-    eprintln!("{} items, {} planted ones beside them", items.items.len(), items.gold.len());
+    tell(&format!("{} items, {} planted ones beside them", items.items.len(), items.gold.len()));
     for (reason, count) in &items.left_out {
-        eprintln!("{count:>8}  rows without an item: {}", reason.replace('_', " "));
+        tell(&format!("{count:>8}  rows without an item: {}", reason.replace('_', " ")));
     }
     let stop = Stop::install(&TimeArgs::default())?;
     let is_lan = args.lan;
     serve::serve(args.items.run.clone(), items, options, |ready| say(ready, is_lan), move || stop.is_asked())?;
-    eprintln!("stopped; all votes are kept");
+    tell("stopped; all votes are kept");
     Ok(Ending::Completed)
 }
 
 /// Addresses, and in a room the code that phones read.
 fn say(ready: &Ready, is_lan: bool) {
     let people = if is_lan { &ready.invitation } else { &ready.people };
-    eprintln!("people    {people}");
+    tell(&format!("people    {people}"));
     for (name, link) in &ready.codes {
-        eprintln!("          {link}  {name}");
+        tell(&format!("          {link}  {name}"));
     }
-    eprintln!("admin     {}", ready.admin);
+    tell(&format!("admin     {}", ready.admin));
     let port = ready.address.port();
     if is_lan {
         // An address that is too long for a code has none; a file of messages wants no picture.
         if let (true, Ok(code)) = (std::io::stderr().is_terminal(), QrCode::new(people.as_bytes())) {
-            eprintln!("{}", code.render::<unicode::Dense1x2>().build());
+            tell(&code.render::<unicode::Dense1x2>().build());
         }
     } else {
-        eprintln!("from elsewhere: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE, then the same address there");
+        tell(&format!("from elsewhere: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE, then the same address there"));
     }
-    eprintln!("Ctrl-C stops; votes are on the disk as soon as they are taken");
+    tell("Ctrl-C stops; votes are on the disk as soon as they are taken");
 }

@@ -8,6 +8,7 @@ use super::find;
 use crate::bundle::hf_cache::Cache;
 use crate::bundle::{Kind, Want, integrity, target};
 use crate::cli::settings::{date, template_options};
+use crate::cli::tell;
 use crate::generate::{Ending, verify::verify};
 
 /// What is printed behind the flags.
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
 }
 
 fn say(line: &str) {
-    eprintln!("{line}");
+    tell(line);
 }
 
 /// The id of a model, and the same with the revision that is wanted: the list of models knows tested commits.
