@@ -54,11 +54,6 @@ impl BenchDir {
         self.root.join("report.md")
     }
 
-    /// All figures.
-    pub fn csv(&self) -> PathBuf {
-        self.root.join("figures.csv")
-    }
-
     /// The runs that are there, with their folders' names, sorted.
     ///
     /// # Errors

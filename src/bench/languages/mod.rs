@@ -17,7 +17,7 @@ mod page;
 mod plots;
 pub mod report;
 pub mod rows;
-mod texts;
+pub mod texts;
 
 use std::collections::BTreeMap;
 

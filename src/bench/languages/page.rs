@@ -26,8 +26,8 @@ const DRAWN: [&str; 9] = [
     "win_rate_length_controlled",
     "known_answers",
 ];
-/// How strong the strongest shade is, in per cent: text on it stays readable in both colour schemes.
-const STRONGEST: f64 = 42.0;
+/// How strong the strongest shade is: text on it keeps a contrast of 5 in both colour schemes.
+const STRONGEST: f64 = 0.42;
 
 #[derive(Template)]
 #[template(path = "bench/page.html", whitespace = "minimize")]
@@ -57,7 +57,7 @@ struct Heat {
 struct HeatCell {
     value: String,
     interval: String,
-    /// Strength of the shade in per cent: the best of the table has the most.
+    /// Strength of the shade, 0 to 1: the best of the table has the most.
     shade: String,
 }
 
@@ -144,7 +144,7 @@ impl BenchReport {
             Some(HeatCell {
                 value: shown(&figure.unit, figure.value),
                 interval: format!("{interval}n = {}", figure.num_rows),
-                shade: format!("{:.0}", shade(figure.value)),
+                shade: format!("{:.2}", shade(figure.value)),
             })
         };
         let row = |(code, name): &(String, String)| {

@@ -32,6 +32,18 @@ fn signed(unit: &str, value: f64) -> String {
     if value < 0.0 && value.abs() >= 1_000.0 { format!("−{}", shown(unit, value)) } else { shown(unit, value) }
 }
 
+/// Figures with all columns, a line each.
+///
+/// # Errors
+/// If a row cannot be written.
+pub fn to_csv(figures: &[Figure]) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for figure in figures {
+        writer.serialize(figure)?;
+    }
+    writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+}
+
 impl BenchReport {
     /// A table for each language, and what the metrics are.
     pub fn to_markdown(&self) -> String {
@@ -105,19 +117,6 @@ impl BenchReport {
             }
         }
         names
-    }
-
-    /// Every figure with all columns.
-    ///
-    /// # Errors
-    /// If a row cannot be written.
-    pub fn to_csv(&self) -> Result<String, csv::Error> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        for figure in &self.figures {
-            writer.serialize(figure)?;
-        }
-        let bytes = writer.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
