@@ -46,7 +46,7 @@ fn no_text_becomes_markup_and_the_page_holds_what_the_table_says() {
     }
     let figures = table::read(&workshop.path("bench/figures.parquet")).unwrap();
     let bits = figures.iter().find(|figure| figure.metric == "bits_per_byte").unwrap();
-    let shown = if bits.value >= 10.0 { format!("{:.1}", bits.value) } else { format!("{:.3}", bits.value) };
+    let shown = if bits.value >= 10.0 { format!("{:.2}", bits.value) } else { format!("{:.3}", bits.value) };
     assert!(texts.contains(&shown), "{shown} is not on the page");
     assert!(page.contains("without a judge"));
     let markdown = std::fs::read_to_string(workshop.path("bench/report.md")).unwrap();

@@ -63,6 +63,8 @@ pub fn arguments(workshop: &Workshop, prompts: &Path, out: &str, languages: &[&s
     let rubric = workshop.arg("rubric.toml");
     let judge = fixture_model("qwen2");
     let flags = [
+        "--system-prompt",
+        "none",
         "--n",
         "6",
         "--max-tokens",

@@ -36,6 +36,7 @@ fn of_human_answers(rows: &[RowValues], english: &[(f64, f64)], add: &mut Add<'_
     let human: Vec<_> = rows.iter().filter_map(|row| row.human).collect();
     add("bits_per_byte", ratio(&human.iter().map(|row| (row.bits, row.bytes)).collect::<Vec<_>>()));
     add("bits_per_byte_median", median(&human.iter().map(|row| row.bits / row.bytes).collect::<Vec<_>>()));
+    add("unscored", share(rows.iter().map(|row| Some(row.human.is_none()))));
     let bytes_and_tokens: Vec<(f64, f64)> = human.iter().map(|row| (row.bytes, row.tokens)).collect();
     add("bytes_per_token", ratio(&bytes_and_tokens));
     let (bytes, tokens) = english.iter().fold((0.0, 0.0), |(a, b), row| (a + row.0, b + row.1));

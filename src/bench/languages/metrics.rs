@@ -38,7 +38,7 @@ const fn metric(
 }
 
 /// All metrics, in the order in which they are shown.
-pub const METRICS: [Metric; 34] = [
+pub const METRICS: [Metric; 35] = [
     metric(
         ("bits_per_byte", "bit/byte", Low),
         "bits per byte",
@@ -49,6 +49,11 @@ pub const METRICS: [Metric; 34] = [
         ("bits_per_byte_median", "bit/byte", Low),
         "bits per byte, median row",
         "the median of the rows' own bits per byte",
+    ),
+    metric(
+        ("unscored", "share", Low),
+        "human answers not scored",
+        "human answers that the model could not be asked of: with their prompt longer than its context",
     ),
     metric(
         ("bytes_per_token", "byte/token", High),

@@ -49,7 +49,7 @@ struct Page<'a> {
 /// A table of languages by models.
 struct Heat {
     title: String,
-    better: &'static str,
+    note: &'static str,
     models: Vec<String>,
     rows: Vec<(String, Vec<Option<HeatCell>>)>,
 }
@@ -135,7 +135,10 @@ impl BenchReport {
         };
         let (least, most) = (values().map(|f| f.value).reduce(f64::min)?, values().map(|f| f.value).reduce(f64::max)?);
         let shade = |value: f64| {
-            let place = if most > least { (value - least) / (most - least) } else { 0.0 };
+            if most <= least {
+                return 0.0;
+            }
+            let place = (value - least) / (most - least);
             STRONGEST * if metric.better == Better::Low { 1.0 - place } else { place }
         };
         let cell = |code: &str, model: &str| {
@@ -152,10 +155,10 @@ impl BenchReport {
         };
         Some(Heat {
             title: format!("{} ({})", capital(metric.label), metric.unit),
-            better: match metric.better {
-                Better::High => "higher is better",
-                Better::Low => "lower is better",
-                Better::Neither => "neither way is better by itself",
+            note: match metric.better {
+                Better::High => "Higher is better; the better, the stronger the shade.",
+                Better::Low => "Lower is better; the better, the stronger the shade.",
+                Better::Neither => "Neither way is better by itself; the higher, the stronger the shade.",
             },
             models: models.iter().map(|model| visible_name(model)).collect(),
             rows: self.languages.iter().map(row).collect(),

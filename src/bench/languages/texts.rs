@@ -7,29 +7,26 @@ use crate::bench::table::Figure;
 use crate::dataset::inline_code;
 use crate::report::words::{number, visible_name};
 
-/// A value in as few digits as say something.
+/// A value in as few digits as say something. No metric has negative values of thousands.
 pub(super) fn shown(unit: &str, value: f64) -> String {
     match unit {
         "share" => format!("{:.1} %", 100.0 * value),
         _ if value.abs() >= 1_000.0 => number(value.abs().round() as u64),
-        _ if value.abs() >= 100.0 => format!("{value:.0}"),
-        _ if value.abs() >= 10.0 => format!("{value:.1}"),
+        _ if value.abs() >= 100.0 => format!("{value:.1}"),
+        _ if value.abs() >= 10.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
 }
 
-/// The interval, as `1.21–1.34`.
+/// The interval, as `1.21–1.34` or `-0.12 to 0.31`.
 pub(super) fn interval(figure: &Figure) -> Option<String> {
     let (low, high) = (figure.low?, figure.high?);
     let unit = figure.unit.as_str();
     Some(match unit {
         "share" => format!("{:.1}–{:.1} %", 100.0 * low, 100.0 * high),
-        _ => format!("{}–{}", signed(unit, low), signed(unit, high)),
+        _ if low < 0.0 => format!("{} to {}", shown(unit, low), shown(unit, high)),
+        _ => format!("{}–{}", shown(unit, low), shown(unit, high)),
     })
-}
-
-fn signed(unit: &str, value: f64) -> String {
-    if value < 0.0 && value.abs() >= 1_000.0 { format!("−{}", shown(unit, value)) } else { shown(unit, value) }
 }
 
 /// Figures with all columns, a line each.
