@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The report's pages in a real browser: the demonstration's, and one whose rows are long, in many scripts, and mean harm. Light and dark, desk
+# The report's pages in a real browser: the demonstration's, and one whose rows are long, in many scripts, and mean harm; and a bench's. Light and dark, desk
 # and phone; what is looked for is in check_pages.mjs. Where the machine allows it, the browser has no network to reach.
 #   scripts/check_pages.sh [--shots FOLDER]   needs Chromium and Node
 #   scripts/check_pages.sh --can              whether these are there; --install gets them on Debian, as root
@@ -41,6 +41,11 @@ toy="$folder/demo/demo/model"
 # On demand pages also say how fast it was.
 for name in demo harm; do "$program" report "$folder/$name" --out "$folder/$name.html" 2>/dev/null; done
 
+# A bench of two models of no use over two languages, one of them with hostile rows.
+"$program" bench --languages urd,nld --models "$toy,tests/fixtures/models/llama" --judge "$toy" --prompts "$folder/prompts.jsonl" --n 8 --max-tokens 40 \
+    --known-answers 2 --out "$folder/bench" --quiet 2>/dev/null
+mv "$folder/bench/report.html" "$folder/bench.html"
+
 sealed=()
 if unshare --net true 2>/dev/null; then sealed=(unshare --net); fi
-"${sealed[@]}" node scripts/check_pages.mjs "$@" "$folder/demo.html" "$folder/harm.html"
+"${sealed[@]}" node scripts/check_pages.mjs "$@" "$folder/demo.html" "$folder/harm.html" "$folder/bench.html"

@@ -5,9 +5,15 @@ pub fn resident_mib() -> Option<f64> {
     status_mib("VmRSS:")
 }
 
-/// Most resident memory since the process began, in MiB.
+/// Most resident memory since the process began or [`forget_peak`], in MiB.
 pub fn peak_resident_mib() -> Option<f64> {
     status_mib("VmHWM:")
+}
+
+/// Begins to count the most resident memory anew (proc(5), `clear_refs`); where that cannot be, it goes on from the process's beginning.
+pub fn forget_peak() {
+    // Best effort: only a figure depends on it.
+    _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
 fn status_mib(field: &str) -> Option<f64> {

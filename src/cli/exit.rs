@@ -11,6 +11,7 @@ use crate::annotate::serve::ServeError;
 use crate::annotate::store::StoreError;
 use crate::annotate::versions::VersionsError;
 use crate::bench::BenchError;
+use crate::bench::table::TableError;
 use crate::bundle::BundleError;
 use crate::cli::tell;
 use crate::data::DataError;
@@ -113,16 +114,33 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || hub.is_some_and(HubError::is_not_usable)
         || error.downcast_ref::<BundleError>().is_some_and(|error| !error.is_of_the_machine())
         || error.downcast_ref::<GenerateError>().is_some_and(is_input)
-        || error.downcast_ref::<BenchError>().is_some_and(|error| match error {
-            BenchError::Model(_) => true,
-            BenchError::Engine(error) => !matches!(error, EngineError::Tensor(_)),
-        });
-    let run = error.downcast_ref::<RunError>().is_some_and(|error| match error {
+        || error.downcast_ref::<BenchError>().is_some_and(is_of_the_bench)
+        || error.downcast_ref::<TableError>().is_some_and(is_of_the_table)
+        || error.downcast_ref::<RunError>().is_some_and(is_of_the_run);
+    if not_usable { NOT_USABLE } else { FAILED }
+}
+
+/// Not the disk, but what lies in the run's folder or was asked of it.
+fn is_of_the_run(error: &RunError) -> bool {
+    match error {
         RunError::Io { .. } | RunError::Dataset(_) | RunError::Report(_) => false,
         RunError::Generate(error) => is_input(error),
         _ => true,
-    });
-    if not_usable || run { NOT_USABLE } else { FAILED }
+    }
+}
+
+fn is_of_the_bench(error: &BenchError) -> bool {
+    match error {
+        BenchError::Engine(error) => !matches!(error, EngineError::Tensor(_)),
+        BenchError::Run(error) => is_of_the_run(error),
+        BenchError::Table(error) => is_of_the_table(error),
+        BenchError::Model(_) | BenchError::Data(_) | BenchError::NoBench { .. } | BenchError::NoIds { .. } => true,
+        BenchError::Io { .. } | BenchError::Page(_) => false,
+    }
+}
+
+fn is_of_the_table(error: &TableError) -> bool {
+    matches!(error, TableError::Read(_) | TableError::OtherTable { .. })
 }
 
 /// Not the disk, but what was to be exported.

@@ -103,9 +103,8 @@ enum Command {
     /// Models, prompts and the program for a machine without a network: make, check and install them
     #[command(subcommand)]
     Bundle(bundle::Command),
-    /// Measurements of this machine
-    #[command(subcommand)]
-    Bench(bench::Command),
+    /// Which model for which language: figures with intervals from prompts with human answers; also this machine's speed
+    Bench(Box<bench::Args>),
     /// Whether this machine computes what it should, and how fast: before hours of it are spent
     Doctor(doctor::Args),
 }
@@ -139,7 +138,7 @@ pub fn main() -> ExitCode {
         Command::Publish(args) => publish::run(&args),
         Command::PushArgilla(args) => push_argilla::run(&args),
         Command::Bundle(command) => bundle::run(&command),
-        Command::Bench(command) => bench::run(command),
+        Command::Bench(args) => bench::run(*args),
         Command::Doctor(args) => doctor::run(args),
     };
     exit::code(result)

@@ -65,6 +65,11 @@ pub(super) struct Judges {
 }
 
 impl JudgingArgs {
+    /// Has answers compared, whatever the flag says.
+    pub(super) fn compare(&mut self) {
+        self.pairwise = true;
+    }
+
     /// How rationales are written, if they are wanted.
     fn rationale_options(&self, seed: u64) -> anyhow::Result<Option<RationaleOptions>> {
         if !self.rationales {
@@ -148,6 +153,24 @@ pub(super) fn answer(
     let stages = [("generate", status.num_wanted as u64)];
     watched(held, &generator.model, Progress::new(output, stop, &stages), |model, progress| {
         Ok(run::generate(run, loaded, model, &generator.stage, progress)?)
+    })
+}
+
+/// Asks one model how likely it finds the human answers, as far as it was not.
+pub(super) fn likelihoods(
+    run: &RunDir,
+    loaded: &LoadedRun,
+    generator: &Generator,
+    held: &mut Held,
+    output: &OutputArgs,
+    stop: &Stop,
+) -> anyhow::Result<Ending> {
+    if run.num_likelihoods_left(loaded, &generator.model.record.name)? == 0 {
+        return Ok(Ending::Completed);
+    }
+    let stages = [("likelihoods", loaded.records.len() as u64)];
+    watched(held, &generator.model, Progress::new(output, stop, &stages), |model, progress| {
+        Ok(run::likelihoods(run, loaded, model, &generator.stage, progress)?)
     })
 }
 

@@ -128,6 +128,12 @@ impl Machine {
     }
 }
 
+/// The processor and its threads, to tell machines apart by: `AMD EPYC 9V74 80-Core Processor, 2 threads`.
+pub fn processor() -> String {
+    let Cpu { name, num_threads, .. } = cpu(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default());
+    format!("{name}, {num_threads} threads")
+}
+
 /// From the text of /proc/cpuinfo.
 fn cpu(info: &str) -> Cpu {
     let field = |names: &[&str]| {

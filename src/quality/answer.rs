@@ -37,11 +37,15 @@ const LENGTH_MIN: usize = 200;
 
 /// Whether the text goes round: much of it stood in it before, or its end is a loop.
 pub fn is_repetitive(text: &str) -> bool {
+    repeated_share(text).is_some_and(|repeated| repeated > REPEATED_SHARE) || has_loop(text)
+}
+
+/// Share of a text's sequences of 12 characters that stood in it before, 0 to 1; `None` of one with fewer than 100 characters.
+pub fn repeated_share(text: &str) -> Option<f64> {
     let folded = folded(text);
     let num_windows = (folded.len() + 1).saturating_sub(REPEATED_LENGTH);
     let distinct = shingles(&folded, REPEATED_LENGTH).len();
-    let repeated = 1.0 - distinct as f64 / num_windows.max(1) as f64;
-    (folded.len() >= REPEATED_MIN && repeated > REPEATED_SHARE) || has_loop(text)
+    (folded.len() >= REPEATED_MIN).then(|| 1.0 - distinct as f64 / num_windows.max(1) as f64)
 }
 
 /// Whether the text ends in equal stretches of 60 characters together. Rows of one mark (`----`) are rulers, not loops.

@@ -5,6 +5,8 @@
 
 mod answer;
 mod assess;
+mod chrf;
+mod confusion;
 mod duplicates;
 mod identify;
 mod language;
@@ -13,10 +15,13 @@ mod text;
 
 pub use self::answer::{
     are_near_identical, has_leaked_markers, has_markdown, has_odd_length, has_preamble, is_echo, is_repetitive,
+    repeated_share,
 };
 pub use self::assess::{
     AnswerQuality, Flag, QualitySummary, Requirements, Row, RowQuality, UnknownRequirement, assess,
 };
+pub use self::chrf::ChrfCounts;
+pub use self::confusion::{EnglishWords, LineCheck, check_lines, has_foreign_script};
 pub use self::duplicates::{HeldOutTexts, near_duplicates};
 pub use self::identify::{
     Identification, Labelled, Measured, MeasuredLanguage, Profile, ProfileError, ProfileHeader, ProfileLanguage,

@@ -79,7 +79,7 @@ pub struct Excerpt {
 
 impl Excerpt {
     /// The first characters of a text; if white space is near, up to there.
-    fn of(text: &str, max_characters: usize) -> Self {
+    pub fn of(text: &str, max_characters: usize) -> Self {
         let num_characters = text.chars().count();
         let mut shown: String = text.chars().take(max_characters).collect();
         let is_cut = num_characters > max_characters;

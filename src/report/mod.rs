@@ -5,14 +5,14 @@
 //! What another part of the program finds out later goes into one of the `Option`s of [`ReportData`]; the page has a place for each
 //! and shows nothing where there is none. The same run gives the same bytes.
 
-mod chart;
+pub(crate) mod chart;
 mod count;
 mod data;
 mod examples;
 mod figures;
 mod findings;
 mod page;
-mod words;
+pub(crate) mod words;
 
 pub use data::{
     AspectRow, Couples, DropRow, Funnel, JudgeAgreement, Judges, KnownAnswer, KnownTotal, LanguageCheck, LanguageRow,

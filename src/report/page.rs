@@ -258,11 +258,13 @@ impl Example {
 }
 
 impl Excerpt {
-    fn shown(&self) -> String {
+    /// As a page may hold it.
+    pub(crate) fn shown(&self) -> String {
         visible(&self.text)
     }
 
-    fn left_out(&self) -> String {
+    /// How much is not shown.
+    pub(crate) fn left_out(&self) -> String {
         let num_shown = self.text.chars().count() as u64;
         format!("… {} more", count(self.num_characters.saturating_sub(num_shown), "character", "characters"))
     }

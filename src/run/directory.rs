@@ -22,6 +22,8 @@ pub(super) const VERDICTS: &str = "verdicts";
 pub(super) const COMPARISONS: &str = "comparisons";
 /// What judges wrote about answers; of the lock's parameters too.
 pub(super) const RATIONALES: &str = "rationales";
+/// How likely generators find the human answers.
+pub(super) const LIKELIHOODS: &str = "likelihoods";
 /// Ratings of known answers.
 pub(super) const KNOWN_VERDICTS: &str = "known-verdicts";
 /// Comparisons of known answers.
@@ -433,7 +435,7 @@ fn header_of(stage: &str, lock: &RunLock) -> JournalHeader {
         generate.remove(GENERATORS);
     }
     let depends_on: &[&str] = match stage {
-        CANDIDATES => &["prompts", "generate"],
+        CANDIDATES | LIKELIHOODS => &["prompts", "generate"],
         VERDICTS | COMPARISONS => &["prompts", "generate", "judge"],
         RATIONALES => &["prompts", "generate", "judge", RATIONALES],
         _ => &["prompts", "judge"],

@@ -5,6 +5,7 @@
 mod directory;
 mod error;
 mod known;
+mod likelihoods;
 mod merge;
 mod occupied;
 mod rationales;
@@ -16,6 +17,7 @@ mod status;
 pub use directory::{Claim, LoadedRun, RunDir, WholeRows};
 pub use error::RunError;
 pub use known::{KnownAnswers, known_answers};
+pub use likelihoods::likelihoods;
 pub use merge::Merge;
 pub use occupied::{IN_USE, Occupied};
 pub use rationales::rationales;

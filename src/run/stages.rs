@@ -14,13 +14,14 @@ use super::{LoadedRun, RunDir, RunError};
 use crate::data::PromptRecord;
 use crate::dataset::{DatasetOptions, DatasetSummary, Origin, render_report, write_dataset};
 use crate::generate::{
-    self, Answer, Candidate, Ending, GenerateError, GenerateOptions, GenerateRow, LengthGuidance, Meter, Observer,
-    PromptInput, PromptRequest, SystemPrompts, TextModel,
+    self, Answer, Candidate, CandidateSource, Ending, GenerateError, GenerateOptions, GenerateRow, LengthGuidance,
+    Meter, Observer, PromptInput, PromptRequest, SystemPrompts, TextModel,
 };
 use crate::journal::{DamagedLine, Journal, TornTail};
 use crate::judge::{
     self, AnswerKey, CompareItem, CompareRow, Judge, JudgeItem, JudgeRow, PromptText, Rubric, answer_key,
 };
+use crate::prompt::Message;
 use crate::provenance::{RunLock, write_atomic};
 use crate::report::ReportData;
 
@@ -45,6 +46,11 @@ impl GenerateStage {
             (Some(language), Some(length)) => Some(format!("{language}\n{length}")),
             (language, length) => language.or_else(|| length.map(str::to_owned)),
         }
+    }
+
+    /// What a row's answer comes behind.
+    pub(super) fn dialogue(&self, record: &PromptRecord) -> Vec<Message> {
+        generate::dialogue(self.system_turn(record).as_deref(), &record.prompt)
     }
 }
 
@@ -291,11 +297,11 @@ fn requests<'a>(
     answered: &'a Answered,
     stage: &'a GenerateStage,
 ) -> impl Iterator<Item = PromptRequest> + Send + 'a {
-    loaded.records.iter().filter(|record| !answered.is_complete(&record.id)).map(|record| {
-        let system = stage.system_turn(record);
-        let messages = generate::dialogue(system.as_deref(), &record.prompt);
-        PromptRequest { id: record.id.clone(), input: PromptInput::Messages(messages) }
-    })
+    loaded
+        .records
+        .iter()
+        .filter(|record| !answered.is_complete(&record.id))
+        .map(|record| PromptRequest { id: record.id.clone(), input: PromptInput::Messages(stage.dialogue(record)) })
 }
 
 /// Every answer to be rated, prompt by prompt, so that a prompt's answers share its blocks.
@@ -325,12 +331,15 @@ fn items_of<'r>(record: &PromptRecord, rows: impl Iterator<Item = &'r GenerateRo
     all.map(|candidate| JudgeItem { prompt: prompt.clone(), candidate }).collect()
 }
 
-/// Every two answers to a prompt that differ, prompt by prompt.
+/// Every two answers to a prompt that differ, prompt by prompt; only those of a person and a model if the lock says that comparisons are
+/// with people's answers.
 pub(super) fn compare_items(loaded: &LoadedRun, rows: &[GenerateRow]) -> Vec<CompareItem> {
     let items = judge_items(loaded, rows);
+    let with_human = loaded.lock.parameters.get("compare").is_some_and(|compare| compare["with"] == "human");
     let mut pairs = Vec::new();
     for same_prompt in items.chunk_by(|a, b| a.candidate.record_id == b.candidate.record_id) {
-        for (at, first) in same_prompt.iter().enumerate() {
+        let firsts = same_prompt.iter().enumerate();
+        for (at, first) in firsts.filter(|(_, item)| !with_human || item.candidate.source == CandidateSource::Human) {
             let others = same_prompt.iter().skip(at + 1);
             for second in others.filter(|second| second.candidate.text.trim() != first.candidate.text.trim()) {
                 let answers = [first.candidate.clone(), second.candidate.clone()];

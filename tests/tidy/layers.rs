@@ -23,7 +23,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("report", UP_TO_DATASET),
     ("run", UP_TO_REPORT),
     ("annotate", UP_TO_DATASET),
-    ("bench", UP_TO_DATASET),
+    ("bench", UP_TO_RUN),
     ("plan", UP_TO_DATASET),
     ("doctor", &["ops", "model", "engine", "bundle", "demo", "bench"]),
     ("hub", &[]),
@@ -35,6 +35,10 @@ const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
 const UP_TO_REPORT: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "report"];
+const UP_TO_RUN: &[&str] = &[
+    "ops", "model", "engine", "data", "prompt", "registry", "generate", "judge", "quality", "dataset", "demo",
+    "report", "run",
+];
 const EVERYTHING: &[&str] = &[
     "ops", "model", "engine", "data", "prompt", "registry", "bundle", "generate", "judge", "quality", "dataset",
     "demo", "run", "annotate", "report", "bench", "plan", "doctor", "hub",

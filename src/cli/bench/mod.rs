@@ -1,20 +1,38 @@
-//! `pairwright bench …`: speed on this machine. A table on stderr for people, one JSON line on stdout for everything else.
-//! Knows flags and the table's layout; the measurements are in [`crate::bench`].
+//! `pairwright bench`: models in languages, and, as subcommands, what is made of that, and speed on this machine: a table on stderr for
+//! people, one JSON line on stdout for everything else. Knows flags and the tables' layout; the measurements are in [`crate::bench`].
+
+mod compare;
+mod languages;
+mod report;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::arguments::{EngineArgs, above_zero, positive};
-use super::settings;
+use super::arguments::{self, EngineArgs, above_zero, positive};
+use super::{exit, progress, settings, stages, stop};
 use crate::bench::engine::{self, EngineReport, Workload};
 use crate::bench::judge::{self, JudgeReport, JudgeWorkload};
 use crate::bench::steady::{self, SteadyReport};
 use crate::generate::Ending;
 use crate::model::LoadOptions;
 
+/// Arguments of `bench`: models in languages, or a subcommand.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    languages: languages::Args,
+}
+
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
+enum Command {
+    /// The page of a bench of models in languages, with Markdown and CSV
+    Report(report::Args),
+    /// Two models of a bench on the same prompts, language by language: is the difference more than chance?
+    Compare(compare::Args),
     /// N sequences of P prompt and G output tokens, all given at once; ends in one JSON line on stdout
     Engine(EngineBench),
     /// Pairs of answers rated on several aspects, beside the same without prefix reuse and with decoded ratings
@@ -23,7 +41,7 @@ pub(super) enum Command {
 
 /// Arguments of `bench engine`.
 #[derive(Debug, clap::Args)]
-pub(super) struct EngineBench {
+struct EngineBench {
     #[command(flatten)]
     model: ModelArgs,
     /// Sequences, all queued before the clock starts
@@ -53,7 +71,7 @@ pub(super) struct EngineBench {
 
 /// Arguments of `bench judge`.
 #[derive(Debug, clap::Args)]
-pub(super) struct JudgeBench {
+struct JudgeBench {
     #[command(flatten)]
     model: ModelArgs,
     /// Pairs of answers, each to a prompt of its own
@@ -99,10 +117,13 @@ struct ModelArgs {
 }
 
 /// Runs the measurement.
-pub(super) fn run(command: Command) -> anyhow::Result<Ending> {
-    let (json, table) = match command {
-        Command::Engine(args) => run_engine(&args)?,
-        Command::Judge(args) => run_judge(&args)?,
+pub(super) fn run(args: Args) -> anyhow::Result<Ending> {
+    let (json, table) = match args.command {
+        None => return languages::run(args.languages),
+        Some(Command::Report(args)) => return report::run(&args),
+        Some(Command::Compare(args)) => return compare::run(&args),
+        Some(Command::Engine(args)) => run_engine(&args)?,
+        Some(Command::Judge(args)) => run_judge(&args)?,
     };
     write!(std::io::stderr(), "{table}")?;
     writeln!(std::io::stdout(), "{json}")?;
@@ -212,6 +233,11 @@ fn judge_table(report: &JudgeReport) -> String {
     }
     let said = "times are per pair: the ways without reuse were timed on fewer pairs";
     format!("{}{said}\n", aligned(&rows))
+}
+
+/// A line for other programs.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
 fn mib(value: Option<f64>) -> String {
