@@ -23,6 +23,7 @@ pub mod journal;
 pub mod judge;
 pub mod model;
 pub mod ops;
+pub mod plan;
 pub mod prompt;
 pub mod provenance;
 pub mod quality;

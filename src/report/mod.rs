@@ -12,6 +12,7 @@ mod examples;
 mod figures;
 mod findings;
 mod page;
+mod predicted;
 mod words;
 
 pub use data::{
@@ -21,3 +22,4 @@ pub use data::{
 pub use examples::{Example, ExampleAnswer, ExampleGroup, Excerpt};
 pub use findings::{Finding, Weight};
 pub use page::ReportError;
+pub use predicted::{Predicted, predicted};

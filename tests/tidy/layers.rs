@@ -24,7 +24,7 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("run", UP_TO_REPORT),
     ("annotate", UP_TO_DATASET),
     ("bench", UP_TO_DATASET),
-    ("plan", UP_TO_DATASET),
+    ("plan", UP_TO_DATASET_AND_REGISTRY),
     ("doctor", &["ops", "model", "engine", "bundle", "demo", "bench"]),
     ("hub", &[]),
     ("cli", EVERYTHING),
@@ -33,6 +33,8 @@ const COMPUTE_AND_TEXT: &[&str] = &["ops", "model", "engine", "data", "prompt"];
 const UP_TO_QUALITY: &[&str] = &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality"];
 const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
+const UP_TO_DATASET_AND_REGISTRY: &[&str] =
+    &["ops", "model", "engine", "data", "prompt", "registry", "generate", "judge", "quality", "dataset", "demo"];
 const UP_TO_REPORT: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "report"];
 const EVERYTHING: &[&str] = &[

@@ -95,7 +95,7 @@ pub(super) fn billions(parameters: u64) -> String {
 }
 
 /// Gigabytes of 10⁹ bytes, or megabytes below one.
-pub(super) fn gigabytes(bytes: u64) -> String {
+pub(in crate::cli) fn gigabytes(bytes: u64) -> String {
     match bytes as f64 {
         few if few < 0.95e9 => format!("{:.1} MB", few / 1e6),
         many => format!("{:.1} GB", many / 1e9),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::generate::Ending;
 use crate::registry::{Registry, RegistryError};
+pub(super) use list::gigabytes;
 pub(super) use verify::NonFiniteWeights;
 
 /// What to do with models.
