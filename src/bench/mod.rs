@@ -10,6 +10,7 @@ pub mod memory;
 pub mod operations;
 pub mod setup;
 pub mod steady;
+pub mod table;
 
 use crate::engine::EngineError;
 use crate::model::ModelError;

@@ -27,6 +27,7 @@ pub use columns::{ColumnMap, Field};
 pub use drops::DropReason;
 pub use error::DataError;
 pub use language::{LanguageCount, LanguageMatch};
+pub use parquet_file::batches as parquet_batches;
 pub use read::{ReadOptions, count_languages, read_prompts};
 pub use slice::{Slice, slice};
 

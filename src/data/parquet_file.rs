@@ -58,7 +58,10 @@ pub(super) fn scan(path: &Path, columns: &Columns, visit: &mut Visit<'_>) -> Res
 }
 
 /// All columns of all rows, batch by batch.
-pub(super) fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, DataError>>, DataError> {
+///
+/// # Errors
+/// A file that cannot be read, is damaged, or means to mislead.
+pub fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, DataError>>, DataError> {
     let builder = open(path)?;
     let all: Vec<usize> = (0..builder.schema().fields().len()).collect();
     let file = File::open(path).map_err(|error| DataError::io(path, error))?;

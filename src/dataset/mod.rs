@@ -33,7 +33,7 @@ pub use self::pairing::{
 pub use self::report::{day, inline_code, models_for_show, render_report, share_in_words, share_of};
 pub use self::summary::{DatasetSummary, JudgeHealth, LengthStats, MarginCount, Quantiles, SamplePair};
 pub use self::voted::{EDITED_MODEL, Edit, Finding, PairVotes, PublishedVote, RowVotes, Voted, VotedDrop};
-pub use self::write::{CARD_FILE, LOCK_KEY, WrittenFile};
+pub use self::write::{CARD_FILE, LOCK_KEY, WrittenFile, parquet_bytes};
 pub use self::yaml::to_yaml;
 
 use self::columns::{ROWS_PER_BATCH, default_batch, judged_own_answer, raw_batch, vote_batch};

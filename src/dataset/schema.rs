@@ -1,4 +1,4 @@
-//! The only place that spells the columns of what is written: two Arrow schemas, their description for the card, and the
+//! The only place that spells the columns of what is written: the Arrow schemas, their description for the card, and the
 //! same features as the `datasets` library notes them. Knows no rows.
 //!
 //! TRL gives a meaning to extra columns called `tools`, `chat_template_kwargs`, `image` and `images`: none is used here.
@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde_json::{Map, Value, json};
 
 /// Column and struct field names.
-pub(super) mod name {
+pub(crate) mod name {
     pub const ID: &str = "id";
     pub const PROMPT: &str = "prompt";
     pub const CHOSEN: &str = "chosen";
@@ -98,6 +98,21 @@ pub(super) mod name {
     pub const CONSISTENT: &str = "consistent";
     /// Of a pair.
     pub const JUDGES_AGREE: &str = "judges_agree";
+    /// Of a bench's figure.
+    pub const BENCH_ID: &str = "bench_id";
+    pub const DATE: &str = "date";
+    pub const PAIRWRIGHT_VERSION: &str = "pairwright_version";
+    pub const MACHINE: &str = "machine";
+    pub const DEVICE: &str = "device";
+    pub const MODEL: &str = "model";
+    pub const MODEL_SHA256: &str = "model_sha256";
+    pub const METRIC: &str = "metric";
+    pub const UNIT: &str = "unit";
+    pub const VALUE: &str = "value";
+    pub const LOW: &str = "low";
+    pub const HIGH: &str = "high";
+    pub const NUM_ROWS: &str = "num_rows";
+    pub const PROMPTS_SHA256: &str = "prompts_sha256";
 }
 
 /// What a reward model's verdict is called where others name an aspect.
@@ -326,6 +341,28 @@ pub fn raw_columns(include_user_id: bool) -> Vec<Column> {
         columns.push((name::USER_ID, DataType::Utf8, "the source's pseudonym of the human author"));
     }
     columns
+}
+
+/// Columns of a bench's table: a row per figure, so that tables of other months, machines and versions can be put under one another.
+pub fn figure_columns() -> Vec<Column> {
+    vec![
+        (name::BENCH_ID, DataType::Utf8, "what the figure was measured in: a hash of all that its answers depend on"),
+        (name::DATE, DataType::Utf8, "the day the bench began, UTC"),
+        (name::PAIRWRIGHT_VERSION, DataType::Utf8, "the version that measured"),
+        (name::MACHINE, DataType::Utf8, "the machine: host name and processor"),
+        (name::DEVICE, DataType::Utf8, "the device, in words"),
+        (name::MODEL, DataType::Utf8, "the model's name"),
+        (name::MODEL_SHA256, DataType::Utf8, "a digest of the model's files"),
+        (name::LANGUAGE, DataType::Utf8, "ISO 639-3, or what the source has"),
+        (name::METRIC, DataType::Utf8, "what was measured"),
+        (name::UNIT, DataType::Utf8, "its unit; `share` for 0 to 1"),
+        (name::VALUE, DataType::Float64, "the figure"),
+        (name::LOW, DataType::Float64, "lower end of its 95 % interval; null where there is none"),
+        (name::HIGH, DataType::Float64, "upper end of its 95 % interval; null where there is none"),
+        (name::NUM_ROWS, DataType::Int64, "rows that the figure is of"),
+        (name::JUDGE, DataType::Utf8, "the judge it rests on; null where it rests on none"),
+        (name::PROMPTS_SHA256, DataType::Utf8, "a digest of the rows that were asked"),
+    ]
 }
 
 /// The Arrow schema of some columns, carrying the features for the `datasets` library.

@@ -2,6 +2,7 @@
 //! Knows record batches and file names; knows nothing of pairs.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,16 +96,7 @@ impl Staging {
         let path = parquet_path(folder, split);
         let staged = self.reserve(&path)?;
         let file = File::create(&staged).map_err(DatasetError::io("create", &staged))?;
-        let entries =
-            [(LOCK_KEY, Some(lock)), (HUGGINGFACE_KEY, schema.metadata().get(HUGGINGFACE_KEY).map(String::as_str))];
-        let footer = entries.map(|(key, value)| KeyValue::new(key.to_string(), value.map(str::to_string)));
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-            .set_max_row_group_row_count(Some(ROWS_PER_ROW_GROUP))
-            .set_created_by(format!("pairwright {}", env!("CARGO_PKG_VERSION")))
-            .set_key_value_metadata(Some(footer.to_vec()))
-            .build();
-        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))?;
+        let mut writer = parquet_writer(file, schema, Some(lock))?;
         let (mut num_rows, mut arrow_size_bytes) = (0, 0);
         for batch in batches {
             let batch = batch?;
@@ -157,6 +149,35 @@ impl Staging {
         // Best effort: the next write removes leftovers too.
         let _ = fs::remove_dir_all(&self.staging);
     }
+}
+
+/// One batch as a Parquet file in memory, for tables that are small and replaced as a whole. The same batch gives the same bytes.
+///
+/// # Errors
+/// If the batch does not fit the schema.
+pub fn parquet_bytes(schema: &Arc<Schema>, batch: &RecordBatch) -> Result<Vec<u8>, DatasetError> {
+    let mut writer = parquet_writer(Vec::new(), schema, None)?;
+    writer.write(batch)?;
+    Ok(writer.into_inner()?)
+}
+
+/// All files are written alike: zstd, row groups of one size, this tool's name, the schema's features and, of a run, its lock in the footer.
+fn parquet_writer<W: Write + Send>(
+    to: W,
+    schema: &Arc<Schema>,
+    lock: Option<&str>,
+) -> Result<ArrowWriter<W>, DatasetError> {
+    let features = schema.metadata().get(HUGGINGFACE_KEY).map(String::as_str);
+    let entry = |key: &str, value: Option<&str>| KeyValue::new(key.to_string(), value.map(str::to_string));
+    let lock = lock.map(|lock| entry(LOCK_KEY, Some(lock)));
+    let footer = lock.into_iter().chain([entry(HUGGINGFACE_KEY, features)]).collect();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+        .set_max_row_group_row_count(Some(ROWS_PER_ROW_GROUP))
+        .set_created_by(format!("pairwright {}", env!("CARGO_PKG_VERSION")))
+        .set_key_value_metadata(Some(footer))
+        .build();
+    Ok(ArrowWriter::try_new(to, schema.clone(), Some(properties))?)
 }
 
 /// Path of a split's only shard inside the dataset's folder.
