@@ -11,6 +11,7 @@ pub mod bench;
 pub mod bundle;
 pub mod cli;
 pub mod config;
+pub mod coverage;
 pub mod data;
 pub mod dataset;
 pub mod demo;

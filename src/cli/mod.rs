@@ -81,7 +81,7 @@ enum Command {
     Merge(merge::Args),
     /// A job script for Slurm: shards as an array, and the merge behind them
     Slurm(slurm::Args),
-    /// The languages of a prompt file: names, codes, rows
+    /// The languages of a prompt file: names, codes, rows; without a file, every language of Aya and what there is for it
     Languages(languages::Args),
     /// What a run looks like: one page for a browser, with charts and rows to read, and the numbers as JSON
     Report(report::Args),

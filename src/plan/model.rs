@@ -92,6 +92,9 @@ pub struct ModelFacts {
     pub aya_data: Option<AyaData>,
     /// Languages that its makers name, by the list.
     pub languages: Option<Vec<String>>,
+    /// The list's entry.
+    #[serde(skip)]
+    pub entry: Option<ModelEntry>,
     /// Whether these are all.
     pub names_all_languages: bool,
 }
@@ -227,6 +230,11 @@ impl PlannedModel {
 }
 
 impl ModelFacts {
+    /// Whether its makers name this language, given as a source spells it.
+    pub(super) fn states(&self, name: &str, code: &str) -> bool {
+        self.entry.as_ref().is_some_and(|entry| entry.states(name, code))
+    }
+
     /// What the list adds, if it has the model.
     fn listed(entry: Option<&ModelEntry>) -> Self {
         Self {
@@ -246,6 +254,7 @@ impl ModelFacts {
             terms: entry.and_then(|entry| entry.terms.clone()),
             aya_data: entry.map(|entry| entry.aya_data),
             languages: entry.map(|entry| entry.languages.clone()),
+            entry: entry.cloned(),
             names_all_languages: entry.is_none_or(|entry| entry.names_all_languages),
         }
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::model::ModelFacts;
-use crate::data::language;
 use crate::registry::{AyaData, LicenceKind};
 
 /// A part of the run and its licence.
@@ -176,15 +175,11 @@ pub fn risks(generators: &[&ModelFacts], judges: &[&ModelFacts], counted: &Count
 
 /// Languages of the rows that a model's makers do not name.
 fn language_risk(facts: &ModelFacts, counted: &Counted, add: &mut impl FnMut(&'static str, String, &str)) {
-    let Some(named) = &facts.languages else {
+    if facts.languages.is_none() {
         let what = format!("{} is not in the list of models: what its makers say of languages is not known here", facts.name);
         return add("language_unknown", what, "read its card");
-    };
-    let states = |name: &str, code: &str| {
-        let own = [language::exact_code(name, code), language::broad_code(name, code)];
-        own.iter().flatten().any(|own| named.iter().any(|stated| stated == own || language::broad_code("", stated) == Some(own)))
-    };
-    let missing: Vec<&str> = counted.languages.iter().filter(|(name, code)| !states(name, code)).map(|(name, _)| name.as_str()).collect();
+    }
+    let missing: Vec<&str> = counted.languages.iter().filter(|(name, code)| !facts.states(name, code)).map(|(name, _)| name.as_str()).collect();
     if !missing.is_empty() {
         let more = if facts.names_all_languages { "" } else { ", and speak of more than they name" };
         let shown = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");

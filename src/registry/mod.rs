@@ -4,6 +4,7 @@
 mod card;
 mod memory;
 mod select;
+mod suggest;
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use card::Card;
 pub use memory::{ALLOWANCE_BYTES, Fit, KV_CACHE_BYTES, PRECISIONS, Precision, WORKING_BYTES};
 pub use select::{Selection, Wanted};
+pub use suggest::{Measured, RANKING, Search, Suggestion, Support};
 
 use crate::data::language::{self, UnknownLanguage};
 use crate::data::nearest::nearest;
@@ -170,7 +172,7 @@ pub struct Source {
 }
 
 /// A model, as its makers describe it. Field by field explained at the head of `models.toml`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelEntry {
     /// Unique, lower case.

@@ -23,3 +23,4 @@ pub use examples::{Example, ExampleAnswer, ExampleGroup, Excerpt};
 pub use findings::{Finding, Weight};
 pub use page::ReportError;
 pub use predicted::{Predicted, predicted};
+pub use words::{number, visible_name};
