@@ -40,7 +40,8 @@ toy="$folder/demo/demo/model"
 "$program" make --prompts "$folder/prompts.jsonl" --generator "$toy" --judge "$toy" --max-tokens 40 --out "$folder/harm" --quiet 2>/dev/null
 # On demand pages also say how fast it was.
 for name in demo harm; do "$program" report "$folder/$name" --out "$folder/$name.html" 2>/dev/null; done
+"$program" languages --local "$folder/demo" --html "$folder/languages.html" 2>/dev/null
 
 sealed=()
 if unshare --net true 2>/dev/null; then sealed=(unshare --net); fi
-"${sealed[@]}" node scripts/check_pages.mjs "$@" "$folder/demo.html" "$folder/harm.html"
+"${sealed[@]}" node scripts/check_pages.mjs "$@" "$folder/demo.html" "$folder/harm.html" "$folder/languages.html"

@@ -13,8 +13,8 @@ use crate::engine::{EngineOptions, KvBudget};
 use crate::generate::TextModelOptions;
 use crate::model::WeightsKind;
 use crate::ops::paged::KvFormat;
-use crate::plan::Formats;
 use crate::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice};
+use crate::plan::Formats;
 use crate::prompt::TemplateOptions;
 
 /// Where weights come from.

@@ -149,7 +149,12 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    settings::guide_lengths(args.dialogue.length_guidance, generators.iter_mut().map(|generator| &mut generator.stage), &prompts, &args.output)?;
+    settings::guide_lengths(
+        args.dialogue.length_guidance,
+        generators.iter_mut().map(|generator| &mut generator.stage),
+        &prompts,
+        &args.output,
+    )?;
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generators, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "generate")?;

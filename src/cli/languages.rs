@@ -99,14 +99,24 @@ fn table(out: &mut impl Write, coverage: &Coverage) -> std::io::Result<()> {
     }
     let (rows, preference) = (&coverage.rows, &coverage.preference);
     writeln!(out, "\nrows: {} ({}, {}); ~ read off the chart", rows.what, rows.date, rows.source)?;
-    writeln!(out, "preference: {} ({}, {}); - says nothing of later days", preference.what, preference.date, preference.source)?;
-    writeln!(out, "identified: texts that had no part in the profile ({}); models: whose makers name it", coverage.identifier_measured)?;
+    writeln!(
+        out,
+        "preference: {} ({}, {}); - says nothing of later days",
+        preference.what, preference.date, preference.source
+    )?;
+    writeln!(
+        out,
+        "identified: texts that had no part in the profile ({}); models: whose makers name it",
+        coverage.identifier_measured
+    )?;
     writeln!(out, "--html FILE makes a page of it, --json has all of it")
 }
 
 fn line(row: &CoverageRow) -> String {
     let known = row.identifier.as_ref();
-    let accuracy = known.and_then(|known| known.accuracy).map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
+    let accuracy = known
+        .and_then(|known| known.accuracy)
+        .map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", 100.0 * share));
     let veto = if known.is_some_and(|known| known.may_veto) { "yes" } else { "no" };
     let rows = if row.rows_exact { row.rows.to_string() } else { format!("~{}", row.rows) };
     let local = row.local.map_or_else(String::new, |local| format!("{:>9}  {:>5}", local.num_pairs, local.num_votes));
@@ -130,11 +140,16 @@ fn local_counts(folders: &[PathBuf]) -> anyhow::Result<LocalCounts> {
         if RunDir::new(folder).lock().exists() {
             runs.push(folder.clone());
         } else if let Ok(entries) = std::fs::read_dir(folder) {
-            runs.extend(entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| RunDir::new(path).lock().exists()));
+            runs.extend(
+                entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| RunDir::new(path).lock().exists()),
+            );
             runs.sort();
         }
         if runs.is_empty() {
-            let message = format!("--local {}: there is no run\nhint: give a run's folder, or one that holds runs", folder.display());
+            let message = format!(
+                "--local {}: there is no run\nhint: give a run's folder, or one that holds runs",
+                folder.display()
+            );
             return Err(UsageError(message).into());
         }
         for run in runs {

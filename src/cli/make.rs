@@ -139,24 +139,32 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
     let compute = args.job.engine.compute()?;
     let seed = args.job.sampling.seed;
-    let find = |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.job.engine, &compute, seed, template);
+    let find =
+        |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.job.engine, &compute, seed, template);
     let template = |thinking| settings::template_options(date, args.job.dialogue.chat_template.as_deref(), thinking);
     let (writes, rates) = (template(args.job.dialogue.thinking)?, template(Some(JUDGE_THINKING))?);
     let system = args.job.dialogue.system_prompt.as_deref();
     let mut generators =
         stages::generators(&args.job.generator, &args.job.sampling, system, &args.output, |dir| find(dir, &writes))?;
-    let judges = Judges::find(&args.job.judge, &args.job.judging, seed, &generators, &args.output, |dir| find(dir, &rates))?;
+    let judges =
+        Judges::find(&args.job.judge, &args.job.judging, seed, &generators, &args.output, |dir| find(dir, &rates))?;
     let prompts = settings::read_prompts(&args.job.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    settings::guide_lengths(args.job.dialogue.length_guidance, generators.iter_mut().map(|generator| &mut generator.stage), &prompts, &args.output)?;
+    settings::guide_lengths(
+        args.job.dialogue.length_guidance,
+        generators.iter_mut().map(|generator| &mut generator.stage),
+        &prompts,
+        &args.output,
+    )?;
     if judges.models.iter().any(|judge| generators.iter().any(|generator| judge.is(&generator.model))) {
         args.output.say(
             "warning: a judge is one of the generators too, and models favour their own answers; the card says so",
         );
     }
-    let mut lock = settings::lock(&args.job.prompts, &prompts, settings::created(date), seed, &generators, &args.job.engine);
+    let mut lock =
+        settings::lock(&args.job.prompts, &prompts, settings::created(date), seed, &generators, &args.job.engine);
     judges.note(&mut lock, &args.job.judging, &args.job.engine, JUDGE_THINKING);
     lock.parameters.insert("pair".to_owned(), args.job.pair.parameters());
     lock.environment = settings::environment(&args.job.engine, &compute);

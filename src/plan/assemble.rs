@@ -10,7 +10,7 @@ use super::fit::{CLASSES_GB, fit, num_blocks, room, what_would};
 use super::measure::Measured;
 use super::model::{BYTES_PER_TOKEN, Encoder, Formats, ModelFacts, PlannedModel};
 use super::people::{Effort, Power};
-use super::simulate::{Room, Steps, simulate};
+use super::simulate::{Room, Simulator};
 use super::terms::{Counted, Licences, risks};
 use super::workload::{StageWork, TokenQuantiles};
 use crate::data::{PromptRecord, Prompts, language};
@@ -110,7 +110,7 @@ pub fn assemble(
     let records = &prompts.records;
     let tokens: Vec<Tokens> = generators.iter().map(|generator| tokens_of(generator, records)).collect();
     let models = memories(generators, judges, work, &asked.formats);
-    let stages: Vec<StageTokens> = work.iter().map(|stage| stage_tokens(stage, &models, &asked.formats)).collect();
+    let stages = stage_tokens(work, &models, &asked.formats);
     let card_work = CardWork { models: &models, work, asked };
     let cards: Vec<_> = asked.cards.par_iter().map(|card| card_plan(card, &card_work)).collect();
     let measured = measured(work, measurements);
@@ -178,7 +178,12 @@ fn tokens_of(generator: &PlannedGenerator, records: &[PromptRecord]) -> Tokens {
         expected_from: generator.lengths_from,
         max_tokens: *max_tokens,
         num_clipped: generator.answers.iter().flatten().filter(|len| **len > *max_tokens).count(),
-        num_too_long: generator.prompts.iter().flatten().filter(|prompt| prompt.len() + 1 > model.facts.max_len).count(),
+        num_too_long: generator
+            .prompts
+            .iter()
+            .flatten()
+            .filter(|prompt| prompt.len() + 1 > model.facts.max_len)
+            .count(),
         per_1000_characters: per_1000(answers.total, characters),
         english_per_1000_characters: per_1000(english, ENGLISH.chars().count()),
         prompts,
@@ -194,7 +199,8 @@ fn memories(
     formats: &Formats,
 ) -> Vec<ModelMemory> {
     let of = |role, facts: &ModelFacts| {
-        let is_own = |stage: &&StageWork| stage.model == facts.name && (stage.stage == "generate") == (role == "generator");
+        let is_own =
+            |stage: &&StageWork| stage.model == facts.name && (stage.stage == "generate") == (role == "generator");
         let jobs: Vec<_> = work.iter().filter(is_own).flat_map(|stage| stage.groups.iter().flatten()).collect();
         let usual = TokenQuantiles::of(jobs.iter().map(|job| job.prompt.len() + job.output_len));
         let longest = jobs.iter().map(|job| job.prompt.len() + job.max_tokens).max().unwrap_or(1);
@@ -212,42 +218,65 @@ fn num_rows(stage: &StageWork) -> u64 {
     (stage.groups.len() as f64 * stage.scale).round() as u64
 }
 
-/// A stage's tokens, with a cache that has room for all: what a card's has not, is computed again and stands in its seconds.
-fn stage_tokens(stage: &StageWork, models: &[ModelMemory], formats: &Formats) -> StageTokens {
-    let facts = models.iter().find(|model| model.facts.name == stage.model).map(|model| &model.facts);
-    let longest = stage.groups.iter().flatten().map(|job| job.prompt.len() + job.max_tokens).max().unwrap_or(1);
-    let blocks = formats.max_batch * 4 * longest.div_ceil(formats.block_size);
-    let steps = facts.map_or_else(Steps::default, |facts| simulate(&stage.groups, &room(facts, formats, blocks)));
-    let times = |number: u64| (number as f64 * stage.scale).round() as u64;
-    let computed = stage.parts.iter().cloned().zip(steps.computed_by_part.iter().map(|tokens| times(*tokens))).collect();
-    let prompt = TokenQuantiles::of(stage.groups.iter().flatten().map(|job| job.prompt.len()));
-    let outputs: u64 = stage.groups.iter().flatten().map(|job| job.output_len as u64).sum();
-    StageTokens {
-        stage: stage.stage,
-        model: stage.model.clone(),
-        num_rows: num_rows(stage),
-        num_requests: times(prompt.n as u64),
-        num_prompt_tokens: times(prompt.total),
-        computed,
-        num_output_tokens: times(outputs),
-        num_refused: times(steps.num_refused),
-        simulated_share: 1.0 / stage.scale.max(1.0),
-        prompt,
+/// Each stage's tokens, with a cache that has room for all: what a card's has not, is computed again and stands in its seconds.
+fn stage_tokens(work: &[StageWork], models: &[ModelMemory], formats: &Formats) -> Vec<StageTokens> {
+    let mut loaded: Option<(&str, Simulator)> = None;
+    let mut one = |stage: &'_ StageWork, simulator: &mut Simulator| {
+        let steps = simulator.run(&stage.groups);
+        let times = |number: u64| (number as f64 * stage.scale).round() as u64;
+        let computed = stage.parts.iter().cloned().zip(steps.computed_by_part.iter().map(|tokens| times(*tokens)));
+        let prompt = TokenQuantiles::of(stage.groups.iter().flatten().map(|job| job.prompt.len()));
+        let outputs: u64 = stage.groups.iter().flatten().map(|job| job.output_len as u64).sum();
+        StageTokens {
+            stage: stage.stage,
+            model: stage.model.clone(),
+            num_rows: num_rows(stage),
+            num_requests: times(prompt.n as u64),
+            num_prompt_tokens: times(prompt.total),
+            computed: computed.collect(),
+            num_output_tokens: times(outputs),
+            num_refused: times(steps.num_refused),
+            simulated_share: 1.0 / stage.scale.max(1.0),
+            prompt,
+        }
+    };
+    let mut stages = Vec::new();
+    for stage in work {
+        let Some(facts) = models.iter().map(|model| &model.facts).find(|facts| facts.name == stage.model) else {
+            continue;
+        };
+        if loaded.as_ref().is_none_or(|(name, _)| *name != stage.model) {
+            let jobs =
+                work.iter().filter(|other| other.model == stage.model).flat_map(|other| other.groups.iter().flatten());
+            let longest = jobs.map(|job| job.prompt.len() + job.max_tokens).max().unwrap_or(1);
+            let blocks = formats.max_batch * 4 * longest.div_ceil(formats.block_size);
+            loaded = Some((&stage.model, Simulator::new(&room(facts, formats, blocks))));
+        }
+        stages.extend(loaded.as_mut().map(|(_, simulator)| one(stage, simulator)));
     }
+    stages
 }
 
 /// What stages take here, by the fit of their own measurement or another one of their model.
 fn measured(work: &[StageWork], measurements: &[Measurement]) -> Vec<MeasuredStage> {
-    let one = |stage: &StageWork| {
+    let mut loaded: Option<(&str, Simulator)> = None;
+    let mut stages = Vec::new();
+    for stage in work {
         let own = |one: &&Measurement| one.model == stage.model && one.stage == stage.stage;
         let of_model = |one: &&Measurement| one.model == stage.model;
-        let found = measurements.iter().find(own).or_else(|| measurements.iter().rfind(of_model))?;
-        let steps = simulate(&stage.groups, &found.room);
+        let Some(found) = measurements.iter().find(own).or_else(|| measurements.iter().rfind(of_model)) else {
+            continue;
+        };
+        if loaded.as_ref().is_none_or(|(name, _)| *name != stage.model) {
+            loaded = Some((&stage.model, Simulator::new(&found.room)));
+        }
+        let Some((_, simulator)) = &mut loaded else { continue };
+        let steps = simulator.run(&stage.groups);
         let (busy, tail) = steps.seconds(|step| found.measured.fitted.step_s(step));
         let seconds = busy * stage.scale / found.num_engines as f64 + tail;
         let all = |tokens: u64| tokens as f64 * stage.scale / seconds.max(1e-9);
         let total = steps.total();
-        Some(MeasuredStage {
+        stages.push(MeasuredStage {
             stage: stage.stage,
             model: stage.model.clone(),
             device: found.device.clone(),
@@ -256,9 +285,9 @@ fn measured(work: &[StageWork], measurements: &[Measurement]) -> Vec<MeasuredSta
             seconds: [seconds * (1.0 - found.measured.spread), seconds * (1.0 + found.measured.spread)],
             prompt_tokens_per_s: all(total.prefill_tokens + steps.num_reused_tokens),
             output_tokens_per_s: all(total.decode_tokens),
-        })
-    };
-    work.iter().filter_map(one).collect()
+        });
+    }
+    stages
 }
 
 fn forecast(stages: &[StageTokens], cards: &[super::CardPlan], measured: &[MeasuredStage]) -> Vec<Forecast> {
@@ -293,7 +322,9 @@ fn counted(tokens: &[Tokens], stages: &[StageTokens], records: &[PromptRecord]) 
         records.iter().map(|record| (record.language.clone(), record.language_code.clone())).collect();
     let may_not_veto = |(name, code): &&(String, String)| {
         let profile = default_profile();
-        !language::broad_code(name, code).and_then(|code| profile.language(code)).is_some_and(|known| known.is_validated())
+        !language::broad_code(name, code)
+            .and_then(|code| profile.language(code))
+            .is_some_and(|known| known.is_validated())
     };
     let named = |(name, code): &(String, String)| if name.is_empty() { code.clone() } else { name.clone() };
     let worst = tokens.iter().max_by_key(|one| one.num_clipped);
@@ -312,10 +343,12 @@ fn counted(tokens: &[Tokens], stages: &[StageTokens], records: &[PromptRecord]) 
 
 fn disk(prompts: &Prompts, models: &[ModelMemory], stages: &[StageTokens], work: &[StageWork]) -> Disk {
     let mut seen = BTreeSet::new();
-    let stored = models.iter().filter(|model| seen.insert(&model.facts.name)).map(|model| model.facts.stored_bytes).sum();
+    let stored =
+        models.iter().filter(|model| seen.insert(&model.facts.name)).map(|model| model.facts.stored_bytes).sum();
     let texts = |record: &PromptRecord| (record.prompt.len() + record.response.as_ref().map_or(0, String::len)) as u64;
     let human: u64 = prompts.records.iter().map(texts).sum();
-    let answers: u64 = prompts.records.iter().filter_map(|record| record.response.as_ref()).map(|text| text.len() as u64).sum();
+    let answers: u64 =
+        prompts.records.iter().filter_map(|record| record.response.as_ref()).map(|text| text.len() as u64).sum();
     let generated: u64 = stages.iter().filter(|stage| stage.stage == "generate").map(|stage| stage.num_rows).sum();
     let mean = answers as f64 / prompts.records.len().max(1) as f64;
     let judged = stages.iter().zip(work).filter(|(stage, _)| stage.stage == "judge");
@@ -333,7 +366,8 @@ fn cannot(cards: &[super::CardPlan], models: &[ModelMemory], asked: &Asked<'_>) 
     if !cards.is_empty() && cards.iter().all(|card| !card.fits) {
         let largest = asked.cards.iter().map(|card| card.memory_bytes()).max().unwrap_or(0);
         let too_large = |model: &&ModelMemory| {
-            fit(&model.facts, &asked.formats, largest, model.usual_len, model.longest_len).is_some_and(|fit| !fit.fits())
+            fit(&model.facts, &asked.formats, largest, model.usual_len, model.longest_len)
+                .is_some_and(|fit| !fit.fits())
         };
         let mut ways: Vec<String> = models
             .iter()
@@ -347,7 +381,9 @@ fn cannot(cards: &[super::CardPlan], models: &[ModelMemory], asked: &Asked<'_>) 
         && cards.iter().any(|card| card.fits)
         && cards.iter().all(|card| !card.fits || card.num_tasks.is_none())
     {
-        problems.push(format!("--hours {hours}: loading the models and the last answers alone take longer; give tasks more time"));
+        problems.push(format!(
+            "--hours {hours}: loading the models and the last answers alone take longer; give tasks more time"
+        ));
     }
     problems
 }
@@ -392,7 +428,10 @@ fn assumptions(
     if !measured.is_empty() {
         said.push("measured: the engine was timed; texts and journals, which run beside it, were not".to_owned());
     }
-    said.push(format!("a reserve of {:.0} % is in all hours; loading reads 0.3 to 2 GB a second", 100.0 * asked.reserve));
+    said.push(format!(
+        "a reserve of {:.0} % is in all hours; loading reads 0.3 to 2 GB a second",
+        100.0 * asked.reserve
+    ));
     said.push("energy is that of the boards at their most, without the machine around them; a run on disk and a vote's seconds are guesses".to_owned());
     said
 }

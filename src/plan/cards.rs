@@ -7,7 +7,7 @@ use super::cost::{GOOD, POOR, Work, roofline_s};
 use super::figures::{CardModel, CardPlan, CardStage, GpuPlan, ModelMemory, Rates};
 use super::fit::fit;
 use super::model::ModelFacts;
-use super::simulate::{StepShape, simulate};
+use super::simulate::{Simulator, StepShape};
 use super::workload::StageWork;
 use crate::registry::Card;
 
@@ -49,7 +49,9 @@ pub(super) fn card_plan(card: &Card, CardWork { models, work, asked }: &CardWork
     let formats = &asked.formats;
     let mut planned = Vec::new();
     for model in *models {
-        let Some(fit) = fit(&model.facts, formats, card.memory_bytes(), model.usual_len, model.longest_len) else { continue };
+        let Some(fit) = fit(&model.facts, formats, card.memory_bytes(), model.usual_len, model.longest_len) else {
+            continue;
+        };
         let rates = fit.fits().then(|| rates(model, card, fit.num_usual.max(1), asked));
         planned.push(CardModel { model: model.facts.name.clone(), fit, rates });
     }
@@ -69,17 +71,18 @@ pub(super) fn card_plan(card: &Card, CardWork { models, work, asked }: &CardWork
     }
     // What shares shorten, and what every card has to do by itself: loading and the last answers.
     let (mut shared, mut fixed) = ([0.0; 2], [0.0; 2]);
-    let mut loaded: Option<&str> = None;
+    let mut loaded: Option<(&str, Simulator)> = None;
     for stage in *work {
         let Some(model) = models.iter().find(|model| model.facts.name == stage.model) else { continue };
         let Some(room) = card_room(&model.facts, formats, card) else { continue };
-        if loaded != Some(stage.model.as_str()) {
-            loaded = Some(&stage.model);
+        if loaded.as_ref().is_none_or(|(name, _)| *name != stage.model) {
+            loaded = Some((&stage.model, Simulator::new(&room)));
             let seconds = LOAD.map(|(base, rate)| base + model.facts.stored_bytes as f64 / rate);
             fixed = add(fixed, seconds);
             plan.stages.push(CardStage { stage: "load", model: stage.model.clone(), seconds, parts: BTreeMap::new() });
         }
-        let steps = simulate(&stage.groups, &room);
+        let Some((_, engine)) = &mut loaded else { continue };
+        let steps = engine.run(&stage.groups);
         let cost = work_of(&model.facts, formats.fp8);
         let ends = [GOOD, POOR].map(|reached| steps.seconds(|step| roofline_s(step, &cost, card, reached)));
         let (busy, tail) = (ends.map(|(busy, _)| busy * stage.scale), ends.map(|(_, tail)| tail));
@@ -91,7 +94,8 @@ pub(super) fn card_plan(card: &Card, CardWork { models, work, asked }: &CardWork
         plan.stages.push(CardStage { stage: stage.stage, model: stage.model.clone(), seconds, parts });
     }
     let reserve = (1.0 + asked.reserve) / 3600.0;
-    plan.gpus = NUM_GPUS.iter().map(|&num| gpus(num, times(shared, reserve), times(fixed, reserve), card, asked)).collect();
+    plan.gpus =
+        NUM_GPUS.iter().map(|&num| gpus(num, times(shared, reserve), times(fixed, reserve), card, asked)).collect();
     plan.num_tasks = asked.hours.and_then(|hours| {
         let left = hours - fixed[1] * reserve;
         (left > 0.0).then(|| (shared[1] * reserve / left).ceil().max(1.0) as u64)
@@ -119,6 +123,8 @@ fn rates(model: &ModelMemory, card: &Card, batch: u64, asked: &Asked<'_>) -> Rat
     let prefill = StepShape { prefill_tokens: tokens, decode_tokens: 0, context_tokens: tokens, num_logits: 1 };
     let context_tokens = batch * model.usual_len as u64;
     let decode = StepShape { prefill_tokens: 0, decode_tokens: batch, context_tokens, num_logits: batch };
-    let rate = |tokens: u64, step: &StepShape| [POOR, GOOD].map(|reached| tokens as f64 / roofline_s(step, &work, card, reached));
+    let rate = |tokens: u64, step: &StepShape| {
+        [POOR, GOOD].map(|reached| tokens as f64 / roofline_s(step, &work, card, reached))
+    };
     Rates { prefill: rate(tokens, &prefill), decode: rate(batch, &decode) }
 }

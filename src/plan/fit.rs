@@ -82,12 +82,18 @@ pub fn what_would(facts: &ModelFacts, formats: &Formats, memory_bytes: u64, long
     let gigabytes = memory_bytes as f64 / 1e9;
     let mut ways = Vec::new();
     ways.extend(narrower.map(|precision| format!("--quantize {}", precision.name)));
-    ways.extend(shared.map(|count| format!("{count} cards of {gigabytes:.0} GB that share its layers (--device cuda:0+cuda:1…)")));
+    ways.extend(
+        shared
+            .map(|count| format!("{count} cards of {gigabytes:.0} GB that share its layers (--device cuda:0+cuda:1…)")),
+    );
     let next = CLASSES_GB.iter().find(|gb| fits(facts, **gb * 1_000_000_000) && **gb * 1_000_000_000 > memory_bytes);
     ways.extend(next.map(|gb| format!("a card of {gb} GB")));
     let needs = (facts.weight_bytes + WORKING_BYTES) as f64 / 1e9;
     match ways.is_empty() {
-        true => format!("{} needs {needs:.1} GB and a cache; nothing that this list knows holds it: take a smaller model", facts.name),
+        true => format!(
+            "{} needs {needs:.1} GB and a cache; nothing that this list knows holds it: take a smaller model",
+            facts.name
+        ),
         false => format!("{} needs {needs:.1} GB and a cache, and fits with {}", facts.name, ways.join(", or ")),
     }
 }

@@ -22,9 +22,9 @@ pub use fit::{CLASSES_GB, Fit, fit, num_blocks, room, what_would};
 pub use measure::{Measured, measure};
 pub use model::{BYTES_PER_TOKEN, Encoder, Formats, ModelFacts, PlannedModel};
 pub use people::{Effort, Power, SOURCE};
-pub use simulate::{Job, Room, StepShape, Steps, simulate};
+pub use simulate::{Job, Room, Simulator, StepShape, Steps, simulate};
 pub use terms::{Counted, Licence, Licences, Risk, kind_of, risks};
 pub use workload::{
-    Expected, Judging, MAX_GENERATED_ROWS, MAX_JUDGED_ROWS, StageWork, TokenQuantiles, answers, generation, judging, prompts,
-    sample,
+    Expected, Judging, MAX_GENERATED_ROWS, MAX_JUDGED_ROWS, StageWork, TokenQuantiles, answers, generation, judging,
+    prompts, sample,
 };

@@ -8,8 +8,8 @@ use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::gguf;
 use crate::generate::{TextModelError, card_license};
+use crate::gguf;
 use crate::model::weights::weight_bytes;
 use crate::model::{self, Head, ModelError, WeightsKind};
 use crate::ops::paged::KvFormat;

@@ -38,16 +38,22 @@ impl Power {
         Self {
             n,
             win_rate_half_width: (Z_ALPHA * 0.5 / root).min(1.0),
-            win_rate_difference: smallest(|distance| {
-                // Under the other hypothesis the rate is 1/2 + distance.
-                let other = ((0.5 + distance) * (0.5 - distance)).max(0.0).sqrt();
-                distance * root >= Z_ALPHA * 0.5 + Z_BETA * other
-            }, 0.5),
+            win_rate_difference: smallest(
+                |distance| {
+                    // Under the other hypothesis the rate is 1/2 + distance.
+                    let other = ((0.5 + distance) * (0.5 - distance)).max(0.0).sqrt();
+                    distance * root >= Z_ALPHA * 0.5 + Z_BETA * other
+                },
+                0.5,
+            ),
             agreement_half_width: (Z_ALPHA * (AGREEMENT * (1.0 - AGREEMENT)).sqrt() / root).min(1.0),
-            judges_difference: smallest(|difference| {
-                let other = (DISCORDANT - difference * difference).max(0.0).sqrt();
-                difference * root >= Z_ALPHA * DISCORDANT.sqrt() + Z_BETA * other
-            }, DISCORDANT),
+            judges_difference: smallest(
+                |difference| {
+                    let other = (DISCORDANT - difference * difference).max(0.0).sqrt();
+                    difference * root >= Z_ALPHA * DISCORDANT.sqrt() + Z_BETA * other
+                },
+                DISCORDANT,
+            ),
         }
     }
 
@@ -83,7 +89,13 @@ impl Effort {
     /// For so many items.
     pub fn of(num_items: u64, overlap: u32, seconds_per_vote: f64) -> Self {
         let num_votes = num_items * u64::from(overlap);
-        Self { num_items, overlap, seconds_per_vote, num_votes, person_hours: num_votes as f64 * seconds_per_vote / 3600.0 }
+        Self {
+            num_items,
+            overlap,
+            seconds_per_vote,
+            num_votes,
+            person_hours: num_votes as f64 * seconds_per_vote / 3600.0,
+        }
     }
 }
 

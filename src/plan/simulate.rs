@@ -1,6 +1,8 @@
 //! The engine's own scheduler over a stage's requests, without a model: which steps there would be, how full they are, and what the prefix
 //! cache saves. So a plan counts ramp and tail as they will come. Knows tokens and lengths; knows no seconds and no text.
 
+use std::collections::HashMap;
+
 use crate::engine::block_manager::BlockManager;
 use crate::engine::scheduler::{Limits, Scheduler};
 use crate::engine::sequence::Sequence;
@@ -85,98 +87,122 @@ impl Steps {
     }
 }
 
-/// Runs the scheduler over `jobs`, queued in groups as a row's requests are: nobody waits longer than in a run.
-pub fn simulate(groups: &[Vec<Job>], room: &Room) -> Steps {
-    let mut scheduler = Scheduler::new(BlockManager::new(room.num_blocks, room.block_size), room.limits);
-    let mut steps = Steps::default();
-    let mut ends: std::collections::HashMap<u64, (usize, usize)> = std::collections::HashMap::new();
-    let capacity = room.num_blocks * room.block_size;
-    let queue_len = room.limits.max_batch * QUEUE_PER_PLACE;
-    let mut waiting = groups.iter();
-    let mut all_queued = false;
-    loop {
-        while !all_queued && scheduler.num_sequences() < queue_len {
-            let Some(group) = waiting.next() else {
-                all_queued = true;
-                break;
-            };
-            let longest = |job: &Job| (job.prompt.len() + job.max_tokens).min(room.max_len);
-            let fits = |job: &Job| {
-                !job.prompt.is_empty() && longest(job) <= capacity && job.prompt.len() + job.output_len.min(1) <= room.max_len
-            };
-            if !group.iter().all(fits) {
-                steps.num_refused += group.len() as u64;
-                continue;
-            }
-            for job in group {
-                let task = match job.max_tokens {
-                    0 => Task::Classify,
-                    max_tokens => Task::Generate(SamplingParams { max_tokens, ..SamplingParams::default() }),
-                };
-                let request = Request { prompt: job.prompt.clone(), task, key: 0 };
-                let len = job.output_len.min(job.max_tokens).min(room.max_len - job.prompt.len());
-                let id = scheduler.add(Sequence::new(request, longest(job), room.block_size));
-                ends.insert(id, (len, job.part));
-            }
-        }
-        if !all_queued || scheduler.num_sequences() > scheduler.num_running() {
-            steps.tail_from = steps.shapes.len() + 1;
-        }
-        if !step(&mut scheduler, &ends, &mut steps) {
-            break;
-        }
-    }
-    let counters = scheduler.counters();
-    steps.num_reused_tokens = counters.num_reused_tokens;
-    steps.num_preemptions = counters.num_preemptions;
-    steps
+/// An engine without a model: its cache remembers stages, as that of a model that stays loaded does.
+pub struct Simulator {
+    scheduler: Scheduler,
+    room: Room,
+    /// Of each sequence: tokens it will have generated, and its part.
+    ends: HashMap<u64, (usize, usize)>,
 }
 
-/// One step, in the engine's order; false when idle.
-fn step(
-    scheduler: &mut Scheduler,
-    ends: &std::collections::HashMap<u64, (usize, usize)>,
-    steps: &mut Steps,
-) -> bool {
-    let parts = scheduler.schedule();
-    if parts.is_empty() {
-        return false;
+/// Runs a stage in an engine that has seen none before.
+pub fn simulate(groups: &[Vec<Job>], room: &Room) -> Steps {
+    Simulator::new(room).run(groups)
+}
+
+impl Simulator {
+    /// With an empty cache.
+    pub fn new(room: &Room) -> Self {
+        let blocks = BlockManager::new(room.num_blocks, room.block_size);
+        Self { scheduler: Scheduler::new(blocks, room.limits), room: *room, ends: HashMap::new() }
     }
-    let mut shape = StepShape::default();
-    let mut chosen = Vec::new();
-    for part in &parts {
-        let Some(sequence) = scheduler.sequence(part.id) else { continue };
-        let end = part.start + part.num_tokens;
-        shape.context_tokens += end as u64;
-        if part.num_tokens > 1 || part.start < sequence.prompt_len {
-            shape.prefill_tokens += part.num_tokens as u64;
-            let of = ends.get(&part.id).map_or(0, |(_, part)| *part);
-            if steps.computed_by_part.len() <= of {
-                steps.computed_by_part.resize(of + 1, 0);
+
+    /// Runs the scheduler over `groups` of requests, queued as a row's requests are: nobody waits longer than in a run.
+    pub fn run(&mut self, groups: &[Vec<Job>]) -> Steps {
+        let before = self.scheduler.counters();
+        let mut steps = Steps::default();
+        let queue_len = self.room.limits.max_batch * QUEUE_PER_PLACE;
+        let mut waiting = groups.iter();
+        let mut all_queued = false;
+        loop {
+            while !all_queued && self.scheduler.num_sequences() < queue_len {
+                match waiting.next() {
+                    Some(group) => steps.num_refused += self.add(group),
+                    None => all_queued = true,
+                }
             }
-            steps.computed_by_part[of] += part.num_tokens as u64;
-        } else {
-            shape.decode_tokens += 1;
+            if !all_queued || self.scheduler.num_sequences() > self.scheduler.num_running() {
+                steps.tail_from = steps.shapes.len() + 1;
+            }
+            if !self.step(&mut steps) {
+                break;
+            }
         }
-        if end == sequence.tokens.len() {
-            shape.num_logits += 1;
-            chosen.push((part.id, sequence.tokens.len() - sequence.prompt_len));
-        }
+        steps.tail_from = steps.tail_from.min(steps.shapes.len());
+        let counters = self.scheduler.counters();
+        steps.num_reused_tokens = counters.num_reused_tokens - before.num_reused_tokens;
+        steps.num_preemptions = counters.num_preemptions - before.num_preemptions;
+        steps
     }
-    parts.iter().for_each(|&part| scheduler.computed(part));
-    scheduler.prepare();
-    for (id, num_tokens) in chosen {
-        let most = ends.get(&id).map_or(0, |(len, _)| *len);
-        if num_tokens < most {
-            // Any token that no other sequence has in that place.
-            scheduler.push(id, (id as u32).wrapping_mul(0x9E37_79B9).wrapping_add(num_tokens as u32));
+
+    /// Queues a row's requests, all or none; how many can never be served.
+    fn add(&mut self, group: &[Job]) -> u64 {
+        let room = self.room;
+        let longest = |job: &Job| (job.prompt.len() + job.max_tokens).min(room.max_len);
+        let fits = |job: &Job| {
+            let has_room = job.prompt.len() + job.max_tokens.min(1) <= room.max_len;
+            !job.prompt.is_empty() && longest(job) <= room.num_blocks * room.block_size && has_room
+        };
+        if !group.iter().all(fits) {
+            return group.len() as u64;
         }
-        if num_tokens + 1 >= most {
-            scheduler.finish(id);
+        for job in group {
+            let task = match job.max_tokens {
+                0 => Task::Classify,
+                max_tokens => Task::Generate(SamplingParams { max_tokens, ..SamplingParams::default() }),
+            };
+            let request = Request { prompt: job.prompt.clone(), task, key: 0 };
+            let len = job.output_len.min(job.max_tokens).min(room.max_len - job.prompt.len());
+            let id = self.scheduler.add(Sequence::new(request, longest(job), room.block_size));
+            self.ends.insert(id, (len, job.part));
         }
+        0
     }
-    steps.shapes.push(shape);
-    true
+
+    /// One step, in the engine's order; false when idle.
+    fn step(&mut self, steps: &mut Steps) -> bool {
+        let Self { scheduler, ends, .. } = self;
+        let parts = scheduler.schedule();
+        if parts.is_empty() {
+            return false;
+        }
+        let mut shape = StepShape::default();
+        let mut chosen = Vec::new();
+        for part in &parts {
+            let Some(sequence) = scheduler.sequence(part.id) else { continue };
+            let end = part.start + part.num_tokens;
+            shape.context_tokens += end as u64;
+            if part.num_tokens > 1 || part.start < sequence.prompt_len {
+                shape.prefill_tokens += part.num_tokens as u64;
+                let of = ends.get(&part.id).map_or(0, |(_, part)| *part);
+                if steps.computed_by_part.len() <= of {
+                    steps.computed_by_part.resize(of + 1, 0);
+                }
+                steps.computed_by_part[of] += part.num_tokens as u64;
+            } else {
+                shape.decode_tokens += 1;
+            }
+            if end == sequence.tokens.len() {
+                shape.num_logits += 1;
+                chosen.push((part.id, sequence.tokens.len() - sequence.prompt_len));
+            }
+        }
+        parts.iter().for_each(|&part| scheduler.computed(part));
+        scheduler.prepare();
+        for (id, num_tokens) in chosen {
+            let most = ends.get(&id).map_or(0, |(len, _)| *len);
+            if num_tokens < most {
+                // Any token that no other sequence has in that place.
+                scheduler.push(id, (id as u32).wrapping_mul(0x9E37_79B9).wrapping_add(num_tokens as u32));
+            }
+            if num_tokens + 1 >= most {
+                scheduler.finish(id);
+                ends.remove(&id);
+            }
+        }
+        steps.shapes.push(shape);
+        true
+    }
 }
 
 #[cfg(test)]
@@ -209,10 +235,17 @@ mod tests {
 
     #[test]
     fn equal_beginnings_are_computed_once_and_what_cannot_fit_is_refused() {
-        let shared = |tail: u32| Job { part: tail as usize, ..Job { prompt: [job(1, 64, 0).prompt, vec![tail; 9]].concat(), ..job(1, 1, 0) } };
+        let shared = |tail: u32| Job {
+            part: tail as usize,
+            ..Job { prompt: [job(1, 64, 0).prompt, vec![tail; 9]].concat(), ..job(1, 1, 0) }
+        };
         let steps = simulate(&[vec![shared(0), shared(1), shared(2)], vec![job(5, 600, 0)]], &room(8, 100));
         assert_eq!((steps.num_reused_tokens, steps.num_refused), (128, 1));
         assert_eq!(steps.computed_by_part, [73, 9, 9]);
         assert_eq!(steps.total().num_logits, 3);
+        // A stage after it finds what is still there.
+        let mut engine = Simulator::new(&room(8, 100));
+        engine.run(&[vec![shared(0)]]);
+        assert_eq!(engine.run(&[vec![shared(1)]]).num_reused_tokens, 64);
     }
 }

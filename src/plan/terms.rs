@@ -51,7 +51,9 @@ pub fn kind_of(licence: Option<&str>) -> LicenceKind {
     let restricted = ["llama", "gemma", "qwen", "cc-by-sa", "openrail", "mnpl", "exaone"];
     match &name {
         name if name.is_empty() => LicenceKind::Unknown,
-        name if name.contains("-nc") || name.contains("non-commercial") || name.contains("noncommercial") => LicenceKind::NonCommercial,
+        name if name.contains("-nc") || name.contains("non-commercial") || name.contains("noncommercial") => {
+            LicenceKind::NonCommercial
+        }
         name if open.contains(&name.as_str()) => LicenceKind::Open,
         name if restricted.iter().any(|word| name.contains(word)) => LicenceKind::Restricted,
         _ => LicenceKind::Unknown,
@@ -62,7 +64,8 @@ impl Licences {
     /// Of the prompts and of models by their role.
     pub fn of(source: (String, Option<String>), models: &[(&'static str, &ModelFacts)]) -> Self {
         let (name, licence) = source;
-        let mut parts = vec![Licence { part: "prompts", name, kind: kind_of(licence.as_deref()), licence, terms: None }];
+        let mut parts =
+            vec![Licence { part: "prompts", name, kind: kind_of(licence.as_deref()), licence, terms: None }];
         parts.extend(models.iter().map(|(part, facts)| Licence {
             part,
             name: facts.name.clone(),
@@ -79,16 +82,25 @@ impl Licences {
         // A judge's licence binds who uses its ratings; answers carry the generator's and the prompts'.
         let dataset = parts.iter().map(|part| part.kind).max_by_key(|kind| rank(*kind)).unwrap_or(LicenceKind::Unknown);
         let of_kind = |kind: LicenceKind| {
-            let names = parts.iter().filter(|part| part.kind == kind).map(|part| format!("{} ({})", part.name, part.part));
+            let names =
+                parts.iter().filter(|part| part.kind == kind).map(|part| format!("{} ({})", part.name, part.part));
             names.collect::<Vec<_>>().join(", ")
         };
         let mut words = match dataset {
-            LicenceKind::Open => "All parts are open: the dataset may be published under an open licence that names them.".to_owned(),
+            LicenceKind::Open => {
+                "All parts are open: the dataset may be published under an open licence that names them.".to_owned()
+            }
             LicenceKind::Restricted => {
-                format!("With terms of use that go with what is made: {}. Read and repeat them in the card.", of_kind(dataset))
+                format!(
+                    "With terms of use that go with what is made: {}. Read and repeat them in the card.",
+                    of_kind(dataset)
+                )
             }
             LicenceKind::NonCommercial => {
-                format!("Non-commercial use only, because of {}: the dataset's licence has to say so too.", of_kind(dataset))
+                format!(
+                    "Non-commercial use only, because of {}: the dataset's licence has to say so too.",
+                    of_kind(dataset)
+                )
             }
             LicenceKind::Unknown => format!("Not known for {}: ask before publishing.", of_kind(dataset)),
         };
@@ -163,8 +175,13 @@ pub fn risks(generators: &[&ModelFacts], judges: &[&ModelFacts], counted: &Count
     if let Some((own, english)) = counted.tokens_per_1000
         && own > POOR_FERTILITY * english
     {
-        let what = format!("the generator's tokenizer needs {own:.0} tokens for 1,000 characters, in English {english:.0}");
-        add("low_fertility", what, "answers cost that much more and say less in --max-tokens; another tokenizer may do better");
+        let what =
+            format!("the generator's tokenizer needs {own:.0} tokens for 1,000 characters, in English {english:.0}");
+        add(
+            "low_fertility",
+            what,
+            "answers cost that much more and say less in --max-tokens; another tokenizer may do better",
+        );
     }
     if !counted.not_validated.is_empty() {
         let what = format!("the language identifier may not veto in {}", counted.not_validated.join(", "));
@@ -176,16 +193,26 @@ pub fn risks(generators: &[&ModelFacts], judges: &[&ModelFacts], counted: &Count
 /// Languages of the rows that a model's makers do not name.
 fn language_risk(facts: &ModelFacts, counted: &Counted, add: &mut impl FnMut(&'static str, String, &str)) {
     if facts.languages.is_none() {
-        let what = format!("{} is not in the list of models: what its makers say of languages is not known here", facts.name);
+        let what =
+            format!("{} is not in the list of models: what its makers say of languages is not known here", facts.name);
         return add("language_unknown", what, "read its card");
     }
-    let missing: Vec<&str> = counted.languages.iter().filter(|(name, code)| !facts.states(name, code)).map(|(name, _)| name.as_str()).collect();
+    let missing: Vec<&str> = counted
+        .languages
+        .iter()
+        .filter(|(name, code)| !facts.states(name, code))
+        .map(|(name, _)| name.as_str())
+        .collect();
     if !missing.is_empty() {
         let more = if facts.names_all_languages { "" } else { ", and speak of more than they name" };
         let shown = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");
         let rest = if missing.len() > 8 { format!(" and {} more", missing.len() - 8) } else { String::new() };
         let what = format!("makers of {} do not name {shown}{rest}{more}", facts.name);
-        add("language_not_stated", what, "measure it first (`pairwright bench`), or `pairwright models suggest --language …`");
+        add(
+            "language_not_stated",
+            what,
+            "measure it first (`pairwright bench`), or `pairwright models suggest --language …`",
+        );
     }
 }
 

@@ -12,8 +12,8 @@ use crate::engine::{Request, Task};
 use crate::generate::{Candidate, GenerateError};
 use crate::judge::known::KnownRow;
 use crate::judge::{
-    CompareItem, Judge, JudgeItem, PromptText, RationaleOptions, RationaleWriter, RowLanguage, Rubric, comparison_requests,
-    rating_requests, rationale_requests, score_requests,
+    CompareItem, Judge, JudgeItem, PromptText, RationaleOptions, RationaleWriter, RowLanguage, Rubric,
+    comparison_requests, rating_requests, rationale_requests, score_requests,
 };
 use crate::prompt::{Message, PromptError};
 
@@ -121,7 +121,12 @@ impl Expected<'_> {
 }
 
 /// The generation of one model over its rows' prompts.
-pub fn generation(model: &PlannedModel, prompts: &[Option<Vec<u32>>], records: &[PromptRecord], expected: &Expected<'_>) -> StageWork {
+pub fn generation(
+    model: &PlannedModel,
+    prompts: &[Option<Vec<u32>>],
+    records: &[PromptRecord],
+    expected: &Expected<'_>,
+) -> StageWork {
     let rows = sample(records, MAX_GENERATED_ROWS);
     let group = |&row: &usize| -> Option<Vec<Job>> {
         let prompt = prompts[row].as_ref()?;
@@ -133,7 +138,8 @@ pub fn generation(model: &PlannedModel, prompts: &[Option<Vec<u32>>], records: &
         };
         Some((0..expected.num_samples).map(job).collect())
     };
-    let groups = rows.iter().filter_map(group).flat_map(|group: Vec<Job>| group.into_iter().map(|job| vec![job])).collect();
+    let groups =
+        rows.iter().filter_map(group).flat_map(|group: Vec<Job>| group.into_iter().map(|job| vec![job])).collect();
     let scale = records.len() as f64 / rows.len().max(1) as f64;
     StageWork { stage: "generate", model: model.facts.name.clone(), groups, scale, parts: vec!["answers".to_owned()] }
 }
@@ -178,7 +184,9 @@ pub fn judging(
         scale,
         parts: parts.to_vec(),
     };
-    let rate = |items: &[JudgeItem]| items.par_iter().map(|item| ratings(model, asked.rubric, item)).collect::<Result<Vec<_>, _>>();
+    let rate = |items: &[JudgeItem]| {
+        items.par_iter().map(|item| ratings(model, asked.rubric, item)).collect::<Result<Vec<_>, _>>()
+    };
     let flat: Vec<JudgeItem> = items.iter().flatten().cloned().collect();
     let orders = ["first order".to_owned(), "other order".to_owned()];
     let compares = asked.pairwise && !model.facts.is_reward;

@@ -104,7 +104,8 @@ impl Search {
     /// A model's figures: by its name, its hub id, or the last part of that.
     fn of(&self, entry: &ModelEntry) -> Vec<Measured> {
         let short = entry.hub_id.rsplit('/').next().unwrap_or_default();
-        let is_it = |name: &str| [entry.name.as_str(), &entry.hub_id, short].iter().any(|own| own.eq_ignore_ascii_case(name));
+        let is_it =
+            |name: &str| [entry.name.as_str(), &entry.hub_id, short].iter().any(|own| own.eq_ignore_ascii_case(name));
         let found = self.measured.iter().find(|(name, _)| is_it(name));
         found.map(|(_, figures)| figures.clone()).unwrap_or_default()
     }
@@ -115,7 +116,9 @@ fn compare(a: &Suggestion<'_>, b: &Suggestion<'_>) -> std::cmp::Ordering {
     let open = |one: &Suggestion<'_>| one.model.licence_kind != LicenceKind::Open;
     let by_metric = || {
         RANKING.iter().find_map(|(metric, more_is_better)| {
-            let of = |one: &Suggestion<'_>| one.measured.iter().find(|figure| figure.metric == *metric).map(|figure| figure.value);
+            let of = |one: &Suggestion<'_>| {
+                one.measured.iter().find(|figure| figure.metric == *metric).map(|figure| figure.value)
+            };
             let order = of(b)?.total_cmp(&of(a)?);
             Some(if *more_is_better { order } else { order.reverse() }).filter(|order| order.is_ne())
         })
@@ -131,7 +134,9 @@ fn compare(a: &Suggestion<'_>, b: &Suggestion<'_>) -> std::cmp::Ordering {
 
 fn reasons(model: &ModelEntry, fit: Option<Fit>, support: Support, measured: &[Measured]) -> Vec<String> {
     let mut reasons = vec![match support {
-        Support::Stated if model.is_unverified("languages") => "its makers name the language (written from memory)".to_owned(),
+        Support::Stated if model.is_unverified("languages") => {
+            "its makers name the language (written from memory)".to_owned()
+        }
         Support::Stated => "its makers name the language".to_owned(),
         Support::Perhaps => "its makers speak of more languages than they name; not of this one".to_owned(),
     }];
@@ -149,7 +154,10 @@ fn reasons(model: &ModelEntry, fit: Option<Fit>, support: Support, measured: &[M
             (Some(low), Some(high)) => format!(" ({low:.3} to {high:.3})"),
             _ => String::new(),
         };
-        format!("{} {:.3}{range} {}, n = {}, {}", figure.metric, figure.value, figure.unit, figure.num_rows, figure.date)
+        format!(
+            "{} {:.3}{range} {}, n = {}, {}",
+            figure.metric, figure.value, figure.unit, figure.num_rows, figure.date
+        )
     }));
     if model.aya_data == AyaData::Yes {
         reasons.push("trained on Aya data: figures on Aya prompts flatter it".to_owned());

@@ -121,14 +121,25 @@ mod tests {
 
     #[test]
     fn sessions_are_added_and_shares_of_the_rows_are_shares_of_the_seconds() {
-        let forecasts = [forecast("generate", None, 100.0), forecast("judge", None, 40.0), forecast("generate", Some("H100 80GB"), 5.0)];
-        let found = predicted(&forecasts, &[speed(&[("generate", 4)], "cpu", 30.0), speed(&[("generate", 1)], "cpu", 20.0)]);
+        let forecasts = [
+            forecast("generate", None, 100.0),
+            forecast("judge", None, 40.0),
+            forecast("generate", Some("H100 80GB"), 5.0),
+        ];
+        let found =
+            predicted(&forecasts, &[speed(&[("generate", 4)], "cpu", 30.0), speed(&[("generate", 1)], "cpu", 20.0)]);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].num_rows, found[0].num_rows_predicted, found[0].actual_s), (5, 10, 50.0));
         assert_eq!((found[0].predicted_s, found[0].error), ([25.0, 50.0, 100.0], 0.0));
         // Two stages in one queue are compared together, and one of which nothing was predicted is not compared.
-        let both = predicted(&forecasts, &[speed(&[("generate", 10), ("judge", 10)], "cpu", 70.0), speed(&[("compare", 1)], "cpu", 1.0)]);
-        assert_eq!((both.len(), both[0].stage.as_str(), both[0].predicted_s[1], both[0].error), (1, "generate + judge", 140.0, 1.0));
+        let both = predicted(
+            &forecasts,
+            &[speed(&[("generate", 10), ("judge", 10)], "cpu", 70.0), speed(&[("compare", 1)], "cpu", 1.0)],
+        );
+        assert_eq!(
+            (both.len(), both[0].stage.as_str(), both[0].predicted_s[1], both[0].error),
+            (1, "generate + judge", 140.0, 1.0)
+        );
     }
 
     #[test]

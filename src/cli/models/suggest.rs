@@ -101,7 +101,9 @@ fn notes(out: &mut impl Write, args: &Args, suggestions: &[Suggestion<'_>]) -> s
     } else if suggestions.iter().all(|one| one.measured.is_empty()) {
         writeln!(out, "The figures that were given are of other models or other languages.")?;
     }
-    if suggestions.iter().any(|one| one.support == Support::Perhaps) && suggestions.iter().all(|one| one.support == Support::Perhaps) {
+    if suggestions.iter().any(|one| one.support == Support::Perhaps)
+        && suggestions.iter().all(|one| one.support == Support::Perhaps)
+    {
         writeln!(out, "No model states this language within these limits; all of these may know it.")?;
     }
     Ok(())
@@ -125,7 +127,8 @@ fn figures(path: &Path) -> anyhow::Result<Vec<Figure>> {
 fn note(measured: &mut BTreeMap<String, Vec<Measured>>, figure: Figure, codes: &[String]) {
     let Some((_, more_is_better)) = RANKING.iter().find(|(metric, _)| *metric == figure.metric) else { return };
     let broad = |code: &str| language::broad_code("", code);
-    let is_of = |code: &String| *code == figure.language || broad(code).is_some_and(|own| broad(&figure.language) == Some(own));
+    let is_of =
+        |code: &String| *code == figure.language || broad(code).is_some_and(|own| broad(&figure.language) == Some(own));
     if !codes.iter().any(is_of) {
         return;
     }

@@ -14,8 +14,8 @@ use crate::engine::scheduler::Limits;
 use crate::generate::{TextModel, dialogue, model_name};
 use crate::judge::{RationaleOptions, Rubric, known};
 use crate::plan::{
-    Asked, Expected, Formats, Judging, Measured, Measurement, Plan, PlannedGenerator, PlannedModel, Room, StageWork, answers,
-    assemble, generation, judging, measure, prompts, sample,
+    Asked, Expected, Formats, Judging, Measured, Measurement, Plan, PlannedGenerator, PlannedModel, Room, StageWork,
+    answers, assemble, generation, judging, measure, prompts, sample,
 };
 use crate::prompt::{Message, TemplateOptions};
 use crate::registry::{ModelEntry, Registry};
@@ -51,7 +51,11 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     let mut models = Vec::new();
     for named in &job.generator {
         let model = open(named, &writes)?;
-        stages.push(settings::generate_stage(&job.sampling, model.dir.as_deref(), job.dialogue.system_prompt.as_deref())?);
+        stages.push(settings::generate_stage(
+            &job.sampling,
+            model.dir.as_deref(),
+            job.dialogue.system_prompt.as_deref(),
+        )?);
         models.push(model);
     }
     let judges = job.judge.iter().map(|named| open(named, &rates)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -68,10 +72,8 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     let mut texts = people(&rows);
     let mut generators = Vec::new();
     for (model, stage) in models.into_iter().zip(&stages) {
-        let (generator, own) = generator(model, stage, &rows)?;
-        let expected = Expected { texts: &texts, lengths: &generator.lengths, max_tokens: generator.max_tokens, num_samples: generator.num_samples };
-        let mut queued = generation(&generator.model, &generator.prompts, &rows.records, &expected);
-        let mut generator = generator;
+        let (mut generator, own) = generator(model, stage, &rows)?;
+        let mut queued = answers_of(&generator, &texts, &rows);
         if let Some(budget) = args.measure {
             let held = load(args, &mut loaded, &generator.model, &writes)?;
             let sampling = stage.options.sampling(held.model.eos_ids());
@@ -82,11 +84,14 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
                 }
                 measurements.push(measurement);
             }
-            let expected =
-                Expected { texts: &texts, lengths: &generator.lengths, max_tokens: generator.max_tokens, num_samples: generator.num_samples };
-            queued = generation(&generator.model, &generator.prompts, &rows.records, &expected);
+            queued = answers_of(&generator, &texts, &rows);
         }
-        args.output.say(&format!("planned   {}: {} rows, {} answers", generator.model.facts.name, rows.records.len(), own));
+        args.output.say(&format!(
+            "planned   {}: {} rows, {} answers",
+            generator.model.facts.name,
+            rows.records.len(),
+            own
+        ));
         work.push(queued);
         generators.push(generator);
     }
@@ -97,7 +102,9 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
         if let Some(budget) = args.measure {
             let held = load(args, &mut loaded, judge, &rates)?;
             let rated = queued.iter().find(|stage| stage.stage == "judge");
-            measurements.extend(rated.map(|stage| timed(held, stage, &SamplingParams::default(), budget)).transpose()?.flatten());
+            measurements.extend(
+                rated.map(|stage| timed(held, stage, &SamplingParams::default(), budget)).transpose()?.flatten(),
+            );
         }
         work.extend(queued);
     }
@@ -121,6 +128,12 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
         source: source(args, file),
         pairs_per_prompt: job.pair.pairs_per_prompt as u64,
     };
+    // As `make` goes on: judges are tested before anything is written.
+    work.sort_by_key(|stage: &StageWork| match stage.stage {
+        "known answers" => 0,
+        "generate" => 1,
+        _ => 2,
+    });
     Ok(assemble(&rows, &generators, &judges, &work, &measurements, &asked))
 }
 
@@ -151,7 +164,8 @@ fn open(
         return Ok(PlannedModel::open(named, name, weights, formats, template, entry)?);
     }
     if args.measure.is_some() {
-        let message = format!("--measure runs models, and {} is not here\nhint: give the model's folder", named.display());
+        let message =
+            format!("--measure runs models, and {} is not here\nhint: give the model's folder", named.display());
         return Err(UsageError(message).into());
     }
     Ok(PlannedModel::of_entry(registry.find(&named.to_string_lossy())?, formats))
@@ -183,7 +197,25 @@ fn generator(model: PlannedModel, stage: &GenerateStage, rows: &Prompts) -> anyh
     let (max_tokens, num_samples) = (stage.options.sampling.max_tokens, stage.options.num_samples);
     let lengths = human.iter().flatten().map(|len| (*len).clamp(1, max_tokens.max(1))).collect();
     let own = rows.records.len() as u64 * u64::from(num_samples);
-    Ok((PlannedGenerator { model, prompts: encoded, answers: human, lengths, lengths_from: "people", max_tokens, num_samples }, own))
+    Ok((
+        PlannedGenerator {
+            model,
+            prompts: encoded,
+            answers: human,
+            lengths,
+            lengths_from: "people",
+            max_tokens,
+            num_samples,
+        },
+        own,
+    ))
+}
+
+/// A generator's stage, by what is known of its answers so far.
+fn answers_of(generator: &PlannedGenerator, texts: &[String], rows: &Prompts) -> StageWork {
+    let PlannedGenerator { lengths, max_tokens, num_samples, .. } = generator;
+    let expected = Expected { texts, lengths, max_tokens: *max_tokens, num_samples: *num_samples };
+    generation(&generator.model, &generator.prompts, &rows.records, &expected)
 }
 
 /// A judge's stages.

@@ -2,7 +2,9 @@
 //! do. Knows layout; counts nothing.
 
 use super::super::models::gigabytes;
-use super::words::{drops, grouped, kind, languages, points, points_or_none, quantiles, range, short, shown_card, time};
+use super::words::{
+    drops, grouped, kind, languages, points, points_or_none, quantiles, range, short, shown_card, time,
+};
 use crate::plan::Plan;
 
 /// A text in a cell or line: nothing of it is markup.
@@ -32,7 +34,10 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
 /// The whole plan.
 pub(super) fn markdown(plan: &Plan, currency: &str) -> String {
     let title = format!("# Plan: a preference dataset in {}\n\n", plain(&languages(plan, 3)));
-    let made = format!("Made with Pairwright {} on {}; ranges are from the better to the worse end.\n\n", plan.tool_version, plan.created);
+    let made = format!(
+        "Made with Pairwright {} on {}; ranges are from the better to the worse end.\n\n",
+        plan.tool_version, plan.created
+    );
     [title, made, what(plan), models(plan), hours(plan, currency), people(plan), terms(plan)].concat()
 }
 
@@ -76,7 +81,8 @@ fn what(plan: &Plan) -> String {
 fn models(plan: &Plan) -> String {
     let rows = plan.models.iter().map(|model| {
         let facts = &model.facts;
-        let fits = model.fits.iter().find(|fit| fit.fits()).map(|fit| format!("{} GB", fit.memory_bytes / 1_000_000_000));
+        let fits =
+            model.fits.iter().find(|fit| fit.fits()).map(|fit| format!("{} GB", fit.memory_bytes / 1_000_000_000));
         vec![
             model.role.to_owned(),
             facts.name.clone(),
@@ -107,7 +113,16 @@ fn hours(plan: &Plan, currency: &str) -> String {
     let fitting: Vec<_> = plan.cards.iter().filter(|card| card.fits).collect();
     if !fitting.is_empty() {
         let price = format!("price of 1 GPU, {currency}");
-        let head = ["card", "GPU hours, 1 GPU", "hours, 2 GPUs", "hours, 4 GPUs", "hours, 8 GPUs", "kWh", &price, "array tasks"];
+        let head = [
+            "card",
+            "GPU hours, 1 GPU",
+            "hours, 2 GPUs",
+            "hours, 4 GPUs",
+            "hours, 8 GPUs",
+            "kWh",
+            &price,
+            "array tasks",
+        ];
         out += &table(
             &head,
             fitting.iter().map(|card| {
@@ -124,8 +139,14 @@ fn hours(plan: &Plan, currency: &str) -> String {
     if let Some(card) = shown_card(plan) {
         out += &format!("On one {}:\n\n", plain(&card.card));
         let rows = card.stages.iter().map(|stage| {
-            let parts: Vec<String> = stage.parts.iter().map(|(part, seconds)| format!("{part} {}", time(*seconds))).collect();
-            vec![stage.stage.to_owned(), stage.model.clone(), time(stage.seconds), if parts.len() > 1 { parts.join(", ") } else { String::new() }]
+            let parts: Vec<String> =
+                stage.parts.iter().map(|(part, seconds)| format!("{part} {}", time(*seconds))).collect();
+            vec![
+                stage.stage.to_owned(),
+                stage.model.clone(),
+                time(stage.seconds),
+                if parts.len() > 1 { parts.join(", ") } else { String::new() },
+            ]
         });
         out += &table(&["stage", "model", "time", "of this"], rows);
     }
@@ -152,7 +173,13 @@ fn people(plan: &Plan) -> String {
         short(effort.seconds_per_vote),
         short(effort.person_hours)
     );
-    let head = ["items", "win rate ±", "distance from 50 % that is seen", "judge and people agree ±", "difference of judges that is seen"];
+    let head = [
+        "items",
+        "win rate ±",
+        "distance from 50 % that is seen",
+        "judge and people agree ±",
+        "difference of judges that is seen",
+    ];
     out += &table(
         &head,
         plan.power.iter().map(|power| {

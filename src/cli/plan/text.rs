@@ -8,7 +8,16 @@ use crate::plan::{CLASSES_GB, CardPlan, Plan, StageTokens};
 
 /// The whole plan.
 pub(super) fn text(plan: &Plan, currency: &str) -> String {
-    let parts = [rows(plan), tokens(plan), stages(plan), memory(plan), measured(plan), cards(plan, currency), people(plan), terms(plan)];
+    let parts = [
+        rows(plan),
+        tokens(plan),
+        stages(plan),
+        memory(plan),
+        measured(plan),
+        cards(plan, currency),
+        people(plan),
+        terms(plan),
+    ];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("\n")
 }
@@ -22,13 +31,16 @@ fn section(heading: &str, lines: impl IntoIterator<Item = String>) -> String {
 /// Columns of equal width; the first to the left.
 fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width =
+        |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let cell = |(at, cell): (usize, &String)| {
         let pad = " ".repeat(widths[at].saturating_sub(cell.chars().count()));
         if at == 0 { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
     };
-    rows.iter().map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()).collect()
+    rows.iter()
+        .map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned())
+        .collect()
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -54,7 +66,12 @@ fn tokens(plan: &Plan) -> String {
         [
             format!("{}{by}", tokens.model),
             format!("  prompts   {}", quantiles(&tokens.prompts)),
-            format!("  human     {}; {} above --max-tokens {}", quantiles(&tokens.answers), grouped(tokens.num_clipped as u64), tokens.max_tokens),
+            format!(
+                "  human     {}; {} above --max-tokens {}",
+                quantiles(&tokens.answers),
+                grouped(tokens.num_clipped as u64),
+                tokens.max_tokens
+            ),
             format!("  expected  {} ({from})", quantiles(&tokens.expected)),
             format!(
                 "  1,000 characters take {} tokens, of English {}",
@@ -72,7 +89,8 @@ fn computed(stage: &StageTokens) -> u64 {
 }
 
 fn stages(plan: &Plan) -> String {
-    let mut rows = vec![row(["stage", "model", "rows", "requests", "prompt tokens", "each p50", "computed", "generated"])];
+    let mut rows =
+        vec![row(["stage", "model", "rows", "requests", "prompt tokens", "each p50", "computed", "generated"])];
     for stage in &plan.stages {
         rows.push(vec![
             stage.stage.to_owned(),
@@ -99,12 +117,14 @@ fn memory(plan: &Plan) -> String {
     for model in &plan.models {
         let facts = &model.facts;
         let kv = facts.kv_bytes_per_token.map_or_else(|| "not known".to_owned(), grouped);
-        let mut cells = vec![
-            format!("{} ({}, {})", facts.name, model.role, facts.format),
-            gigabytes(facts.weight_bytes),
-            kv,
-        ];
-        cells.extend(model.fits.iter().map(|fit| if fit.fits() { format!("{}/{}", fit.num_usual, fit.num_longest) } else { "-".to_owned() }));
+        let mut cells =
+            vec![format!("{} ({}, {})", facts.name, model.role, facts.format), gigabytes(facts.weight_bytes), kv];
+        cells.extend(
+            model
+                .fits
+                .iter()
+                .map(|fit| if fit.fits() { format!("{}/{}", fit.num_usual, fit.num_longest) } else { "-".to_owned() }),
+        );
         rows.push(cells);
     }
     let mut lines = table(&rows);
@@ -130,7 +150,8 @@ fn measured(plan: &Plan) -> String {
 }
 
 fn cards(plan: &Plan, currency: &str) -> String {
-    let mut rows = vec![row(["card", "fits", "1 GPU, h", "2 GPUs, h", "4 GPUs, h", "8 GPUs, h", "kWh", currency, "tasks"])];
+    let mut rows =
+        vec![row(["card", "fits", "1 GPU, h", "2 GPUs, h", "4 GPUs, h", "8 GPUs, h", "kWh", currency, "tasks"])];
     for card in &plan.cards {
         let mut cells = vec![card.card.clone(), if card.fits { "yes" } else { "no" }.to_owned()];
         cells.extend(card.gpus.iter().map(|gpus| range(gpus.wall_hours)));
@@ -167,7 +188,8 @@ fn on_card(card: &CardPlan) -> Vec<String> {
         lines.push(format!("  {}: sequences at once {}{rates}", model.model, room(&model.fit)));
     }
     for stage in &card.stages {
-        let parts: Vec<String> = stage.parts.iter().map(|(part, seconds)| format!("{part} {}", time(*seconds))).collect();
+        let parts: Vec<String> =
+            stage.parts.iter().map(|(part, seconds)| format!("{part} {}", time(*seconds))).collect();
         let parts = if parts.len() > 1 { format!(" ({})", parts.join(", ")) } else { String::new() };
         lines.push(format!("  {} {}: {}{parts}", stage.stage, stage.model, time(stage.seconds)));
     }
@@ -200,7 +222,13 @@ fn people(plan: &Plan) -> String {
 
 fn terms(plan: &Plan) -> String {
     let parts = plan.licences.parts.iter().map(|part| {
-        format!("{} {}: {} ({})", part.part, part.name, part.licence.as_deref().unwrap_or("no licence stated"), kind(part.kind))
+        format!(
+            "{} {}: {} ({})",
+            part.part,
+            part.name,
+            part.licence.as_deref().unwrap_or("no licence stated"),
+            kind(part.kind)
+        )
     });
     let licences = section("Licences", parts.chain([plan.licences.in_words.clone()]));
     let risks = section("Risks", plan.risks.iter().map(|risk| format!("{}: {}", risk.what, risk.advice)));

@@ -46,7 +46,12 @@ pub(super) fn time(seconds: [f64; 2]) -> String {
 
 /// `p50 12, p95 40, most 99`.
 pub(super) fn quantiles(tokens: &TokenQuantiles) -> String {
-    format!("p50 {}, p95 {}, most {}", grouped(tokens.p50 as u64), grouped(tokens.p95 as u64), grouped(tokens.max as u64))
+    format!(
+        "p50 {}, p95 {}, most {}",
+        grouped(tokens.p50 as u64),
+        grouped(tokens.p95 as u64),
+        grouped(tokens.max as u64)
+    )
 }
 
 /// What fits beside a model.
@@ -84,7 +89,8 @@ pub(super) fn shown_card(plan: &Plan) -> Option<&CardPlan> {
 
 /// `3,000 of 4,000 rows; dropped: 900 other_language, 100 too_long`.
 pub(super) fn drops(plan: &Plan) -> String {
-    let drops: Vec<String> = plan.rows.drops.iter().map(|(reason, number)| format!("{} {reason}", grouped(*number))).collect();
+    let drops: Vec<String> =
+        plan.rows.drops.iter().map(|(reason, number)| format!("{} {reason}", grouped(*number))).collect();
     if drops.is_empty() { "none".to_owned() } else { drops.join(", ") }
 }
 
@@ -93,7 +99,8 @@ pub(super) fn languages(plan: &Plan, most: usize) -> String {
     let mut all: Vec<(&String, &u64)> = plan.rows.languages.iter().collect();
     all.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let name = |name: &String| if name.is_empty() { "not named".to_owned() } else { name.clone() };
-    let shown: Vec<String> = all.iter().take(most).map(|(language, rows)| format!("{} ({})", name(language), grouped(**rows))).collect();
+    let shown: Vec<String> =
+        all.iter().take(most).map(|(language, rows)| format!("{} ({})", name(language), grouped(**rows))).collect();
     match all.len().saturating_sub(most) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),

@@ -103,7 +103,11 @@ mod tests {
         // The chart's total is within a percent of the split's.
         let total: u64 = all.languages.iter().map(|one| one.rows).sum();
         assert!(total.abs_diff(202_362) < 2_024, "{total}");
-        assert_eq!(all.languages.iter().filter(|one| one.listed).count(), 15, "14 languages, of which Chinese has two names");
+        assert_eq!(
+            all.languages.iter().filter(|one| one.listed).count(),
+            15,
+            "14 languages, of which Chinese has two names"
+        );
         let rtl: Vec<&str> =
             all.languages.iter().filter(|one| one.direction() == "rtl").map(|one| one.code.as_str()).collect();
         assert_eq!(rtl, ["ary", "arb", "pes", "pus", "urd", "arz", "snd", "ars", "acq", "apc", "kur"]);

@@ -46,7 +46,8 @@ pub fn weight_bytes(spec: &DecoderSpec, dtype: DType, quantize: Option<GgmlDType
     let one = |(name, shape): (String, Vec<usize>)| {
         let elements = shape.iter().product::<usize>();
         let columns = shape.last().copied().unwrap_or(1);
-        let is_matrix = shape.len() > 1 && name.ends_with("weight") | name.contains("experts.") && !name.contains("norm");
+        let is_matrix =
+            shape.len() > 1 && name.ends_with("weight") | name.contains("experts.") && !name.contains("norm");
         let blocks = quantize.filter(|_| is_matrix && !stays_dense(&name)).and_then(|asked| fitting(asked, columns));
         let bytes = match blocks {
             Some(format) => elements / format.block_size() * format.type_size(),
