@@ -42,7 +42,7 @@ pub struct PlannedGenerator {
     pub answers: Vec<Option<usize>>,
     /// Lengths that stand for its answers.
     pub lengths: Vec<usize>,
-    /// `people` or `measured`.
+    /// See [`Tokens::expected_from`].
     pub lengths_from: &'static str,
     /// Most tokens of an answer.
     pub max_tokens: usize,
@@ -400,6 +400,11 @@ fn assumptions(
         said.push(
             "answers are taken to be as long as people's answers to other rows, cut at --max-tokens; --measure sees a model's own"
                 .to_owned(),
+        );
+    }
+    if generators.iter().any(|generator| generator.lengths_from == "both") {
+        said.push(
+            "few answers ended while the engine was timed, so their lengths lean on people's: a longer --measure tells more".to_owned(),
         );
     }
     let estimated = generators.iter().map(|one| &one.model).chain(judges).filter(|model| model.tokenizer().is_none());

@@ -80,7 +80,7 @@ pub struct Tokens {
     pub answers: TokenQuantiles,
     /// Answers as they are expected, cut at the limit.
     pub expected: TokenQuantiles,
-    /// `people` (as long as human answers) or `measured`.
+    /// `people` (as long as human answers), `measured`, or `both` where too few answers ended while the engine was timed.
     pub expected_from: &'static str,
     /// Most tokens of an answer.
     pub max_tokens: usize,

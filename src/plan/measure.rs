@@ -113,13 +113,38 @@ fn request(job: &Job, sampling: &SamplingParams) -> Request {
 }
 
 impl Measured {
-    /// Lengths that stand for all answers: by the product-limit estimate (Kaplan and Meier, 1958), in which answers that were cut by the clock
-    /// count for as long as they were seen; `None` if too few had ended.
-    pub fn lengths(&self, max_tokens: usize) -> Option<Vec<usize>> {
-        let mut seen: Vec<(usize, bool)> = self.answers.iter().map(|(tokens, ended)| (tokens.len(), *ended)).collect();
-        if seen.iter().filter(|(_, ended)| *ended).count() < MIN_ENDED {
-            return None;
+    /// Answers that had ended.
+    pub fn num_ended(&self) -> usize {
+        self.answers.iter().filter(|(_, ended)| *ended).count()
+    }
+
+    /// Whether enough had ended to speak of lengths without people's answers.
+    pub fn knows_lengths(&self) -> bool {
+        self.num_ended() >= MIN_ENDED
+    }
+
+    /// Lengths that stand for all answers. If enough have ended, by the product-limit estimate (Kaplan and Meier, 1958), in which answers that
+    /// were cut by the clock count for as long as they were seen. Else an answer ends after each token with the same probability: as often as
+    /// was seen, and as people's answers do, of which `people` is the mean length, as if eight of those had been seen too.
+    pub fn lengths(&self, max_tokens: usize, people: f64) -> Vec<usize> {
+        let share = |at: usize| (((at * MIXING) % NUM_LENGTHS) as f64 + 0.5) / NUM_LENGTHS as f64;
+        let bounded = |len: usize| len.clamp(1, max_tokens.max(1));
+        if self.knows_lengths() {
+            let steps = self.product_limit();
+            let quantile =
+                |share: f64| steps.iter().find(|(_, below)| *below >= share).map_or(max_tokens, |(len, _)| *len);
+            return (0..NUM_LENGTHS).map(|at| bounded(quantile(share(at)))).collect();
         }
+        let seen: usize = self.answers.iter().map(|(tokens, _)| tokens.len()).sum();
+        let prior = MIN_ENDED as f64;
+        let ends = (self.num_ended() as f64 + prior) / (seen as f64 + prior * people.max(1.0));
+        let quantile = |share: f64| ((1.0 - share).ln() / (1.0 - ends.min(0.999)).ln()).ceil() as usize;
+        (0..NUM_LENGTHS).map(|at| bounded(quantile(share(at)))).collect()
+    }
+
+    /// Lengths at which answers ended, and the share that is no longer than that.
+    fn product_limit(&self) -> Vec<(usize, f64)> {
+        let mut seen: Vec<(usize, bool)> = self.answers.iter().map(|(tokens, ended)| (tokens.len(), *ended)).collect();
         seen.sort_unstable();
         let (mut survival, mut steps) = (1.0, Vec::new());
         for (at, (len, ended)) in seen.iter().enumerate() {
@@ -128,9 +153,7 @@ impl Measured {
                 steps.push((*len, 1.0 - survival));
             }
         }
-        let quantile = |share: f64| steps.iter().find(|(_, below)| *below >= share).map_or(max_tokens, |(len, _)| *len);
-        let share = |at: usize| (((at * MIXING) % NUM_LENGTHS) as f64 + 0.5) / NUM_LENGTHS as f64;
-        Some((0..NUM_LENGTHS).map(|at| quantile(share(at)).clamp(1, max_tokens.max(1))).collect())
+        steps
     }
 }
 
@@ -147,12 +170,15 @@ mod tests {
     fn answers_cut_by_the_clock_are_not_taken_for_short_ones() {
         let ended: Vec<_> = (1..=20).map(|n| (10 * n, true)).collect();
         let mean = |lengths: Vec<usize>| lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
-        assert!((mean(seen(&ended).lengths(512).unwrap()) - 105.0).abs() < 5.0);
+        assert!((mean(seen(&ended).lengths(512, 50.0)) - 105.0).abs() < 5.0);
         // Half of them are cut when they have 100 tokens: the other half says how it goes on.
         let cut: Vec<_> = ended.iter().chain(&[(100, false); 20]).copied().collect();
-        assert!(mean(seen(&cut).lengths(512).unwrap()) > 120.0);
-        assert_eq!(seen(&[(10, true), (50, false)]).lengths(512), None);
-        assert_eq!(seen(&[(128, true); 9]).lengths(128).unwrap(), [128; NUM_LENGTHS]);
+        assert!(mean(seen(&cut).lengths(512, 50.0)) > 120.0);
+        // Too few have ended: people's answers are believed as long as nothing else was seen.
+        let few = |answers: &[(usize, bool)], people| mean(seen(answers).lengths(512, people));
+        assert!((few(&[], 50.0) - 50.0).abs() < 3.0 && (few(&[(1, false)], 200.0) - 180.0).abs() < 20.0);
+        assert!(few(&[(90, false); 64], 27.0) > 250.0, "64 answers of 90 tokens went on");
+        assert_eq!(seen(&[(128, true); 9]).lengths(128, 20.0), [128; NUM_LENGTHS]);
     }
 
     #[test]

@@ -78,9 +78,12 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
             let held = load(args, &mut loaded, &generator.model, &writes)?;
             let sampling = stage.options.sampling(held.model.eos_ids());
             if let Some(measurement) = timed(held, &queued, &sampling, budget)? {
-                if let Some(lengths) = measurement.measured.lengths(generator.max_tokens) {
-                    (generator.lengths, generator.lengths_from) = (lengths, "measured");
-                    texts = answered(held, &measurement.measured)?.unwrap_or(texts);
+                let measured = &measurement.measured;
+                let people = generator.lengths.iter().sum::<usize>() as f64 / generator.lengths.len().max(1) as f64;
+                generator.lengths = measured.lengths(generator.max_tokens, people);
+                generator.lengths_from = if measured.knows_lengths() { "measured" } else { "both" };
+                if measured.knows_lengths() {
+                    texts = answered(held, measured)?.unwrap_or(texts);
                 }
                 measurements.push(measurement);
             }

@@ -62,7 +62,11 @@ fn rows(plan: &Plan) -> String {
 fn tokens(plan: &Plan) -> String {
     let lines = plan.tokens.iter().flat_map(|tokens| {
         let by = if tokens.counted_by == "estimate" { " (estimated: no tokenizer here)" } else { "" };
-        let from = if tokens.expected_from == "measured" { "measured" } else { "as long as people's" };
+        let from = match tokens.expected_from {
+            "measured" => "measured",
+            "both" => "as measured and as people's: few answers ended in that time",
+            _ => "as long as people's",
+        };
         [
             format!("{}{by}", tokens.model),
             format!("  prompts   {}", quantiles(&tokens.prompts)),
