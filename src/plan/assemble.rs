@@ -221,7 +221,7 @@ fn num_rows(stage: &StageWork) -> u64 {
 /// Each stage's tokens, with a cache that has room for all: what a card's has not, is computed again and stands in its seconds.
 fn stage_tokens(work: &[StageWork], models: &[ModelMemory], formats: &Formats) -> Vec<StageTokens> {
     let mut loaded: Option<(&str, Simulator)> = None;
-    let mut one = |stage: &'_ StageWork, simulator: &mut Simulator| {
+    let one = |stage: &'_ StageWork, simulator: &mut Simulator| {
         let steps = simulator.run(&stage.groups);
         let times = |number: u64| (number as f64 * stage.scale).round() as u64;
         let computed = stage.parts.iter().cloned().zip(steps.computed_by_part.iter().map(|tokens| times(*tokens)));

@@ -153,7 +153,7 @@ mod tests {
         }
         assert_eq!(Fitted::of(&[]), None);
         // Steps that are all alike say what a step takes and no more.
-        let alike = Fitted::of(&vec![(step(0, 8, 800), 0.01); 5]).unwrap();
+        let alike = Fitted::of(&[(step(0, 8, 800), 0.01); 5]).unwrap();
         assert!((alike.step_s(&step(0, 8, 800)) - 0.01).abs() < 1e-9);
     }
 

@@ -12,7 +12,7 @@ use crate::data::Prompts;
 use crate::engine::SamplingParams;
 use crate::engine::scheduler::Limits;
 use crate::generate::{TextModel, dialogue, model_name};
-use crate::judge::{RationaleOptions, Rubric, known};
+use crate::judge::{Rubric, known};
 use crate::plan::{
     Asked, Expected, Formats, Judging, Measured, Measurement, Plan, PlannedGenerator, PlannedModel, Room, StageWork,
     answers, assemble, generation, judging, measure, prompts, sample,
@@ -66,51 +66,14 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
         args.output.say(&line);
     }
     settings::guide_lengths(job.dialogue.length_guidance, stages.iter_mut(), &rows, &args.output)?;
-    let mut loaded = None;
-    let mut measurements = Vec::new();
-    let mut work = Vec::new();
-    let mut texts = people(&rows);
+    let mut gathered =
+        Gathered { args, rows: &rows, texts: people(&rows), loaded: None, work: Vec::new(), measurements: Vec::new() };
     let mut generators = Vec::new();
     for (model, stage) in models.into_iter().zip(&stages) {
-        let (mut generator, own) = generator(model, stage, &rows)?;
-        let mut queued = answers_of(&generator, &texts, &rows);
-        if let Some(budget) = args.measure {
-            let held = load(args, &mut loaded, &generator.model, &writes)?;
-            let sampling = stage.options.sampling(held.model.eos_ids());
-            if let Some(measurement) = timed(held, &queued, &sampling, budget)? {
-                let measured = &measurement.measured;
-                let people = generator.lengths.iter().sum::<usize>() as f64 / generator.lengths.len().max(1) as f64;
-                generator.lengths = measured.lengths(generator.max_tokens, people);
-                generator.lengths_from = if measured.knows_lengths() { "measured" } else { "both" };
-                if measured.knows_lengths() {
-                    texts = answered(held, measured)?.unwrap_or(texts);
-                }
-                measurements.push(measurement);
-            }
-            queued = answers_of(&generator, &texts, &rows);
-        }
-        args.output.say(&format!(
-            "planned   {}: {} rows, {} answers",
-            generator.model.facts.name,
-            rows.records.len(),
-            own
-        ));
-        work.push(queued);
-        generators.push(generator);
+        generators.push(gathered.generator(model, stage, &writes)?);
     }
-    let rubric = job.judging.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
-    let options = job.judging.rationale_options(job.sampling.seed)?;
-    for judge in &judges {
-        let queued = ask(args, judge, &rows, &texts, &generators, &rubric, options.as_ref())?;
-        if let Some(budget) = args.measure {
-            let held = load(args, &mut loaded, judge, &rates)?;
-            let rated = queued.iter().find(|stage| stage.stage == "judge");
-            measurements.extend(
-                rated.map(|stage| timed(held, stage, &SamplingParams::default(), budget)).transpose()?.flatten(),
-            );
-        }
-        work.extend(queued);
-    }
+    gathered.judges(&judges, &generators, &rates)?;
+    let Gathered { mut work, measurements, .. } = gathered;
     let cards = match (args.card.is_empty(), job.engine.is_cpu()) {
         (true, true) => Vec::new(),
         (true, false) => registry.cards().iter().collect(),
@@ -138,6 +101,82 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
         _ => 2,
     });
     Ok(assemble(&rows, &generators, &judges, &work, &measurements, &asked))
+}
+
+/// What is found out model by model.
+struct Gathered<'a> {
+    args: &'a Args,
+    rows: &'a Prompts,
+    /// What stands for answers.
+    texts: Vec<String>,
+    loaded: Option<Loaded>,
+    work: Vec<StageWork>,
+    measurements: Vec<Measurement>,
+}
+
+impl Gathered<'_> {
+    /// A generator's rows in tokens and its stage, timed if that is wanted.
+    fn generator(
+        &mut self,
+        model: PlannedModel,
+        stage: &GenerateStage,
+        template: &TemplateOptions,
+    ) -> anyhow::Result<PlannedGenerator> {
+        let mut generator = generator(model, stage, self.rows)?;
+        let mut queued = answers_of(&generator, &self.texts, self.rows);
+        if let Some(budget) = self.args.measure {
+            let held = load(self.args, &mut self.loaded, &generator.model, template)?;
+            let sampling = stage.options.sampling(held.model.eos_ids());
+            if let Some(measurement) = timed(held, &queued, &sampling, budget)? {
+                let measured = &measurement.measured;
+                let people = generator.lengths.iter().sum::<usize>() as f64 / generator.lengths.len().max(1) as f64;
+                generator.lengths = measured.lengths(generator.max_tokens, people);
+                generator.lengths_from = if measured.knows_lengths() { "measured" } else { "both" };
+                if measured.knows_lengths()
+                    && let Some(texts) = answered(held, measured)?
+                {
+                    self.texts = texts;
+                }
+                self.measurements.push(measurement);
+            }
+            queued = answers_of(&generator, &self.texts, self.rows);
+        }
+        self.work.push(queued);
+        Ok(generator)
+    }
+
+    /// The judges' stages, timed if that is wanted.
+    fn judges(
+        &mut self,
+        judges: &[PlannedModel],
+        generators: &[PlannedGenerator],
+        template: &TemplateOptions,
+    ) -> anyhow::Result<()> {
+        let flags = &self.args.job.judging;
+        let rubric = flags.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
+        let rationales = flags.rationale_options(self.args.job.sampling.seed)?;
+        let chosen = known::choose(&self.rows.records);
+        let known = known::first_rows(&chosen, flags.known_answers);
+        let asked = Judging {
+            rubric: &rubric,
+            pairwise: flags.pairwise,
+            rationales: rationales.as_ref(),
+            known: &known,
+            num_generators: generators.len(),
+        };
+        let num_samples = generators.first().map_or(1, |generator| generator.num_samples);
+        for judge in judges {
+            let expected = Expected { texts: &self.texts, lengths: &[], max_tokens: 0, num_samples };
+            let queued = judging(judge, &self.rows.records, &expected, &asked)?;
+            if let (Some(budget), Some(rated)) = (self.args.measure, queued.iter().find(|stage| stage.stage == "judge"))
+            {
+                let held = load(self.args, &mut self.loaded, judge, template)?;
+                self.measurements.extend(timed(held, rated, &SamplingParams::default(), budget)?);
+            }
+            self.work.extend(queued);
+        }
+        Ok(())
+    }
 }
 
 /// The prompts' name and licence as the flags have them.
@@ -191,27 +230,23 @@ fn people(rows: &Prompts) -> Vec<String> {
     chosen.into_iter().filter_map(|row| rows.records[row].response.clone()).collect()
 }
 
-/// A generator with its rows in tokens, and how many answers it owes.
-fn generator(model: PlannedModel, stage: &GenerateStage, rows: &Prompts) -> anyhow::Result<(PlannedGenerator, u64)> {
+/// A generator with its rows in tokens.
+fn generator(model: PlannedModel, stage: &GenerateStage, rows: &Prompts) -> anyhow::Result<PlannedGenerator> {
     let dialogues: Vec<Vec<Message>> =
         rows.records.iter().map(|record| dialogue(stage.system_turn(record).as_deref(), &record.prompt)).collect();
     let encoded = prompts(&model.encoder, &dialogues).map_err(crate::generate::TextModelError::from)?;
     let human = answers(&model.encoder, &rows.records);
     let (max_tokens, num_samples) = (stage.options.sampling.max_tokens, stage.options.num_samples);
     let lengths = human.iter().flatten().map(|len| (*len).clamp(1, max_tokens.max(1))).collect();
-    let own = rows.records.len() as u64 * u64::from(num_samples);
-    Ok((
-        PlannedGenerator {
-            model,
-            prompts: encoded,
-            answers: human,
-            lengths,
-            lengths_from: "people",
-            max_tokens,
-            num_samples,
-        },
-        own,
-    ))
+    Ok(PlannedGenerator {
+        model,
+        prompts: encoded,
+        answers: human,
+        lengths,
+        lengths_from: "people",
+        max_tokens,
+        num_samples,
+    })
 }
 
 /// A generator's stage, by what is known of its answers so far.
@@ -219,30 +254,6 @@ fn answers_of(generator: &PlannedGenerator, texts: &[String], rows: &Prompts) ->
     let PlannedGenerator { lengths, max_tokens, num_samples, .. } = generator;
     let expected = Expected { texts, lengths, max_tokens: *max_tokens, num_samples: *num_samples };
     generation(&generator.model, &generator.prompts, &rows.records, &expected)
-}
-
-/// A judge's stages.
-fn ask(
-    args: &Args,
-    judge: &PlannedModel,
-    rows: &Prompts,
-    texts: &[String],
-    generators: &[PlannedGenerator],
-    rubric: &Rubric,
-    rationales: Option<&RationaleOptions>,
-) -> anyhow::Result<Vec<StageWork>> {
-    let chosen = known::choose(&rows.records);
-    let known = known::first_rows(&chosen, args.job.judging.known_answers);
-    let num_samples = generators.first().map_or(1, |generator| generator.num_samples);
-    let expected = Expected { texts, lengths: &[], max_tokens: 0, num_samples };
-    let asked = Judging {
-        rubric,
-        pairwise: args.job.judging.pairwise,
-        rationales,
-        known: &known,
-        num_generators: generators.len(),
-    };
-    Ok(judging(judge, &rows.records, &expected, &asked)?)
 }
 
 /// The model that is wanted, loaded; the one at hand if it is the same.
