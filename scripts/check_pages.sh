@@ -40,6 +40,7 @@ toy="$folder/demo/demo/model"
 "$program" make --prompts "$folder/prompts.jsonl" --generator "$toy" --judge "$toy" --max-tokens 40 --out "$folder/harm" --quiet 2>/dev/null
 # On demand pages also say how fast it was.
 for name in demo harm; do "$program" report "$folder/$name" --out "$folder/$name.html" 2>/dev/null; done
+"$program" languages --local "$folder/demo" --html "$folder/languages.html" 2>/dev/null
 
 # A bench of two models of no use over two languages, one of them with hostile rows.
 "$program" bench --languages urd,nld --models "$toy,tests/fixtures/models/llama" --judge "$toy" --prompts "$folder/prompts.jsonl" --n 8 --max-tokens 40 \
@@ -48,4 +49,4 @@ mv "$folder/bench/report.html" "$folder/bench.html"
 
 sealed=()
 if unshare --net true 2>/dev/null; then sealed=(unshare --net); fi
-"${sealed[@]}" node scripts/check_pages.mjs "$@" "$folder/demo.html" "$folder/harm.html" "$folder/bench.html"
+"${sealed[@]}" node scripts/check_pages.mjs "$@" "$folder/demo.html" "$folder/harm.html" "$folder/bench.html" "$folder/languages.html"

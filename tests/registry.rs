@@ -92,7 +92,9 @@ fn every_language_of_the_built_in_list_has_a_name_and_stands_in_it_once() {
 #[test]
 fn wrong_entries_are_named() {
     assert!(parse(&[entry(&[])]).is_ok());
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 16] = [
+        (&["layers = 32"], "layers, kv_heads and head_dim want numbers above 0, all three of them or none"),
+        (&["layers = 32", "kv_heads = 0", "head_dim = 128"], "all three of them or none"),
         (&["name = \"A b\""], "name wants lower-case"),
         (&["hub_id = \"o\""], "want OWNER/NAME"),
         (&["commit = \"abc\""], "want 40 lower-case hexadecimal digits"),
@@ -116,6 +118,51 @@ fn wrong_entries_are_named() {
     assert!(twice.contains("`a` stands in it twice"), "{twice}");
     let format = Registry::parse("format = 2\nmodel = []", "a.toml").unwrap_err().to_string();
     assert!(format.contains("format is 2, want 1"), "{format}");
+}
+
+#[test]
+fn cards_and_shapes_are_whole_and_say_where_they_are_from() {
+    let registry = Registry::embedded().unwrap();
+    // A card for each memory that plans speak of.
+    let memories: std::collections::BTreeSet<u64> = registry.cards().iter().map(|card| card.memory_gb).collect();
+    assert_eq!(memories.into_iter().collect::<Vec<_>>(), [16, 24, 40, 48, 80, 141]);
+    for card in registry.cards() {
+        assert!(card.fp8_tflops.is_none_or(|fp8| fp8 > card.bf16_tflops), "{}", card.name);
+        // What a step of one token reads is seconds of bandwidth, what a large one computes is products: the ridge lies between 50 and 600.
+        let ridge = card.bf16_tflops * 1e3 / card.bandwidth_gb_s;
+        assert!((50.0..600.0).contains(&ridge), "{}: {ridge}", card.name);
+        assert!(card.sources.iter().all(|source| source.url.starts_with("https://")), "{}", card.name);
+    }
+    assert_eq!(registry.card("a100-80gb").unwrap().name, "A100 80GB");
+    let error = registry.card("H1000").unwrap_err().to_string();
+    assert!(error.contains("did you mean H100 80GB") && error.contains("there are RTX A4000"), "{error}");
+    // Nearly every model that runs has the numbers of its cache, in a plausible range: 16 KiB to 1 MiB a token in 16 bits.
+    let known: Vec<_> =
+        registry.models().iter().filter_map(|entry| Some((entry, entry.kv_bytes_per_token(2)?))).collect();
+    assert!(known.len() >= 40, "{}", known.len());
+    for (entry, bytes) in known {
+        assert!((16 << 10..1 << 20).contains(&bytes), "{}: {bytes}", entry.name);
+    }
+    assert_eq!(registry.find("llama-3.1-8b-instruct").unwrap().kv_bytes_per_token(2), Some(131_072));
+    let card = "[[card]]\nname = \"c\"\nmemory_gb = 0\nbandwidth_gb_s = 1\nbf16_tflops = 1\nwatts = 1\nsources = []\n";
+    let error = Registry::parse(&format!("format = 1\nmodel = []\n{card}"), "a.toml").unwrap_err().to_string();
+    assert!(error.contains("card `c`") && error.contains("above 0"), "{error}");
+}
+
+#[test]
+fn a_macro_language_is_its_standard_member_where_makers_name_it() {
+    let registry = parse(&[entry(&["languages = [\"ara\", \"nld\", \"tgl\", \"zho\"]"])]).unwrap();
+    let model = &registry.models()[0];
+    for (name, code, states) in [
+        ("Standard Arabic", "arb", true),
+        ("Moroccan Arabic", "ary", false),
+        ("Dutch", "nld", true),
+        ("Filipino", "fil", true),
+        ("Simplified Chinese", "zho", true),
+        ("Yoruba", "yor", false),
+    ] {
+        assert_eq!(model.states(name, code), states, "{name}");
+    }
 }
 
 #[test]

@@ -91,9 +91,9 @@ pub(super) struct SamplingArgs {
 
 impl SamplingArgs {
     /// The options for the model in `dir`, whose generation_config.json may recommend values.
-    pub(super) fn options(&self, dir: &Path) -> anyhow::Result<GenerateOptions> {
-        let config = HfConfig::read(dir).map_err(crate::generate::TextModelError::from)?;
-        let recommended = |field: &str| config.generation_number(field).map(|value| value as f32);
+    pub(super) fn options(&self, dir: Option<&Path>) -> anyhow::Result<GenerateOptions> {
+        let config = dir.map(HfConfig::read).transpose().map_err(crate::generate::TextModelError::from)?;
+        let recommended = |field: &str| config.as_ref()?.generation_number(field).map(|value| value as f32);
         let top_k = self.top_k.or_else(|| recommended("top_k").map(|value| value as usize));
         let sampling = SamplingParams {
             temperature: self.temperature.or_else(|| recommended("temperature")).unwrap_or(0.7),

@@ -14,6 +14,7 @@ use crate::generate::TextModelOptions;
 use crate::model::WeightsKind;
 use crate::ops::paged::KvFormat;
 use crate::ops::{BlockInputs, Compute, DenseProducts, DeviceChoice};
+use crate::plan::Formats;
 use crate::prompt::TemplateOptions;
 
 /// Where weights come from.
@@ -362,6 +363,35 @@ impl EngineArgs {
             },
             prefix_cache: true,
             captures: !self.eager,
+        }
+    }
+
+    /// Whether every device that is named is the processor.
+    pub(super) fn is_cpu(&self) -> bool {
+        !self.device.is_empty() && self.device.iter().all(|joined| joined.0.iter().all(|one| *one == DeviceChoice::Cpu))
+    }
+
+    /// Formats, batch and cache as they would be on a CUDA device, or on the processor where that is named; opens no device.
+    pub(super) fn formats(&self) -> Formats {
+        let on_card = !self.is_cpu();
+        let (max_batch, step_tokens) = if on_card { ON_CUDA } else { ELSEWHERE };
+        let dtype = self.dtype.map_or(if on_card { DType::BF16 } else { DType::F32 }, DtypeArg::dtype);
+        let usual = match (on_card, dtype) {
+            (true, DType::F16) => KvFormat::F16,
+            (true, DType::BF16) => KvFormat::Bf16,
+            _ => KvFormat::F32,
+        };
+        Formats {
+            dtype,
+            quantize: self.quantize.and_then(QuantizeArg::format),
+            fp8: matches!(self.quantize, Some(QuantizeArg::Fp8)),
+            kv: self.kv_dtype.map_or(usual, KvDtypeArg::format),
+            max_batch: self.max_batch.unwrap_or(max_batch),
+            step_tokens: self.step_tokens.unwrap_or(step_tokens),
+            block_size: self.block_size,
+            kv_tokens: self.kv_tokens,
+            kv_memory: self.kv_memory,
+            max_len: self.max_len,
         }
     }
 

@@ -96,7 +96,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     if requests.iter().any(|request| matches!(request.input, PromptInput::Messages(_) | PromptInput::Continued(_))) {
         model.require_template()?;
     }
-    let mut options = args.sampling.options(model_dir)?;
+    let mut options = args.sampling.options(Some(model_dir))?;
     options.sampling.top_logprobs = args.logprobs.unwrap_or(0);
     options.sampling.prompt_logprobs = args.prompt_logprobs;
     let parameters = serde_json::json!({
@@ -149,7 +149,12 @@ fn stage(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    settings::guide_lengths(args.dialogue.length_guidance, &mut generators, &prompts, &args.output)?;
+    settings::guide_lengths(
+        args.dialogue.length_guidance,
+        generators.iter_mut().map(|generator| &mut generator.stage),
+        &prompts,
+        &args.output,
+    )?;
     let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generators, &args.engine);
     lock.environment = settings::environment(&args.engine, &compute);
     args.shard.note(&mut lock, "generate")?;

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{ClaimArgs, DialogueArgs, EngineArgs, PromptArgs, SamplingArgs, Thinking};
-use super::pair::{self, PairArgs};
+use super::arguments::{ClaimArgs, Thinking};
+use super::job::JobArgs;
+use super::pair;
 use super::progress::OutputArgs;
 use super::settings::{self, Generator, NamedModel};
 use super::shard::{self, ShardArgs};
-use super::stages::{self, Held, Judges, JudgingArgs};
+use super::stages::{self, Held, Judges};
 use super::stop::{Stop, TimeArgs};
 use crate::demo;
 use crate::generate::Ending;
@@ -17,7 +18,7 @@ use crate::run::{LoadedRun, Occupied, RunDir, Status};
 use crate::shard::Shard;
 
 /// A rating is read where the judge would begin to answer, so it must not begin by thinking.
-const JUDGE_THINKING: Thinking = Thinking::Off;
+pub(super) const JUDGE_THINKING: Thinking = Thinking::Off;
 
 /// Arguments of `make`.
 #[derive(Debug, clap::Args)]
@@ -25,31 +26,15 @@ pub(super) struct Args {
     /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
     #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
     demo: bool,
-    /// Model that writes the second answer: a Hugging Face model directory or a GGUF file; may be given several times
-    #[arg(long, value_name = "MODEL")]
-    generator: Vec<PathBuf>,
-    /// Model that rates the answers, a reward model too; another family than the generator's is better. Several make a panel
-    #[arg(long, value_name = "MODEL")]
-    judge: Vec<PathBuf>,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     #[command(flatten)]
     claim: ClaimArgs,
     #[command(flatten)]
-    dialogue: DialogueArgs,
-    #[command(flatten)]
-    judging: JudgingArgs,
-    #[command(flatten)]
     pub(super) shard: ShardArgs,
     #[command(flatten)]
-    prompts: PromptArgs,
-    #[command(flatten)]
-    pair: PairArgs,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    #[command(flatten)]
-    pub(super) engine: EngineArgs,
+    pub(super) job: JobArgs,
     #[command(flatten)]
     time: TimeArgs,
     #[command(flatten)]
@@ -68,12 +53,12 @@ struct Plan {
 
 /// Runs what is left of the job.
 pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
-    args.engine.start_threads()?;
+    args.job.engine.start_threads()?;
     let stop = Stop::install(&args.time)?;
     let run = args.shard.run_dir(&args.out)?;
     shard::refuse_parent(run.root())?;
     run.existing_lock()?;
-    args.pair.check()?;
+    args.job.pair.check()?;
     if args.demo {
         if !args.claim.fresh {
             run.check_demo()?;
@@ -94,7 +79,7 @@ pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     if ending != Ending::Completed {
         return Ok(ending);
     }
-    pair::write(&plan.run, &plan.loaded, &args.pair)?;
+    pair::write(&plan.run, &plan.loaded, &args.job.pair)?;
     pair::announce(&plan.run, &args.output)
 }
 
@@ -135,46 +120,54 @@ fn compute(plan: &Plan, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Endi
 fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     let folder = run.demo();
     demo::write(&folder)?;
-    args.prompts.prompts = Some(folder.join("prompts.jsonl"));
-    args.generator = vec![folder.join("model")];
-    args.judge = vec![folder.join("model")];
-    args.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
+    args.job.prompts.prompts = Some(folder.join("prompts.jsonl"));
+    args.job.generator = vec![folder.join("model")];
+    args.job.judge = vec![folder.join("model")];
+    args.job.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
     args.output.say("demo: embedded prompts and a toy model; the dataset shows the form, not quality");
     Ok(())
 }
 
 fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
-    let file = settings::required(&args.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
+    let file = settings::required(&args.job.prompts.prompts, "--prompts", "the file with prompts and human answers")?;
     for (models, flag, why) in [
-        (&args.generator, "--generator", "the model that writes the second answer"),
-        (&args.judge, "--judge", "the model that rates the answers"),
+        (&args.job.generator, "--generator", "the model that writes the second answer"),
+        (&args.job.judge, "--judge", "the model that rates the answers"),
     ] {
         settings::required(&models.first(), flag, why)?;
     }
     let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
-    let compute = args.engine.compute()?;
-    let seed = args.sampling.seed;
-    let find = |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.engine, &compute, seed, template);
-    let template = |thinking| settings::template_options(date, args.dialogue.chat_template.as_deref(), thinking);
-    let (writes, rates) = (template(args.dialogue.thinking)?, template(Some(JUDGE_THINKING))?);
-    let system = args.dialogue.system_prompt.as_deref();
+    let compute = args.job.engine.compute()?;
+    let seed = args.job.sampling.seed;
+    let find =
+        |dir: &Path, template: &TemplateOptions| NamedModel::find(dir, &args.job.engine, &compute, seed, template);
+    let template = |thinking| settings::template_options(date, args.job.dialogue.chat_template.as_deref(), thinking);
+    let (writes, rates) = (template(args.job.dialogue.thinking)?, template(Some(JUDGE_THINKING))?);
+    let system = args.job.dialogue.system_prompt.as_deref();
     let mut generators =
-        stages::generators(&args.generator, &args.sampling, system, &args.output, |dir| find(dir, &writes))?;
-    let judges = Judges::find(&args.judge, &args.judging, seed, &generators, &args.output, |dir| find(dir, &rates))?;
-    let prompts = settings::read_prompts(&args.prompts, file, true)?;
+        stages::generators(&args.job.generator, &args.job.sampling, system, &args.output, |dir| find(dir, &writes))?;
+    let judges =
+        Judges::find(&args.job.judge, &args.job.judging, seed, &generators, &args.output, |dir| find(dir, &rates))?;
+    let prompts = settings::read_prompts(&args.job.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&prompts) {
         args.output.say(&line);
     }
-    settings::guide_lengths(args.dialogue.length_guidance, &mut generators, &prompts, &args.output)?;
+    settings::guide_lengths(
+        args.job.dialogue.length_guidance,
+        generators.iter_mut().map(|generator| &mut generator.stage),
+        &prompts,
+        &args.output,
+    )?;
     if judges.models.iter().any(|judge| generators.iter().any(|generator| judge.is(&generator.model))) {
         args.output.say(
             "warning: a judge is one of the generators too, and models favour their own answers; the card says so",
         );
     }
-    let mut lock = settings::lock(&args.prompts, &prompts, settings::created(date), seed, &generators, &args.engine);
-    judges.note(&mut lock, &args.judging, &args.engine, JUDGE_THINKING);
-    lock.parameters.insert("pair".to_owned(), args.pair.parameters());
-    lock.environment = settings::environment(&args.engine, &compute);
+    let mut lock =
+        settings::lock(&args.job.prompts, &prompts, settings::created(date), seed, &generators, &args.job.engine);
+    judges.note(&mut lock, &args.job.judging, &args.job.engine, JUDGE_THINKING);
+    lock.parameters.insert("pair".to_owned(), args.job.pair.parameters());
+    lock.environment = settings::environment(&args.job.engine, &compute);
     args.shard.note(&mut lock, "make")?;
     let occupied = run.claim(&mut lock, args.claim.claim())?;
     if !run.prompts().exists() {

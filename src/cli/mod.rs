@@ -12,6 +12,7 @@ mod exit;
 mod export;
 mod generate;
 mod import;
+mod job;
 mod judge;
 mod languages;
 mod lid;
@@ -19,6 +20,7 @@ mod make;
 mod merge;
 mod models;
 mod pair;
+mod plan;
 mod progress;
 mod publish;
 mod pull;
@@ -61,6 +63,8 @@ struct Cli {
 enum Command {
     /// The whole job: prompts → second answers → ratings → dataset
     Make(Box<make::Args>),
+    /// What a run will take, before it is made: tokens, memory, GPU hours, disk, price, people's time, licences, risks
+    Plan(Box<plan::Args>),
     /// Answers alone: the first stage of a run, or a JSONL file in and out
     Generate(Box<generate::Args>),
     /// Ratings alone: the second stage of a run
@@ -79,7 +83,7 @@ enum Command {
     Merge(merge::Args),
     /// A job script for Slurm: shards as an array, and the merge behind them
     Slurm(slurm::Args),
-    /// The languages of a prompt file: names, codes, rows
+    /// The languages of a prompt file: names, codes, rows; without a file, every language of Aya and what there is for it
     Languages(languages::Args),
     /// What a run looks like: one page for a browser, with charts and rows to read, and the numbers as JSON
     Report(report::Args),
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Make(args) => make::run(*args),
+        Command::Plan(args) => plan::run(&args),
         Command::Generate(args) => generate::run(*args),
         Command::Judge(args) => judge::run(*args),
         Command::Score(args) => score::run(&args),

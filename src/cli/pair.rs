@@ -36,7 +36,7 @@ pub(super) struct PairArgs {
     /// Most pairs of one prompt
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::arguments::positive)]
     #[serde(default = "one")]
-    pairs_per_prompt: usize,
+    pub(super) pairs_per_prompt: usize,
     /// Who decides which answer is better, where answers were compared (--pairwise): both (a comparison that goes the other way, or depends
     /// on the order, makes a tie), ratings, or pairwise
     #[arg(long, value_name = "WHO", default_value = "both")]
@@ -174,7 +174,7 @@ impl PairArgs {
         self.options().map(drop)
     }
 
-    fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Origin {
         Origin { dataset: self.source_dataset.clone(), license: self.source_license.clone() }
     }
 

@@ -188,10 +188,10 @@ pub(super) fn matched_languages(prompts: &Prompts) -> Option<String> {
     Some(format!("`{}` stands for {} languages of this file: {}", matched.query, names.len(), names.join(", ")))
 }
 
-/// The generate stage's options.
+/// The generate stage's options for the model in `dir`; without one, no recommendation of a model's counts.
 pub(super) fn generate_stage(
     sampling: &SamplingArgs,
-    dir: &Path,
+    dir: Option<&Path>,
     system_prompt: Option<&str>,
 ) -> anyhow::Result<GenerateStage> {
     let system = match system_prompt.unwrap_or("auto") {
@@ -205,21 +205,22 @@ pub(super) fn generate_stage(
 
 /// Puts into all generators how long people's answers are in the whole source, if that is wanted: in the words of the system prompts' file,
 /// or in the built-in ones.
-pub(super) fn guide_lengths(
+pub(super) fn guide_lengths<'g>(
     wanted: bool,
-    generators: &mut [Generator],
+    stages: impl Iterator<Item = &'g mut GenerateStage>,
     prompts: &Prompts,
     output: &OutputArgs,
 ) -> anyhow::Result<()> {
-    for generator in generators.iter_mut() {
-        let texts = generator.stage.system.as_mut().and_then(|system| system.length.take());
+    let mut stages: Vec<&mut GenerateStage> = stages.collect();
+    for stage in &mut stages {
+        let texts = stage.system.as_mut().and_then(|system| system.length.take());
         if wanted {
             let built_in = || Ok::<_, SystemPromptError>(SystemPrompts::built_in()?.length);
             let texts = texts.map_or_else(built_in, |texts| Ok(Some(texts)))?;
-            generator.stage.lengths = texts.map(|texts| LengthGuidance::of(&prompts.records, &texts));
+            stage.lengths = texts.map(|texts| LengthGuidance::of(&prompts.records, &texts));
         }
     }
-    let lengths = generators.first().and_then(|generator| generator.stage.lengths.as_ref());
+    let lengths = stages.first().and_then(|stage| stage.lengths.as_ref());
     if let Some(few) = lengths.map(|lengths| &lengths.too_few).filter(|few| !few.is_empty()) {
         output.say(&format!(
             "--length-guidance says nothing where the source has fewer than 20 answers: {}",

@@ -136,7 +136,7 @@ fn script(args: &Args, make: &make::Args) -> anyhow::Result<String> {
         None => program.push(std::env::current_exe()?.to_string_lossy().into_owned()),
     }
     let mut command = args.command.clone();
-    if args.gpus.is_some() && make.engine.has_no_device() {
+    if args.gpus.is_some() && make.job.engine.has_no_device() {
         // A task that was given a card must not fall back on the processor.
         command.extend(["--device", "cuda"].map(str::to_owned));
     }

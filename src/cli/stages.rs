@@ -24,7 +24,7 @@ pub(super) struct JudgingArgs {
     pub(super) rubric: Option<PathBuf>,
     /// Compare the answers to each prompt two by two as well, in both orders; an outcome that depends on the order is a tie
     #[arg(long)]
-    pairwise: bool,
+    pub(super) pairwise: bool,
     /// Have judges that speak also write why, for each answer and aspect: text and a rating 1 to 5, beside the ratings that count
     #[arg(long)]
     rationales: bool,
@@ -43,7 +43,7 @@ pub(super) struct JudgingArgs {
     rationale_text: Option<PathBuf>,
     /// Rows per language to test each judge with before it rates: human answers against the same answers spoilt; 0: none
     #[arg(long, value_name = "N", default_value_t = DEFAULT_ROWS, value_parser = known_rows)]
-    known_answers: usize,
+    pub(super) known_answers: usize,
 }
 
 fn known_rows(text: &str) -> Result<usize, String> {
@@ -71,7 +71,7 @@ impl JudgingArgs {
     }
 
     /// How rationales are written, if they are wanted.
-    fn rationale_options(&self, seed: u64) -> anyhow::Result<Option<RationaleOptions>> {
+    pub(super) fn rationale_options(&self, seed: u64) -> anyhow::Result<Option<RationaleOptions>> {
         if !self.rationales {
             return Ok(None);
         }
@@ -125,7 +125,7 @@ pub(super) fn generators(
 ) -> anyhow::Result<Vec<Generator>> {
     let mut generators = Vec::new();
     for dir in dirs {
-        let stage = settings::generate_stage(sampling, dir, system)?;
+        let stage = settings::generate_stage(sampling, Some(dir), system)?;
         let model = find(dir)?;
         model.say_note(output);
         model.require_template()?;

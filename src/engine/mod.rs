@@ -38,6 +38,7 @@ pub use constraint::{AnswerForm, Constraint, ConstraintError, Standing, TokenCon
 pub use error::EngineError;
 pub use fleet::Fleet;
 use room::Fitted;
+pub use room::blocks_in;
 use runner::Runner;
 use scheduler::{Counters, Limits, Scheduled, Scheduler};
 use sequence::Sequence;
@@ -317,6 +318,7 @@ impl Engine {
         stats.num_sequence_steps += batch.paged.num_sequences() as u64;
         stats.num_prefill_tokens += batch.num_prefill_tokens as u64;
         stats.num_decode_tokens += num_decode as u64;
+        stats.num_context_tokens += batch.paged.context_lens.iter().map(|&len| u64::from(len)).sum::<u64>();
         stats.num_output_tokens += events.iter().filter(|event| matches!(event, Event::Token { .. })).count() as u64;
         if batch.num_prefill_tokens > 0 {
             stats.prefill_s += elapsed_s;

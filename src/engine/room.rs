@@ -14,6 +14,11 @@ const CACHE_SHARE: f64 = 0.9;
 /// Tokens of a step under which a device without room is not helped by smaller ones.
 const LEAST_TOKENS: usize = 64;
 
+/// Blocks of `size` tokens that a cache gets of `free_bytes`, of which a token takes `token_bytes`.
+pub fn blocks_in(free_bytes: usize, size: usize, token_bytes: usize) -> usize {
+    (free_bytes as f64 * CACHE_SHARE) as usize / (size * token_bytes).max(1)
+}
+
 /// Half of the limits, and whether that is less: steps of fewer tokens, and so of no more sequences.
 pub fn smaller(limits: Limits) -> (Limits, bool) {
     let max_step_tokens = (limits.max_step_tokens / 2).max(LEAST_TOKENS).min(limits.max_step_tokens);
@@ -61,7 +66,7 @@ pub fn fit(
     let mut num_blocks = most_blocks;
     for (compute, token_bytes) in runner.decoder().devices() {
         let free_bytes = compute.about()?.map_or(0, |about| about.free_bytes);
-        num_blocks = num_blocks.min((free_bytes as f64 * CACHE_SHARE) as usize / (size * token_bytes).max(1));
+        num_blocks = num_blocks.min(blocks_in(free_bytes, size, token_bytes));
     }
     while num_blocks > 0 {
         match runner.set_cache(num_blocks, size, least) {

@@ -13,6 +13,8 @@ pub struct EngineStats {
     pub num_prefill_tokens: u64,
     /// Tokens computed one at a time.
     pub num_decode_tokens: u64,
+    /// Tokens whose keys and values steps looked at: of each sequence in a step its length then, summed.
+    pub num_context_tokens: u64,
     /// Tokens generated.
     pub num_output_tokens: u64,
     /// Prompt tokens found in the prefix cache.
@@ -58,6 +60,7 @@ impl EngineStats {
             num_sequence_steps: self.num_sequence_steps + other.num_sequence_steps,
             num_prefill_tokens: self.num_prefill_tokens + other.num_prefill_tokens,
             num_decode_tokens: self.num_decode_tokens + other.num_decode_tokens,
+            num_context_tokens: self.num_context_tokens + other.num_context_tokens,
             num_output_tokens: self.num_output_tokens + other.num_output_tokens,
             num_reused_tokens: self.num_reused_tokens + other.num_reused_tokens,
             num_preemptions: self.num_preemptions + other.num_preemptions,
@@ -85,6 +88,7 @@ impl EngineStats {
             num_sequence_steps: self.num_sequence_steps - earlier.num_sequence_steps,
             num_prefill_tokens: self.num_prefill_tokens - earlier.num_prefill_tokens,
             num_decode_tokens: self.num_decode_tokens - earlier.num_decode_tokens,
+            num_context_tokens: self.num_context_tokens - earlier.num_context_tokens,
             num_output_tokens: self.num_output_tokens - earlier.num_output_tokens,
             num_reused_tokens: self.num_reused_tokens - earlier.num_reused_tokens,
             num_preemptions: self.num_preemptions - earlier.num_preemptions,

@@ -4,6 +4,7 @@
 mod answer;
 mod closing;
 mod driver;
+mod forecast;
 mod form;
 mod in_flight;
 mod lengths;
@@ -22,6 +23,7 @@ use crate::engine::{EngineError, EngineStats, Request, SamplingParams, Task};
 use crate::prompt::{AnswerReader, ChatTokenizer, DialogueEnd, Message, PromptError, ThinkingMarkers};
 pub use answer::{Answer, Candidate, CandidateSource, Failure, FinishReason, GenerateFailure, GenerateRow, Generated};
 pub use driver::drive;
+pub use forecast::Forecast;
 pub use form::{Closing, FormError, GrammarForm};
 pub use in_flight::ONLY_THINKING;
 use in_flight::{InFlight, failed};
@@ -32,7 +34,7 @@ pub use requests::{PromptInput, PromptRequest, RequestError, read_lines, read_re
 pub use source::{Ended, Prepared, Row, Source};
 pub use speed::{Meter, StageSpeed};
 pub use system::{SystemPromptError, SystemPrompts};
-pub use text_model::{TextModel, TextModelError, TextModelOptions, card_license};
+pub use text_model::{TextModel, TextModelError, TextModelOptions, card_license, model_name};
 
 /// How answers are made.
 #[derive(Debug, Clone, PartialEq)]

@@ -110,19 +110,13 @@ impl TextModel {
         check_vocabulary(dir, &tokenizer, spec.vocab_size)?;
         model::check(dir, options.weights)?;
         options.engine.num_blocks(&spec, &options.compute, spec.max_len(options.max_len))?;
-        let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
         let gguf_files = gguf::locate(dir).map_err(ModelError::from)?.unwrap_or_default();
         let gguf = (!gguf_files.is_empty()).then(|| gguf::Gguf::open(&gguf_files)).transpose();
         let gguf = gguf.map_err(ModelError::from)?;
-        let name = match gguf_files.first() {
-            Some(file) => gguf::model_name(file),
-            None => folder_name(&canonical),
-        };
+        let name = model_name(dir, options.weights)?;
         let (name, weights) = match (&options.label, options.weights) {
             (Some(label), _) => (label.clone(), provenance::WeightsKind::EmbeddedDemo),
-            (None, WeightsKind::Dummy { seed }) => {
-                (format!("{name} (dummy weights, seed {seed})"), provenance::WeightsKind::Dummy)
-            }
+            (None, WeightsKind::Dummy { .. }) => (name, provenance::WeightsKind::Dummy),
             (None, WeightsKind::Files) if !gguf_files.is_empty() => (name, provenance::WeightsKind::Gguf),
             (None, WeightsKind::Files) => (name, provenance::WeightsKind::Safetensors),
         };
@@ -201,6 +195,22 @@ impl TextModel {
     pub fn record(&self) -> &ModelRecord {
         &self.record
     }
+}
+
+/// What the model in `dir` is called in a run; of random weights the name says so.
+///
+/// # Errors
+/// [`ModelError`] if the folder cannot be read.
+pub fn model_name(dir: &Path, weights: WeightsKind) -> Result<String, ModelError> {
+    let canonical = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let name = match gguf::locate(dir)?.unwrap_or_default().first() {
+        Some(file) => gguf::model_name(file),
+        None => folder_name(&canonical),
+    };
+    Ok(match weights {
+        WeightsKind::Dummy { seed } => format!("{name} (dummy weights, seed {seed})"),
+        WeightsKind::Files => name,
+    })
 }
 
 /// What a model in `dir` is called: the folder's name, but `OWNER/NAME` in the Hub's cache, where the folder is called after a commit.

@@ -7,6 +7,7 @@ pub mod known;
 mod labels;
 mod pairwise;
 mod rationale;
+mod requests;
 mod reward;
 mod rubric;
 mod statistics;
@@ -24,6 +25,7 @@ pub use rationale::{
     AspectRationale, Rationale, RationaleError, RationaleOptions, RationaleRow, RationaleText, RationaleWriter,
     rationale_form,
 };
+pub use requests::{comparison_requests, rating_requests, rationale_requests, score_requests};
 pub use reward::{ScoreInput, ScoreRequest, read_score_requests, score};
 pub use rubric::{Aspect, Example, LanguageTexts, NUM_LABELS, PairwiseTexts, RowLanguage, Rubric, RubricError};
 pub use statistics::Share;

@@ -115,7 +115,7 @@ impl CompareItem {
 }
 
 /// A pair whose two orders are being asked.
-struct InFlight<'a> {
+pub(super) struct InFlight<'a> {
     judge: Judge<'a>,
     key: CompareKey,
     sample_index: u32,
@@ -147,7 +147,7 @@ fn failed(key: CompareKey, sample_index: u32, reason: &str, detail: String) -> C
 }
 
 /// Encodes the question in both orders.
-fn prepare(judge: Judge<'_>, item: CompareItem) -> Result<Prepared<InFlight<'_>>, GenerateError> {
+pub(super) fn prepare(judge: Judge<'_>, item: CompareItem) -> Result<Prepared<InFlight<'_>>, GenerateError> {
     let (key, sample_index) = (item.key(judge.name), item.answers[0].sample_index);
     let language = RowLanguage { name: &item.prompt.language, code: &item.prompt.language_code };
     let [first, second] = item.answers.each_ref().map(|answer| answer.text.as_str());

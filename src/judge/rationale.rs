@@ -229,7 +229,7 @@ impl<'a> RationaleWriter<'a> {
     }
 
     /// One request per aspect.
-    fn prepare(&'a self, item: JudgeItem) -> Result<Prepared<InFlight<'a>>, GenerateError> {
+    pub(super) fn prepare(&'a self, item: JudgeItem) -> Result<Prepared<InFlight<'a>>, GenerateError> {
         let Judge { tokenizer, rubric, name: judge } = self.judge;
         let (_, source, model, sample_index) = answer_key(&item.candidate);
         let language = RowLanguage { name: &item.prompt.language, code: &item.prompt.language_code };
@@ -306,7 +306,7 @@ RATING: /[1-5]/
 }
 
 /// An answer whose rationales are being written: one request per aspect.
-struct InFlight<'a> {
+pub(super) struct InFlight<'a> {
     writer: &'a RationaleWriter<'a>,
     candidate: Candidate,
 }

@@ -191,7 +191,7 @@ fn prepare(tokenizer: &ChatTokenizer, request: ScoreRequest) -> Result<Prepared<
 }
 
 /// An answer that a reward model is asked about.
-struct Rated<'a> {
+pub(super) struct Rated<'a> {
     judge: &'a str,
     candidate: Candidate,
 }
@@ -203,22 +203,28 @@ pub(super) fn scores<'a>(
     items: impl Iterator<Item = JudgeItem> + Send + 'a,
     done: impl FnMut(JudgeRow) -> Result<(), GenerateError> + Send + 'a,
 ) -> Source<'a> {
-    let prepare = move |item: JudgeItem| {
-        let JudgeItem { prompt, candidate } = item;
-        let mut messages = dialogue(None, &prompt.text);
-        messages.push(Message { role: "assistant".to_owned(), content: candidate.text.clone() });
-        match tokenizer.encode_chat(&messages, DialogueEnd::Whole) {
-            Ok(prompt) => {
-                let request = Request { prompt, task: Task::Classify, key: 0 };
-                Ok(Prepared::Asks(Rated { judge, candidate }, vec![request]))
-            }
-            Err(error @ PromptError::NoTemplate { .. }) => Err(error.into()),
-            Err(error) => {
-                Ok(Prepared::Done(JudgeRow::failed(judge, &candidate, "judge_prompt_not_encodable", error.to_string())))
-            }
+    Source::new(items.map(move |item| rated(tokenizer, judge, item)), done)
+}
+
+/// Encodes a dialogue that ends with the answer.
+pub(super) fn rated<'a>(
+    tokenizer: &ChatTokenizer,
+    judge: &'a str,
+    item: JudgeItem,
+) -> Result<Prepared<Rated<'a>>, GenerateError> {
+    let JudgeItem { prompt, candidate } = item;
+    let mut messages = dialogue(None, &prompt.text);
+    messages.push(Message { role: "assistant".to_owned(), content: candidate.text.clone() });
+    match tokenizer.encode_chat(&messages, DialogueEnd::Whole) {
+        Ok(prompt) => {
+            let request = Request { prompt, task: Task::Classify, key: 0 };
+            Ok(Prepared::Asks(Rated { judge, candidate }, vec![request]))
         }
-    };
-    Source::new(items.map(prepare), done)
+        Err(error @ PromptError::NoTemplate { .. }) => Err(error.into()),
+        Err(error) => {
+            Ok(Prepared::Done(JudgeRow::failed(judge, &candidate, "judge_prompt_not_encodable", error.to_string())))
+        }
+    }
 }
 
 impl Row for Rated<'_> {

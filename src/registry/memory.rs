@@ -50,6 +50,11 @@ pub struct Fit {
 }
 
 impl ModelEntry {
+    /// Bytes of the KV cache that a token takes with numbers of `number_bytes`; `None` if the list does not know the model's shape.
+    pub fn kv_bytes_per_token(&self, number_bytes: u64) -> Option<u64> {
+        Some(2 * self.layers? * self.kv_heads? * self.head_dim? * number_bytes)
+    }
+
     /// The widest precision whose weights and allowance are at most `budget` bytes.
     pub fn fit(&self, budget: u64) -> Option<Fit> {
         PRECISIONS.iter().find_map(|precision| {

@@ -1,15 +1,19 @@
 //! The annotated list of open-weight models that the program carries: `models.toml`, read, checked and searched.
 //! Knows what makers state and where that was read; it opens no model and does not know what this machine can run.
 
+mod card;
 mod memory;
 mod select;
+mod suggest;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use card::Card;
 pub use memory::{ALLOWANCE_BYTES, Fit, KV_CACHE_BYTES, PRECISIONS, Precision, WORKING_BYTES};
 pub use select::{Selection, Wanted};
+pub use suggest::{Measured, RANKING, Search, Suggestion, Support};
 
 use crate::data::language::{self, UnknownLanguage};
 use crate::data::nearest::nearest;
@@ -53,6 +57,16 @@ pub enum RegistryError {
         closest: Vec<String>,
         /// How many there are.
         num_models: usize,
+    },
+    /// No card of that name.
+    #[error("no card `{name}` in the list\nhint: {}; there are {all}", did_you_mean(.closest))]
+    UnknownCard {
+        /// What was asked for.
+        name: String,
+        /// The closest names.
+        closest: Vec<String>,
+        /// All of them.
+        all: String,
     },
     /// No model whose makers name that language, and none is known to the list under another spelling.
     #[error("no model states the language `{}`: {}\nhint: {}", .0.query, describe(.0), suggest(.0))]
@@ -148,7 +162,7 @@ pub enum AyaData {
 }
 
 /// Where facts were read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Which facts.
@@ -158,7 +172,7 @@ pub struct Source {
 }
 
 /// A model, as its makers describe it. Field by field explained at the head of `models.toml`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelEntry {
     /// Unique, lower case.
@@ -176,6 +190,12 @@ pub struct ModelEntry {
     pub parameters: u64,
     /// Parameters that a token passes, for mixtures of experts.
     pub active_parameters: Option<u64>,
+    /// Layers that keep keys and values; with the two below, what a token takes of the cache.
+    pub layers: Option<u64>,
+    /// Heads of keys and values in each of them.
+    pub kv_heads: Option<u64>,
+    /// Numbers of a head.
+    pub head_dim: Option<u64>,
     /// Tokens.
     pub context: u64,
     /// SPDX id or name.
@@ -245,6 +265,10 @@ impl ModelEntry {
         if let Some(active) = self.active_parameters.filter(|active| *active == 0 || *active > self.parameters) {
             return Some(format!("active_parameters is {active}, want 1 to parameters ({})", self.parameters));
         }
+        let shape = [self.layers, self.kv_heads, self.head_dim];
+        if shape.iter().any(Option::is_some) && !shape.iter().all(|field| field.is_some_and(|number| number > 0)) {
+            return Some("layers, kv_heads and head_dim want numbers above 0, all three of them or none".to_owned());
+        }
         if let Some(code) = self.languages.iter().find(|code| language::english_name(code).is_none()) {
             return Some(format!("languages: `{code}` is no ISO 639-3 code"));
         }
@@ -273,12 +297,15 @@ impl ModelEntry {
 struct File {
     format: u32,
     model: Vec<ModelEntry>,
+    #[serde(default)]
+    card: Vec<Card>,
 }
 
 /// The list.
 #[derive(Debug, Clone)]
 pub struct Registry {
     models: Vec<ModelEntry>,
+    cards: Vec<Card>,
 }
 
 impl Registry {
@@ -318,7 +345,15 @@ impl Registry {
                 return Err(invalid(format!("model `{}` stands in it twice", entry.name)));
             }
         }
-        Ok(Self { models: file.model })
+        for (index, card) in file.card.iter().enumerate() {
+            if let Some(fault) = card.fault() {
+                return Err(invalid(format!("card `{}`: {fault}", card.name)));
+            }
+            if file.card[..index].iter().any(|other| other.name == card.name) {
+                return Err(invalid(format!("card `{}` stands in it twice", card.name)));
+            }
+        }
+        Ok(Self { models: file.model, cards: file.card })
     }
 
     /// All entries, in the file's order.

@@ -33,6 +33,17 @@ pub struct Selection<'a> {
     pub perhaps: Vec<&'a ModelEntry>,
 }
 
+impl ModelEntry {
+    /// Whether its makers name this language, given as a source spells it: a macro-language that they name is its standard member, so that
+    /// `ara` is no word about Moroccan Arabic.
+    pub fn states(&self, name: &str, code: &str) -> bool {
+        let own = language::exact_code(name, code);
+        // Filipino is the standard form of Tagalog.
+        let form = |code: &'static str| if code == "tgl" { "fil" } else { code };
+        self.languages.iter().any(|stated| own.is_some() && language::exact_code("", stated).map(form) == own.map(form))
+    }
+}
+
 impl Registry {
     /// The entries that have what is wanted, largest first.
     ///

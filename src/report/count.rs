@@ -65,6 +65,7 @@ impl ReportData {
             known_shifts: health.map(|health| health.known_shifts.clone()).unwrap_or_default(),
             unfinished: None,
             speeds: None,
+            predicted: None,
             num_orphans: summary.num_orphan_candidates + summary.num_orphan_verdicts,
             examples: choose_examples(&prompts, input.lock.seed),
         }

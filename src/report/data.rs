@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::examples::ExampleGroup;
+use super::predicted::Predicted;
 use crate::dataset::{MarginCount, PairingOptions, Quantiles};
 use crate::generate::StageSpeed;
 use crate::judge::Share;
@@ -67,6 +68,9 @@ pub struct ReportData {
     /// How fast this run's machines were, a stage and session each; of them alone, so pages that are compared have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speeds: Option<Vec<StageSpeed>>,
+    /// What a plan said that these would take, where one was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Vec<Predicted>>,
     /// Answers and verdicts of no record of this run.
     pub num_orphans: u64,
     /// Rows to read.

@@ -12,6 +12,7 @@ mod examples;
 mod figures;
 mod findings;
 mod page;
+mod predicted;
 pub(crate) mod words;
 
 pub use data::{
@@ -21,3 +22,5 @@ pub use data::{
 pub use examples::{Example, ExampleAnswer, ExampleGroup, Excerpt};
 pub use findings::{Finding, Weight};
 pub use page::ReportError;
+pub use predicted::{Predicted, predicted};
+pub use words::{number, visible_name};

@@ -298,6 +298,11 @@ fn rate(value: f64) -> String {
     if value < 100.0 { format!("{value:.2}") } else { number(value.round() as u64) }
 }
 
+/// How far off, in percent.
+fn signed_percent(share: &f64) -> String {
+    format!("{:+.0} %", 100.0 * share)
+}
+
 /// A part in percent, or a dash of nothing.
 fn share_of(part: &u64, rest: &u64) -> String {
     match part + rest {

@@ -176,6 +176,11 @@ impl RunDir {
         self.root.join("speed.jsonl")
     }
 
+    /// What `plan --save` predicted of the run, which nothing that is made depends on.
+    pub fn plan(&self) -> PathBuf {
+        self.root.join("plan.json")
+    }
+
     /// The lock that is there, if any; refuses a folder that holds something else.
     ///
     /// # Errors
@@ -194,7 +199,7 @@ impl RunDir {
             |name: &std::ffi::OsStr| name == super::IN_USE || name.to_string_lossy().starts_with(".run.lock.tmp-");
         let mut others = entries
             .filter_map(Result::ok)
-            .filter(|entry| ![self.demo(), self.annotations(), self.export()].contains(&entry.path()))
+            .filter(|entry| ![self.demo(), self.annotations(), self.export(), self.plan()].contains(&entry.path()))
             .filter(|entry| !is_leftover(&entry.file_name()));
         match others.next() {
             None => Ok(None),

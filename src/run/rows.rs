@@ -9,10 +9,10 @@ use super::stages::judge_items;
 use super::{LoadedRun, RunDir, RunError};
 use crate::data::language;
 use crate::dataset::{CardLanguage, DatasetInput, DatasetOptions, JudgeWeights, Origin};
-use crate::generate::{Candidate, Failure, GenerateRow, StageSpeed};
+use crate::generate::{Candidate, Failure, Forecast, GenerateRow, StageSpeed};
 use crate::judge::known::{self, KnownResult};
 use crate::judge::{CompareRow, Comparison, JudgeRow, RationaleRow, Verdict, verdicts_of};
-use crate::report::{ReportData, Unfinished};
+use crate::report::{ReportData, Unfinished, predicted};
 
 /// The rows of the journals, as they stand there.
 pub(super) struct JournalRows {
@@ -137,6 +137,9 @@ pub fn report(
     });
     let path = run.speeds();
     let speeds = StageSpeed::read_all(&path).map_err(|source| RunError::Io { path, action: "read", source })?;
+    let path = run.plan();
+    let forecasts = Forecast::read_all(&path).map_err(|source| RunError::Io { path, action: "read", source })?;
+    data.predicted = Some(predicted(&forecasts, &speeds)).filter(|stages| !stages.is_empty());
     data.speeds = Some(speeds).filter(|speeds| !speeds.is_empty());
     Ok(data)
 }

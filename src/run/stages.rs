@@ -38,7 +38,7 @@ pub struct GenerateStage {
 
 impl GenerateStage {
     /// The system turn for a row: language and length, each on lines of its own.
-    fn system_turn(&self, record: &PromptRecord) -> Option<String> {
+    pub fn system_turn(&self, record: &PromptRecord) -> Option<String> {
         let (name, code) = (record.language.as_str(), record.language_code.as_str());
         let language = self.system.as_ref().and_then(|all| all.for_language(name, code));
         let length = self.lengths.as_ref().and_then(|all| all.for_language(name, code));

@@ -1,7 +1,11 @@
 //! A strict reader of the report's page: it knows the few tags and attributes that the templates use, and takes nothing else.
 //! Knows HTML's letters, not what a browser makes of them.
 
-const TAGS: [&str; 46] = [
+const TAGS: [&str; 50] = [
+    "label",
+    "input",
+    "fieldset",
+    "legend",
     "html",
     "head",
     "meta",
@@ -49,7 +53,10 @@ const TAGS: [&str; 46] = [
     "br",
     "em",
 ];
-const ATTRIBUTES: [&str; 28] = [
+const ATTRIBUTES: [&str; 31] = [
+    "type",
+    "checked",
+    "data-label",
     "lang",
     "dir",
     "charset",
@@ -103,7 +110,7 @@ pub fn texts_of(page: &str) -> Result<String, String> {
         match tag.strip_prefix('/') {
             Some(name) if open.last().is_some_and(|top| top == name) => _ = open.pop(),
             Some(name) => return Err(format!("</{name}> closes {:?}", open.last())),
-            None if tag == "meta" || tag == "!doctype" || tag.ends_with('/') => {}
+            None if ["meta", "input", "!doctype"].contains(&tag.as_str()) || tag.ends_with('/') => {}
             None => open.push(tag),
         }
     }
@@ -140,7 +147,7 @@ fn tag_of(behind: &str) -> Result<(String, &str), String> {
         let value = decoded(value)?;
         let is_outside = attribute == "href" && !value.starts_with('#');
         let is_strange =
-            attribute == "style" && !value.chars().all(|c| c.is_ascii_alphanumeric() || ":;%.".contains(c));
+            attribute == "style" && !value.chars().all(|c| c.is_ascii_alphanumeric() || ":;%.-".contains(c));
         if is_outside || is_strange || value.contains("javascript:") {
             return Err(format!("{attribute}={value}"));
         }

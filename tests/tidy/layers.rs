@@ -7,7 +7,7 @@ use crate::tree::{Breach, SourceFile, Tree, closing, places};
 /// Modules that anyone may use; they use no module but those before them in this list.
 const LEAVES: [&str; 5] = ["config", "shard", "provenance", "journal", "gguf"];
 /// For each module what it may import besides the leaves. A module not named here is not part of the house.
-const MAY_IMPORT: [(&str, &[&str]); 20] = [
+const MAY_IMPORT: [(&str, &[&str]); 21] = [
     ("ops", &[]),
     ("model", &["ops"]),
     ("engine", &["ops", "model"]),
@@ -24,7 +24,8 @@ const MAY_IMPORT: [(&str, &[&str]); 20] = [
     ("run", UP_TO_REPORT),
     ("annotate", UP_TO_DATASET),
     ("bench", UP_TO_RUN),
-    ("plan", UP_TO_DATASET),
+    ("plan", UP_TO_DATASET_AND_REGISTRY),
+    ("coverage", &["data", "registry", "generate", "judge", "quality", "dataset", "report"]),
     ("doctor", &["ops", "model", "engine", "bundle", "demo", "bench"]),
     ("hub", &[]),
     ("cli", EVERYTHING),
@@ -33,6 +34,8 @@ const COMPUTE_AND_TEXT: &[&str] = &["ops", "model", "engine", "data", "prompt"];
 const UP_TO_QUALITY: &[&str] = &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality"];
 const UP_TO_DATASET: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo"];
+const UP_TO_DATASET_AND_REGISTRY: &[&str] =
+    &["ops", "model", "engine", "data", "prompt", "registry", "generate", "judge", "quality", "dataset", "demo"];
 const UP_TO_REPORT: &[&str] =
     &["ops", "model", "engine", "data", "prompt", "generate", "judge", "quality", "dataset", "demo", "report"];
 const UP_TO_RUN: &[&str] = &[
@@ -41,7 +44,7 @@ const UP_TO_RUN: &[&str] = &[
 ];
 const EVERYTHING: &[&str] = &[
     "ops", "model", "engine", "data", "prompt", "registry", "bundle", "generate", "judge", "quality", "dataset",
-    "demo", "run", "annotate", "report", "bench", "plan", "doctor", "hub",
+    "demo", "run", "annotate", "report", "bench", "plan", "coverage", "doctor", "hub",
 ];
 
 /// Folders and files of the layers that see token ids only.

@@ -15,7 +15,7 @@ use crate::registry::{ALLOWANCE_BYTES, Fit, LicenceKind, ModelEntry, PRECISIONS,
 
 /// A role on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum RoleArg {
+pub(super) enum RoleArg {
     /// Writes answers
     Generator,
     /// Rates answers by reading the probabilities of its labels
@@ -24,9 +24,19 @@ enum RoleArg {
     Reward,
 }
 
+impl RoleArg {
+    pub(super) fn role(self) -> Role {
+        match self {
+            Self::Generator => Role::Generator,
+            Self::Judge => Role::Judge,
+            Self::Reward => Role::Reward,
+        }
+    }
+}
+
 /// A kind of licence on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum LicenceArg {
+pub(super) enum LicenceArg {
     /// Any use, with attribution at most
     Open,
     /// Also restricted, non-commercial and unknown ones
@@ -60,11 +70,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let registry = args.registry.read()?;
     let wanted = Wanted {
         language: args.language.clone(),
-        role: args.role.map(|role| match role {
-            RoleArg::Generator => Role::Generator,
-            RoleArg::Judge => Role::Judge,
-            RoleArg::Reward => Role::Reward,
-        }),
+        role: args.role.map(RoleArg::role),
         open_licence: args.licence == LicenceArg::Open,
         budget: args.fits.map(|bytes| bytes as u64),
     };
@@ -95,7 +101,7 @@ pub(super) fn billions(parameters: u64) -> String {
 }
 
 /// Gigabytes of 10⁹ bytes, or megabytes below one.
-pub(super) fn gigabytes(bytes: u64) -> String {
+pub(in crate::cli) fn gigabytes(bytes: u64) -> String {
     match bytes as f64 {
         few if few < 0.95e9 => format!("{:.1} MB", few / 1e6),
         many => format!("{:.1} GB", many / 1e9),

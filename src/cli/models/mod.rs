@@ -3,12 +3,14 @@
 
 mod list;
 mod show;
+mod suggest;
 mod verify;
 
 use std::path::PathBuf;
 
 use crate::generate::Ending;
 use crate::registry::{Registry, RegistryError};
+pub(super) use list::gigabytes;
 pub(super) use verify::NonFiniteWeights;
 
 /// What to do with models.
@@ -18,6 +20,8 @@ pub(super) enum Command {
     List(list::Args),
     /// All that the list says of one model, with its sources and how to get it
     Show(show::Args),
+    /// Which models to try first for a language, by stated support, memory, licence and bench figures, with reasons
+    Suggest(suggest::Args),
     /// Whether a model's folder is whole: configuration, weights, tokenizer and template that belong together
     Verify(verify::Args),
 }
@@ -42,6 +46,7 @@ pub(super) fn run(command: &Command) -> anyhow::Result<Ending> {
     match command {
         Command::List(args) => list::run(args),
         Command::Show(args) => show::run(args),
+        Command::Suggest(args) => suggest::run(args),
         Command::Verify(args) => verify::run(args),
     }
 }

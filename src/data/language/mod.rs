@@ -5,6 +5,7 @@
 //! file does not use, picks all rows of that language: by ISO 639-1 or 639-3, by a macro-language's code or a member's,
 //! with or without a script (`nld_Latn`).
 
+mod aya;
 mod codes;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use thiserror::Error;
 use unicode_script::{Script, UnicodeScript};
 
+pub use self::aya::{AyaLanguage, AyaLanguages, AyaListError, Snapshot};
 use self::codes::{Code, fold};
 use super::nearest::similarity;
 

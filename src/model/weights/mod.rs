@@ -26,7 +26,7 @@ use crate::ops::linear::StoredFormat;
 use gguf::GgufFiles;
 pub use loader::Loader;
 use quantised::{Plan, Quantised};
-pub use rounding::quantize_note;
+pub use rounding::{quantize_note, weight_bytes};
 use safetensors::{Entry, SafetensorsFiles};
 pub use verify::{Inventory, NonFinite};
 

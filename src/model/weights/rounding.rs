@@ -1,6 +1,7 @@
 //! Which matrices of a model are rounded to blocks when that is asked for, and which cannot be.
 //! Knows names and row lengths; rounds nothing itself.
 
+use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 
 use crate::model::spec::{DecoderSpec, Head};
@@ -37,6 +38,25 @@ pub fn quantize_note(spec: &DecoderSpec, compute: &Compute) -> Option<String> {
     say(kept(None), compute.unquantized().weight_format());
     let block = asked.block_size();
     (!parts.is_empty()).then(|| format!("{name} takes rows of whole blocks of {block}: {}", parts.join(", ")))
+}
+
+/// Bytes that the weights of `spec` take in memory: matrices and embeddings rounded to `quantize` where their rows take it, or in one byte with
+/// `fp8`, all else in `dtype`. Of weights that are published in blocks the files' own size is the better guess.
+pub fn weight_bytes(spec: &DecoderSpec, dtype: DType, quantize: Option<GgmlDType>, fp8: bool) -> u64 {
+    let one = |(name, shape): (String, Vec<usize>)| {
+        let elements = shape.iter().product::<usize>();
+        let columns = shape.last().copied().unwrap_or(1);
+        let is_matrix =
+            shape.len() > 1 && name.ends_with("weight") | name.contains("experts.") && !name.contains("norm");
+        let blocks = quantize.filter(|_| is_matrix && !stays_dense(&name)).and_then(|asked| fitting(asked, columns));
+        let bytes = match blocks {
+            Some(format) => elements / format.block_size() * format.type_size(),
+            None if fp8 && is_matrix && !name.contains("embed_tokens") && !stays_dense(&name) => elements,
+            None => elements * dtype.size_in_bytes(),
+        };
+        bytes as u64
+    };
+    tensors::tensors(spec).into_iter().map(one).sum()
 }
 
 /// Elements per row of every matrix that is rounded if it can be.
