@@ -162,7 +162,12 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
         let apart = keep_apart(&mut prompts, &kept_apart);
         languages::draw(&mut prompts, args.n, seed);
         check_rows(&prompts, &language, args)?;
-        settings::guide_lengths(args.dialogue.length_guidance, &mut generators, &prompts, &args.output)?;
+        settings::guide_lengths(
+            args.dialogue.length_guidance,
+            generators.iter_mut().map(|generator| &mut generator.stage),
+            &prompts,
+            &args.output,
+        )?;
         let mut lock = settings::lock(&prompt_args, &prompts, settings::created(date), seed, &generators, &args.engine);
         if let Some(serde_json::Value::Object(parameters)) = lock.parameters.get_mut("prompts") {
             parameters.insert("num_drawn".to_owned(), args.n.into());
