@@ -170,6 +170,8 @@ fn plan(args: &Args) -> anyhow::Result<Plan> {
         )?;
         let mut lock = settings::lock(&prompt_args, &prompts, settings::created(date), seed, &generators, &args.engine);
         if let Some(serde_json::Value::Object(parameters)) = lock.parameters.get_mut("prompts") {
+            // However it was spelt: the rows are the same.
+            parameters.insert("language".to_owned(), language.clone().into());
             parameters.insert("num_drawn".to_owned(), args.n.into());
             parameters.insert("kept_apart_sha256".to_owned(), apart.into());
         }
