@@ -233,6 +233,8 @@ async function reloading(browser, view, language) {
   const before = (await server.events()).length;
   const text = () => page.run("document.querySelector('#task .prompt .text')?.textContent ?? ''");
   const other = (old, what) => page.until(`(document.getElementById('task')?.dataset.live || '${old}') !== '${old}'`, what);
+  // Of what is set for a page its worker knows nothing; what somebody chose is a cookie.
+  await page.go(`/language?to=${language}`);
   await page.go("/");
   await page.run("document.querySelector('[name=name]').value = 'Eve'; document.querySelector('form.column button').click()");
   await page.until("document.getElementById('task')?.dataset.live", "a task");
@@ -257,6 +259,7 @@ async function reloading(browser, view, language) {
     await page.until("document.readyState === 'complete' && document.querySelector('#task .prompt .text')", `the page after reload ${round}`);
     await page.until(`document.getElementById('task').dataset.live === '${token}'`, `the same task after reload ${round}`);
     if (await text() !== prompt) page.fail("another task after a reload without a server");
+    if (await page.run("document.documentElement.lang") !== language) page.fail("speaks another language after a reload");
     await page.look(`reload-${round}`);
     await vote("=", `the next task after reload ${round}`);
   }

@@ -5,7 +5,7 @@ Makes the demonstration's run, votes in it, and looks at what comes out with the
 `export --argilla`, suggestions and responses included. With --server-python also at a real argilla-server: what `push-argilla` sends is
 there, responses given there come back as votes, and a folder loads by `rg.Dataset.from_disk`.
 
-    pip install argilla==2.8.0 requests==2.32.5
+    pip install argilla==2.8.0 requests
     scripts/check_argilla.py PROGRAM [--server-python PYTHON]
 
 PYTHON is that of another environment with `argilla-server==2.8.0 'click<8.2'`; `redis-server` has to be there too. The search engine is a

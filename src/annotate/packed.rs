@@ -61,9 +61,9 @@ pub fn out(run: &Path, lease_days: u16, now: i64) -> Result<BTreeMap<String, Vec
 pub fn note(run: &Path, pack: &str, items: &[String], now: i64) -> Result<(), StoreError> {
     let folder = run.join(ANNOTATIONS_FOLDER);
     let path = folder.join(PACKS_FILE);
+    let line = Line { pack: pack.to_owned(), at: now, items: items.to_vec() };
     // INFALLIBLE: texts and numbers are JSON always.
-    let line =
-        serde_json::to_string(&Line { pack: pack.to_owned(), at: now, items: items.to_vec() }).expect("plain data");
+    let line = serde_json::to_string(&line).expect("plain data");
     // In one piece, and on a line of its own even behind one that was cut off.
     let write = || {
         std::fs::create_dir_all(&folder)?;

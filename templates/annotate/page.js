@@ -25,7 +25,7 @@
   // Tasks whose votes are not sent yet, the latest last: what an undo takes back here.
   const shown = (before.shown || []).filter(isWaiting);
   const remember = () => {
-    const kept = { who: words.who, ahead, shown: shown.slice(-8), done: [...done].slice(-200) };
+    const kept = { who: words.who, ahead: current ? [current, ...ahead] : ahead, shown: shown.slice(-8), done: [...done].slice(-200) };
     try { localStorage.setItem(TASKS, JSON.stringify(kept)); } catch { /* Then a page that is loaded again starts anew. */ }
   };
   let busy = null;

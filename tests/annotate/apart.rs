@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::packs::{data, demo, returned};
 use crate::program::{Outcome, program, run, text};
+use crate::server::Server;
+use crate::serving::{items, plain};
 
 struct Room {
     folder: tempfile::TempDir,
@@ -123,6 +125,23 @@ fn lines_of_packs_survive_what_was_cut_off() {
     packed::note(folder.path(), "pack-1", &[], 4_000).unwrap();
     assert_eq!(out(30, 5_000), ["pack-3"]);
     assert!(packed::out(Path::new("/nowhere"), 1, 0).unwrap().is_empty());
+}
+
+#[test]
+fn a_server_that_starts_leaves_out_what_is_in_packs() {
+    let folder = tempfile::tempdir().unwrap();
+    let items = items(3);
+    let ids: Vec<String> = items.items.iter().map(|item| item.id.clone()).collect();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    packed::note(folder.path(), "pack-1", &ids[1..], since.as_secs() as i64).unwrap();
+    let server = Server::start(folder.path(), items, plain());
+    let mut ann = server.client();
+    let page = ann.join("Ann");
+    let [csrf, item, token] = ["csrf", "item", "token"].map(|name| page.field(name));
+    assert_eq!(item, ids[0]);
+    let fields = [("csrf", csrf.as_str()), ("item", &item), ("token", &token), ("choice", "same")];
+    assert_eq!(ann.post("/vote", &fields).status, 303);
+    assert!(!ann.get("/").body.contains("data-live"), "the others are out");
 }
 
 #[test]
