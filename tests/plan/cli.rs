@@ -174,7 +174,7 @@ fn names_of_the_list_are_planned_with_estimates_and_what_cannot_fit_says_what_wo
     }
     let not = run(&[&words[..], &["--card", "L4"]].concat());
     assert_eq!(not.code, Some(1), "{}", not.stderr);
-    assert!(not.stderr.contains("qwen3-32b needs 66.7 GB and a cache, and fits with --quantize q4k"), "{}", not.stderr);
+    assert!(not.stderr.contains("qwen3-32b needs 66.7 GB and a cache, and fits with --quantize q5k"), "{}", not.stderr);
     assert!(not.stdout.contains("CANNOT BE MADE AS ASKED"), "the plan is printed all the same");
     let late = run(&[&words[..], &["--card", "H200", "--hours", "0.001"]].concat());
     assert_eq!(late.code, Some(1));
