@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::program::{done, run, text};
+use super::program::{done, run, text, tree};
 
 /// The demonstration, made: prompts, model, and what its stages counted.
 struct Made {
@@ -174,7 +174,7 @@ fn names_of_the_list_are_planned_with_estimates_and_what_cannot_fit_says_what_wo
     }
     let not = run(&[&words[..], &["--card", "L4"]].concat());
     assert_eq!(not.code, Some(1), "{}", not.stderr);
-    assert!(not.stderr.contains("qwen3-32b needs 66.7 GB and a cache, and fits with --quantize q4k"), "{}", not.stderr);
+    assert!(not.stderr.contains("qwen3-32b needs 66.7 GB and a cache, and fits with --quantize q5k"), "{}", not.stderr);
     assert!(not.stdout.contains("CANNOT BE MADE AS ASKED"), "the plan is printed all the same");
     let late = run(&[&words[..], &["--card", "H200", "--hours", "0.001"]].concat());
     assert_eq!(late.code, Some(1));
@@ -186,6 +186,7 @@ fn wrong_flags_have_their_exit_codes() {
     let made = Made::demo();
     let words = made.job(&made.toy(), &made.toy());
     let words: Vec<&str> = ["plan"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let before = tree(made.folder.path());
     for (arguments, code, said) in [
         (vec!["plan"], 2, "--prompts is missing"),
         ([&words[..], &["--card", "H1000"]].concat(), 3, "did you mean H100 80GB"),
@@ -198,6 +199,9 @@ fn wrong_flags_have_their_exit_codes() {
         assert_eq!(outcome.code, Some(code), "{arguments:?}: {}", outcome.stderr);
         assert!(outcome.stderr.contains(said), "{said}: {}", outcome.stderr);
     }
+    // A plan writes nothing that was not asked for, and a refused one nothing at all.
+    done(&[&words[..], &["--json", "--quiet"]].concat());
+    assert_eq!(tree(made.folder.path()), before);
 }
 
 #[test]

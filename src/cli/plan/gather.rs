@@ -9,6 +9,7 @@ use crate::cli::exit::UsageError;
 use crate::cli::make::JUDGE_THINKING;
 use crate::cli::settings::{self, NamedModel};
 use crate::data::Prompts;
+use crate::demo;
 use crate::engine::SamplingParams;
 use crate::engine::scheduler::Limits;
 use crate::generate::{TextModel, dialogue, model_name};
@@ -201,7 +202,11 @@ fn open(
     };
     if named.exists() {
         let weights = args.job.engine.weights(args.job.sampling.seed);
-        let name = model_name(named, weights).map_err(crate::generate::TextModelError::from)?;
+        // As a run calls it.
+        let name = match demo::is_model_dir(named) {
+            true => demo::MODEL_LABEL.to_owned(),
+            false => model_name(named, weights).map_err(crate::generate::TextModelError::from)?,
+        };
         let entry = registry.models().iter().find(is_it);
         return Ok(PlannedModel::open(named, name, weights, formats, template, entry)?);
     }
