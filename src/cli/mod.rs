@@ -102,7 +102,7 @@ enum Command {
     Pull(pull::Args),
     #[command(about = format!("A run's dataset onto the Hugging Face Hub{}", hub::HELP_NOTE))]
     Publish(publish::Args),
-    #[command(name = "push-argilla", about = format!("A run's items onto an Argilla server, for people to answer there{}", hub::HELP_NOTE))]
+    #[command(name = "push-argilla", about = format!("A run's items onto an Argilla server{}", hub::HELP_NOTE))]
     PushArgilla(Box<push_argilla::Args>),
     /// Models, prompts and the program for a machine without a network: make, check and install them
     #[command(subcommand)]
