@@ -21,9 +21,9 @@ const HOSTILE: [&str; 6] = [
 #[test]
 fn no_text_becomes_markup_and_the_page_holds_what_the_table_says() {
     let workshop = Workshop::new();
-    // Each row has all of them, since a page shows some rows of many.
+    // Each prompt has all of them, since a page shows some rows of many.
     let texts: Vec<[String; 2]> =
-        (0..6).map(|at| [format!("{} {at}", HOSTILE.join(" ")), format!("أهلا {at} {}", HOSTILE.join(" "))]).collect();
+        (0..6).map(|at| [format!("{} {at}", HOSTILE.join(" ")), format!("أهلا {at} {}", HOSTILE[at])]).collect();
     let rows: Vec<[&str; 4]> =
         texts.iter().map(|[prompt, answer]| [prompt.as_str(), answer.as_str(), "Dutch</h3><b>", "nld"]).collect();
     let prompts = workshop.prompts("prompts.jsonl", &rows);
