@@ -84,20 +84,27 @@ pub struct Local {
     pub num_votes: u64,
 }
 
-/// What runs have made, by the exact code of the language.
+/// What runs have made, by language.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalCounts {
-    /// By [`language::exact_code`].
-    pub by_code: BTreeMap<String, Local>,
+    /// See [`key`].
+    by_key: BTreeMap<String, Local>,
     /// Runs.
     pub num_runs: usize,
+}
+
+/// The exact code of a language; the two forms of Chinese, which share it, are told apart by name.
+fn key(name: &str, code: &str) -> Option<String> {
+    let exact = language::exact_code(name, code)?;
+    let is_traditional = name.to_lowercase().contains("traditional");
+    Some(if is_traditional { format!("{exact}-Hant") } else { exact.to_owned() })
 }
 
 impl LocalCounts {
     /// Adds what a run has of a language, as it spells it.
     pub fn add(&mut self, name: &str, code: &str, more: Local) {
-        let Some(code) = language::exact_code(name, code) else { return };
-        let sum = self.by_code.entry(code.to_owned()).or_default();
+        let Some(key) = key(name, code) else { return };
+        let sum = self.by_key.entry(key).or_default();
         sum.num_rows += more.num_rows;
         sum.num_pairs += more.num_pairs;
         sum.num_votes += more.num_votes;
@@ -141,6 +148,9 @@ fn row(one: &AyaLanguage, registry: &Registry, profile: &Profile, local: Option<
         }),
         models: registry.models().iter().filter(states).map(|entry| entry.name.clone()).collect(),
         preference_listed: one.listed,
-        local: local.map(|local| exact.and_then(|exact| local.by_code.get(exact)).copied().unwrap_or_default()),
+        local: local.map(|local| {
+            let found = key(&one.name, &one.code).and_then(|key| local.by_key.get(&key));
+            found.copied().unwrap_or_default()
+        }),
     }
 }

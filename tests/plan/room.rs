@@ -107,5 +107,5 @@ fn a_card_holds_what_room_rs_would_give_it() {
         assert!(would.contains(said), "{said}: {would}");
     }
     let huge = PlannedModel::of_entry(registry.find("llama-3.3-70b-instruct").unwrap(), &asked).facts;
-    assert!(what_would(&huge, &asked, 16_000_000_000, 2048).contains("cards of 16 GB that share its layers"));
+    assert!(what_would(&huge, &asked, 24_000_000_000, 2048).contains("cards of 24 GB that share its layers"));
 }

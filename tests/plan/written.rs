@@ -11,6 +11,8 @@ fn markdown_parses_and_names_stay_text() {
     done(&["make", "--demo", "--out", &path("demo"), "--device", "cpu", "--quiet"]);
     let hostile = "we*ird|name <b>[x](y)";
     std::fs::rename(path("demo/demo/model"), path(hostile)).unwrap();
+    // No longer the toy, which has a name of its own.
+    std::fs::write(path(&format!("{hostile}/generation_config.json")), "{}").unwrap();
     let (prompts, model) = (path("demo/demo/prompts.jsonl"), path(hostile));
     let rows = std::fs::read_to_string(&prompts).unwrap();
     std::fs::write(&prompts, rows.replace("\"Dutch\"", "\"Du|tch_x_ <img src=x>\"")).unwrap();
