@@ -118,8 +118,12 @@ pub fn push(
 
 /// Whether an address is this machine's.
 fn is_loopback(url: &str) -> bool {
-    let host = url.split("://").nth(1).unwrap_or_default();
-    ["127.", "localhost", "[::1]"].iter().any(|own| host.starts_with(own))
+    let authority = url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// These keys of an object, where they hold something: an interface may refuse what it does not know.
@@ -340,4 +344,24 @@ fn posted(wanted: &Value, keys: &[&str]) -> Value {
         settings.retain(|key, value| key != "visible_for_annotators" && !value.is_null());
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn only_this_machine_is_spoken_to_in_the_clear_without_a_word() {
+        for own in ["http://127.0.0.1:6900", "http://localhost/x", "http://[::1]:6900/", "http://127.8.0.1"] {
+            assert!(is_loopback(own), "{own}");
+        }
+        for other in [
+            "http://localhost.example.org",
+            "http://127.0.0.1.example.org",
+            "http://127.0.0.1@example.org",
+            "http://10.0.0.1",
+        ] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
 }

@@ -112,20 +112,25 @@ impl Search {
 }
 
 /// By stated support, then by the first ranking metric that both have, then whether anything was measured, then licence, then size.
+/// One order of all: where some lack a metric, those that have it come first.
 fn compare(a: &Suggestion<'_>, b: &Suggestion<'_>) -> std::cmp::Ordering {
     let open = |one: &Suggestion<'_>| one.model.licence_kind != LicenceKind::Open;
     let by_metric = || {
-        RANKING.iter().find_map(|(metric, more_is_better)| {
+        let orders = RANKING.iter().map(|(metric, more_is_better)| {
             let of = |one: &Suggestion<'_>| {
                 one.measured.iter().find(|figure| figure.metric == *metric).map(|figure| figure.value)
             };
-            let order = of(b)?.total_cmp(&of(a)?);
-            Some(if *more_is_better { order } else { order.reverse() }).filter(|order| order.is_ne())
-        })
+            match of(a).zip(of(b)) {
+                Some((a, b)) if *more_is_better => b.total_cmp(&a),
+                Some((a, b)) => a.total_cmp(&b),
+                None => of(a).is_none().cmp(&of(b).is_none()),
+            }
+        });
+        orders.into_iter().find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
     };
     a.support
         .cmp(&b.support)
-        .then_with(|| by_metric().unwrap_or(std::cmp::Ordering::Equal))
+        .then_with(by_metric)
         .then_with(|| a.measured.is_empty().cmp(&b.measured.is_empty()))
         .then_with(|| open(a).cmp(&open(b)))
         .then_with(|| b.model.parameters.cmp(&a.model.parameters))

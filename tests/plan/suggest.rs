@@ -94,6 +94,35 @@ fn figures_of_the_language_decide_among_equals() {
     );
 }
 
+/// Each has another metric than the next: whatever is compared with what, it is one order.
+#[test]
+fn figures_that_few_models_have_still_give_one_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("figures.parquet");
+    let plain = suggested(&["--language", "nld"]);
+    let metrics = ["win_rate", "language_ok", "bits_per_byte", "known_answers"];
+    let figures: Vec<Figure> = names(&plain)
+        .iter()
+        .enumerate()
+        .flat_map(|(at, name)| {
+            let own = (0..4).filter(move |bit| at * 7 % 15 >> bit & 1 == 1);
+            own.map(move |bit| figure(name, "nld", metrics[bit], (at * 5 % 7) as f64 / 7.0, "2026-11-01"))
+        })
+        .collect();
+    append(&table, &figures).unwrap();
+    let found = suggested(&["--language", "nld", "--results", folder.path().to_str().unwrap()]);
+    assert_eq!(found.len(), plain.len());
+    let won: Vec<Option<f64>> = found
+        .iter()
+        .filter(|one| one["support"] == "stated")
+        .map(|one| {
+            let measured = one["measured"].as_array().unwrap();
+            measured.iter().find(|figure| figure["metric"] == "win_rate")?["value"].as_f64()
+        })
+        .collect();
+    assert!(won.is_sorted_by(|a, b| a >= b), "{won:?}");
+}
+
 #[test]
 fn unknown_languages_and_missing_tables_say_what_was_meant() {
     let wrong = run(&["models", "suggest", "--language", "Yorubba"]);

@@ -217,7 +217,7 @@ pub(super) async fn language(
 ) -> Response<Body> {
     // Back to the page of ours that it was chosen on.
     let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let path = referer.splitn(4, '/').nth(3).map(|path| format!("/{}", path.trim_start_matches('/')));
+    let path = referer.splitn(4, '/').nth(3).map(|path| format!("/{}", path.trim_start_matches(['/', '\\'])));
     let mut response = see_other(path.as_deref().unwrap_or("/"));
     let to = query.to.unwrap_or_default();
     let is_known = app.strings.read().unwrap_or_else(std::sync::PoisonError::into_inner).has(&to);

@@ -2,7 +2,7 @@
 //! every answer, likelihood and verdict is journaled as those of `make` are; figures are counted from the journals.
 //! Knows runs and what they hold; loads no model, and knows nothing of flags.
 //!
-//! [`metrics`] says what is measured, [`rows`] makes numbers of answers, [`figures`] and [`intervals`] make figures of numbers. Figures
+//! [`metrics`] says what is measured, [`mod@rows`] makes numbers of answers, [`mod@figures`] and [`intervals`] make figures of numbers. Figures
 //! that follow from the journals are kept apart from those of the machine and the clock: the first are the same bytes however often
 //! a bench was interrupted.
 
