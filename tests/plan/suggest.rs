@@ -105,7 +105,7 @@ fn figures_that_few_models_have_still_give_one_order() {
         .iter()
         .enumerate()
         .flat_map(|(at, name)| {
-            let own = (0..4).filter(move |bit| at * 7 % 15 >> bit & 1 == 1);
+            let own = (0..4).filter(move |bit| ((at * 7 % 15) >> bit) & 1 == 1);
             own.map(move |bit| figure(name, "nld", metrics[bit], (at * 5 % 7) as f64 / 7.0, "2026-11-01"))
         })
         .collect();
