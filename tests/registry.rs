@@ -134,6 +134,13 @@ fn cards_and_shapes_are_whole_and_say_where_they_are_from() {
         assert!(card.sources.iter().all(|source| source.url.starts_with("https://")), "{}", card.name);
     }
     assert_eq!(registry.card("a100-80gb").unwrap().name, "A100 80GB");
+    // What stands in a name once is enough of it; what stands in two is not.
+    for (asked, name) in [("h100", "H100 80GB"), ("4090", "RTX 4090"), ("80gb h100", "H100 80GB")] {
+        assert_eq!(registry.card(asked).unwrap().name, name);
+    }
+    let error = registry.card("A100").unwrap_err().to_string();
+    assert!(error.contains("A100 40GB") && error.contains("A100 80GB"), "{error}");
+    assert!(registry.card("").is_err());
     let error = registry.card("H1000").unwrap_err().to_string();
     assert!(error.contains("did you mean H100 80GB") && error.contains("there are RTX A4000"), "{error}");
     // Nearly every model that runs has the numbers of its cache, in a plausible range: 16 KiB to 1 MiB a token in 16 bits.

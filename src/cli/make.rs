@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::{ClaimArgs, Thinking};
+use super::arguments::Thinking;
 use super::job::JobArgs;
 use super::pair;
 use super::progress::OutputArgs;
 use super::settings::{self, Generator, NamedModel};
-use super::shard::{self, ShardArgs};
+use super::shard;
 use super::stages::{self, Held, Judges};
-use super::stop::{Stop, TimeArgs};
+use super::stop::Stop;
 use crate::demo;
 use crate::generate::Ending;
 use crate::prompt::TemplateOptions;
@@ -23,20 +23,11 @@ pub(super) const JUDGE_THINKING: Thinking = Thinking::Off;
 /// Arguments of `make`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
-    #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]
-    demo: bool,
     /// Folder of the run: journals, dataset and report; call again with the same folder to continue
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
     #[command(flatten)]
-    claim: ClaimArgs,
-    #[command(flatten)]
-    pub(super) shard: ShardArgs,
-    #[command(flatten)]
     pub(super) job: JobArgs,
-    #[command(flatten)]
-    time: TimeArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -54,13 +45,13 @@ struct Plan {
 /// Runs what is left of the job.
 pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     args.job.engine.start_threads()?;
-    let stop = Stop::install(&args.time)?;
-    let run = args.shard.run_dir(&args.out)?;
+    let stop = Stop::install(&args.job.time)?;
+    let run = args.job.shard.run_dir(&args.out)?;
     shard::refuse_parent(run.root())?;
     run.existing_lock()?;
     args.job.pair.check()?;
-    if args.demo {
-        if !args.claim.fresh {
+    if args.job.demo {
+        if !args.job.claim.fresh {
             run.check_demo()?;
         }
         use_demo(&mut args, &run)?;
@@ -120,10 +111,7 @@ fn compute(plan: &Plan, output: &OutputArgs, stop: &Stop) -> anyhow::Result<Endi
 fn use_demo(args: &mut Args, run: &RunDir) -> anyhow::Result<()> {
     let folder = run.demo();
     demo::write(&folder)?;
-    args.job.prompts.prompts = Some(folder.join("prompts.jsonl"));
-    args.job.generator = vec![folder.join("model")];
-    args.job.judge = vec![folder.join("model")];
-    args.job.pair.source_license.get_or_insert_with(|| demo::LICENSE.to_owned());
+    args.job.use_demo(&folder);
     args.output.say("demo: embedded prompts and a toy model; the dataset shows the form, not quality");
     Ok(())
 }
@@ -136,7 +124,7 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     ] {
         settings::required(&models.first(), flag, why)?;
     }
-    let date = settings::run_date(run.earlier_lock(args.claim.claim())?)?;
+    let date = settings::run_date(run.earlier_lock(args.job.claim.claim())?)?;
     let compute = args.job.engine.compute()?;
     let seed = args.job.sampling.seed;
     let find =
@@ -168,8 +156,8 @@ fn plan(args: &Args, run: RunDir) -> anyhow::Result<Plan> {
     judges.note(&mut lock, &args.job.judging, &args.job.engine, JUDGE_THINKING);
     lock.parameters.insert("pair".to_owned(), args.job.pair.parameters());
     lock.environment = settings::environment(&args.job.engine, &compute);
-    args.shard.note(&mut lock, "make")?;
-    let occupied = run.claim(&mut lock, args.claim.claim())?;
+    args.job.shard.note(&mut lock, "make")?;
+    let occupied = run.claim(&mut lock, args.job.claim.claim())?;
     if !run.prompts().exists() {
         run.store_prompts(&prompts.records, prompts.num_rows_read, &prompts.drops, lock.shard)?;
     }

@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Make(args) => make::run(*args),
-        Command::Plan(args) => plan::run(&args),
+        Command::Plan(args) => plan::run(*args),
         Command::Generate(args) => generate::run(*args),
         Command::Judge(args) => judge::run(*args),
         Command::Score(args) => score::run(&args),
@@ -147,4 +147,51 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
     };
     exit::code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// Commands in the README's shell blocks and in all help texts, a line each.
+    fn documented() -> Vec<String> {
+        fn helps(command: &clap::Command, into: &mut Vec<String>) {
+            let said = [command.get_after_help(), command.get_after_long_help(), command.get_long_about()];
+            into.extend(said.into_iter().flatten().map(ToString::to_string));
+            command.get_subcommands().for_each(|child| helps(child, into));
+        }
+        let readme = include_str!("../../README.md");
+        let mut texts: Vec<String> =
+            readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
+        helps(&Cli::command(), &mut texts);
+        let lines =
+            texts.iter().flat_map(|text| text.replace("\\\n", " ").lines().map(str::to_owned).collect::<Vec<_>>());
+        let command = |line: String| {
+            let start = line.trim_start().trim_start_matches("./").trim_start_matches("HF_TOKEN=… ");
+            start
+                .starts_with("pairwright ")
+                .then(|| start.split([';', '|', '>']).next().unwrap().split(" #").next().unwrap().to_owned())
+        };
+        lines.filter_map(command).collect()
+    }
+
+    #[test]
+    fn what_documents_tell_to_type_is_understood() {
+        let documented = documented();
+        assert!(documented.len() > 50, "{documented:#?}");
+        for line in documented {
+            let words = line.split_whitespace().filter(|word| *word != "…").map(|word| word.trim_matches('\''));
+            match Cli::try_parse_from(words).map(|cli| cli.command) {
+                Ok(Command::Slurm(args)) => args.check().unwrap_or_else(|error| panic!("{line}\n{error}")),
+                Ok(Command::Plan(args)) => args.check().unwrap_or_else(|error| panic!("{line}\n{error}")),
+                Ok(_) => {}
+                // A part of a line that stands above it.
+                Err(error) if line.contains('…') && error.kind() == ErrorKind::MissingRequiredArgument => {}
+                Err(error) => panic!("{line}\n{error}"),
+            }
+        }
+    }
 }

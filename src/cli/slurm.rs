@@ -87,10 +87,18 @@ fn plain(text: &str) -> Result<String, String> {
     }
 }
 
+#[cfg(test)]
+impl Args {
+    /// Whether the task's command would be understood.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        parse_make(&self.command).map(drop)
+    }
+}
+
 /// Prints the script.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     let make = parse_make(&args.command)?;
-    if make.shard.shard.is_some() {
+    if make.job.shard.shard.is_some() {
         return Err(UsageError("the script gives --shard to each task\nhint: leave it out".to_owned()).into());
     }
     write!(std::io::stdout(), "{}", script(args, &make)?)?;

@@ -38,6 +38,12 @@ fn parse_budget(text: &str) -> Result<SignedDuration, String> {
 }
 
 impl TimeArgs {
+    /// Hours that the flags leave a process that starts now, if they say so. Asks no cluster: who plans a job is rarely in it.
+    pub(super) fn hours(&self) -> Result<Option<f64>, UsageError> {
+        let left = self.left(&Timestamp::now().to_zoned(TimeZone::system()), None)?;
+        Ok(left.map(|(left, _)| left.as_secs_f64() / 3600.0))
+    }
+
     /// How long from `now` until the nearest of all ends, and whose it is.
     fn left(&self, now: &Zoned, job_end: Option<i64>) -> Result<Option<(SignedDuration, &'static str)>, UsageError> {
         let until = |end: Timestamp| end.duration_since(now.timestamp());

@@ -44,6 +44,16 @@ pub fn write(dir: &Path) -> io::Result<()> {
     write_if_different(dir, "prompts.jsonl", PROMPTS.as_bytes())
 }
 
+/// Writes prompts and toy as [`write`] does, into a temporary folder that goes when what is returned is dropped.
+///
+/// # Errors
+/// As [`write_model_dir`].
+pub fn write_temporary() -> io::Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("pairwright-demo-").tempdir()?;
+    write(folder.path())?;
+    Ok(folder)
+}
+
 /// Writes the toy as a Hugging Face model directory, so that it is loaded as any other model is.
 ///
 /// Creates `dir` and its parents where missing. A file that is already there with the same bytes is left untouched; any

@@ -201,13 +201,9 @@ fn compare_scores(name: &str, decoder: Decoder, want: &Expected) -> Result<Check
 
 /// Calls `with` with a folder that holds the embedded toy, for that long.
 pub(super) fn with_toy<R>(with: impl FnOnce(&Path) -> Result<R, GoldenError>) -> Result<R, GoldenError> {
-    let dir = std::env::temp_dir().join(format!("pairwright-doctor-{}", std::process::id()));
-    let written =
-        demo::write_model_dir(&dir).map_err(|source| GoldenError::Io { path: dir.display().to_string(), source });
-    let result = written.and_then(|()| with(&dir));
-    // What cannot be removed is a temporary folder's rest, not the machine's fault.
-    let _ = std::fs::remove_dir_all(&dir);
-    result
+    let written = demo::write_temporary();
+    let folder = written.map_err(|source| GoldenError::Io { path: "a temporary folder".to_owned(), source })?;
+    with(&folder.path().join("model"))
 }
 
 pub(super) fn load(

@@ -86,6 +86,8 @@ pub struct Measurement {
     pub stage: &'static str,
     /// The model.
     pub model: String,
+    /// Whose stage it is: see [`StageWork::role`].
+    pub role: &'static str,
     /// The device, in words.
     pub device: String,
     /// What was seen.
@@ -113,7 +115,7 @@ pub fn assemble(
     let stages = stage_tokens(work, &models, &asked.formats);
     let card_work = CardWork { models: &models, work, asked };
     let cards: Vec<_> = asked.cards.par_iter().map(|card| card_plan(card, &card_work)).collect();
-    let measured = measured(work, measurements);
+    let measured = measured(work, &models, measurements);
     let forecast = forecast(&stages, &cards, &measured);
     let rows = rows(prompts, asked.pairs_per_prompt);
     let all = |role: &'static str| models.iter().filter(move |model| model.role == role).map(|model| &model.facts);
@@ -199,8 +201,7 @@ fn memories(
     formats: &Formats,
 ) -> Vec<ModelMemory> {
     let of = |role, facts: &ModelFacts| {
-        let is_own =
-            |stage: &&StageWork| stage.model == facts.name && (stage.stage == "generate") == (role == "generator");
+        let is_own = |stage: &&StageWork| stage.model == facts.name && stage.role() == role;
         let jobs: Vec<_> = work.iter().filter(is_own).flat_map(|stage| stage.groups.iter().flatten()).collect();
         let usual = TokenQuantiles::of(jobs.iter().map(|job| job.prompt.len() + job.output_len));
         let longest = jobs.iter().map(|job| job.prompt.len() + job.max_tokens).max().unwrap_or(1);
@@ -220,7 +221,7 @@ fn num_rows(stage: &StageWork) -> u64 {
 
 /// Each stage's tokens, with a cache that has room for all: what a card's has not, is computed again and stands in its seconds.
 fn stage_tokens(work: &[StageWork], models: &[ModelMemory], formats: &Formats) -> Vec<StageTokens> {
-    let mut loaded: Option<(&str, Simulator)> = None;
+    let mut loaded: Option<(&ModelFacts, Simulator)> = None;
     let one = |stage: &'_ StageWork, simulator: &mut Simulator| {
         let steps = simulator.run(&stage.groups);
         let times = |number: u64| (number as f64 * stage.scale).round() as u64;
@@ -242,15 +243,13 @@ fn stage_tokens(work: &[StageWork], models: &[ModelMemory], formats: &Formats) -
     };
     let mut stages = Vec::new();
     for stage in work {
-        let Some(facts) = models.iter().map(|model| &model.facts).find(|facts| facts.name == stage.model) else {
-            continue;
-        };
-        if loaded.as_ref().is_none_or(|(name, _)| *name != stage.model) {
+        let Some(ModelMemory { facts, .. }) = models.iter().find(|model| model.serves(stage)) else { continue };
+        if loaded.as_ref().is_none_or(|(before, _)| *before != facts) {
             let jobs =
                 work.iter().filter(|other| other.model == stage.model).flat_map(|other| other.groups.iter().flatten());
             let longest = jobs.map(|job| job.prompt.len() + job.max_tokens).max().unwrap_or(1);
             let blocks = formats.max_batch * 4 * longest.div_ceil(formats.block_size);
-            loaded = Some((&stage.model, Simulator::new(&room(facts, formats, blocks))));
+            loaded = Some((facts, Simulator::new(&room(facts, formats, blocks))));
         }
         stages.extend(loaded.as_mut().map(|(_, simulator)| one(stage, simulator)));
     }
@@ -258,17 +257,18 @@ fn stage_tokens(work: &[StageWork], models: &[ModelMemory], formats: &Formats) -
 }
 
 /// What stages take here, by the fit of their own measurement or another one of their model.
-fn measured(work: &[StageWork], measurements: &[Measurement]) -> Vec<MeasuredStage> {
-    let mut loaded: Option<(&str, Simulator)> = None;
+fn measured(work: &[StageWork], models: &[ModelMemory], measurements: &[Measurement]) -> Vec<MeasuredStage> {
+    let mut loaded: Option<(&ModelFacts, Simulator)> = None;
     let mut stages = Vec::new();
     for stage in work {
         let own = |one: &&Measurement| one.model == stage.model && one.stage == stage.stage;
-        let of_model = |one: &&Measurement| one.model == stage.model;
+        let of_model = |one: &&Measurement| one.model == stage.model && one.role == stage.role();
         let Some(found) = measurements.iter().find(own).or_else(|| measurements.iter().rfind(of_model)) else {
             continue;
         };
-        if loaded.as_ref().is_none_or(|(name, _)| *name != stage.model) {
-            loaded = Some((&stage.model, Simulator::new(&found.room)));
+        let Some(ModelMemory { facts, .. }) = models.iter().find(|model| model.serves(stage)) else { continue };
+        if loaded.as_ref().is_none_or(|(before, _)| *before != facts) {
+            loaded = Some((facts, Simulator::new(&found.room)));
         }
         let Some((_, simulator)) = &mut loaded else { continue };
         let steps = simulator.run(&stage.groups);
@@ -343,8 +343,11 @@ fn counted(tokens: &[Tokens], stages: &[StageTokens], records: &[PromptRecord]) 
 
 fn disk(prompts: &Prompts, models: &[ModelMemory], stages: &[StageTokens], work: &[StageWork]) -> Disk {
     let mut seen = BTreeSet::new();
-    let stored =
-        models.iter().filter(|model| seen.insert(&model.facts.name)).map(|model| model.facts.stored_bytes).sum();
+    let stored = models
+        .iter()
+        .filter(|model| seen.insert((&model.facts.name, model.facts.stored_bytes)))
+        .map(|model| model.facts.stored_bytes)
+        .sum();
     let texts = |record: &PromptRecord| (record.prompt.len() + record.response.as_ref().map_or(0, String::len)) as u64;
     let human: u64 = prompts.records.iter().map(texts).sum();
     let answers: u64 =

@@ -71,12 +71,12 @@ pub(super) fn card_plan(card: &Card, CardWork { models, work, asked }: &CardWork
     }
     // What shares shorten, and what every card has to do by itself: loading and the last answers.
     let (mut shared, mut fixed) = ([0.0; 2], [0.0; 2]);
-    let mut loaded: Option<(&str, Simulator)> = None;
+    let mut loaded: Option<(&ModelFacts, Simulator)> = None;
     for stage in *work {
-        let Some(model) = models.iter().find(|model| model.facts.name == stage.model) else { continue };
+        let Some(model) = models.iter().find(|model| model.serves(stage)) else { continue };
         let Some(room) = card_room(&model.facts, formats, card) else { continue };
-        if loaded.as_ref().is_none_or(|(name, _)| *name != stage.model) {
-            loaded = Some((&stage.model, Simulator::new(&room)));
+        if loaded.as_ref().is_none_or(|(facts, _)| **facts != model.facts) {
+            loaded = Some((&model.facts, Simulator::new(&room)));
             let seconds = LOAD.map(|(base, rate)| base + model.facts.stored_bytes as f64 / rate);
             fixed = add(fixed, seconds);
             plan.stages.push(CardStage { stage: "load", model: stage.model.clone(), seconds, parts: BTreeMap::new() });

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::people::{Effort, Power};
 use super::terms::{Licences, Risk};
-use super::{Fit, ModelFacts, TokenQuantiles};
+use super::{Fit, ModelFacts, StageWork, TokenQuantiles};
 use crate::generate::Forecast;
 
 /// Everything that a plan says. Ranges are from the better to the worse end.
@@ -107,6 +107,13 @@ pub struct ModelMemory {
     pub longest_len: usize,
     /// For memories of 16, 24, 40, 48, 80 and 141 GB; empty if its shape is not known.
     pub fits: Vec<Fit>,
+}
+
+impl ModelMemory {
+    /// Whether the stage is this model's. A judge may have the name of a generator and be another model.
+    pub(super) fn serves(&self, stage: &StageWork) -> bool {
+        self.facts.name == stage.model && self.role == stage.role()
+    }
 }
 
 /// A stage's requests.

@@ -37,6 +37,13 @@ pub struct StageWork {
     pub parts: Vec<String>,
 }
 
+impl StageWork {
+    /// Whose it is: `generator` or `judge`, as [`ModelMemory::role`](super::ModelMemory::role) says it.
+    pub fn role(&self) -> &'static str {
+        if self.stage == "generate" { "generator" } else { "judge" }
+    }
+}
+
 /// Quantiles of a count of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TokenQuantiles {

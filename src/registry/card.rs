@@ -60,13 +60,15 @@ impl Registry {
         &self.cards
     }
 
-    /// The card of that name, whatever the case of its letters and the signs between its words.
+    /// The card of that name, whatever the case of its letters and the signs between its words; or the only one whose name has all
+    /// words of `name`, as `H100` and `4090` do.
     ///
     /// # Errors
     /// [`RegistryError::UnknownCard`] with the closest names.
     pub fn card(&self, name: &str) -> Result<&Card, RegistryError> {
         let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
-        self.cards.iter().find(|card| plain(&card.name) == plain(name)).ok_or_else(|| {
+        let exact = self.cards.iter().find(|card| plain(&card.name) == plain(name));
+        exact.or_else(|| self.only_card_with(name)).ok_or_else(|| {
             let names: Vec<&str> = self.cards.iter().map(|card| card.name.as_str()).collect();
             RegistryError::UnknownCard {
                 name: name.to_owned(),
@@ -74,5 +76,17 @@ impl Registry {
                 all: names.join(", "),
             }
         })
+    }
+
+    /// The card whose name has all words of `asked`, if just one has them.
+    fn only_card_with(&self, asked: &str) -> Option<&Card> {
+        let words = |name: &str| name.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
+        let asked = words(asked);
+        let has_all = |card: &&Card| {
+            let own = words(&card.name);
+            asked.iter().all(|word| own.contains(word))
+        };
+        let mut found = self.cards.iter().filter(has_all);
+        found.next().filter(|_| !asked.is_empty() && found.next().is_none())
     }
 }

@@ -246,3 +246,62 @@ fn what_was_kept_is_held_against_the_run() {
     assert!(!without.contains("\"predicted\""));
     assert_eq!(text(Path::new(&page)), page);
 }
+
+#[test]
+fn the_arguments_of_make_are_those_of_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = |more: &[&str]| -> Value {
+        let words = [&["plan", "--demo", "--device", "cpu", "--card", "H100", "--json", "--quiet"], more].concat();
+        let output = super::program::program(&words).env("TMPDIR", folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let whole = ask(&["--fresh"]);
+    assert_eq!(whole["rows"]["num_records"], 48);
+    assert!(whole["models"][0]["facts"]["name"].as_str().unwrap().contains("not a language model"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the demonstration's files are gone");
+    // One model in both roles is loaded once.
+    let stages = |plan: &Value| -> Vec<String> {
+        plan["cards"][0]["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stage| stage["stage"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(stages(&whole), ["load", "known answers", "generate", "judge"]);
+    // Shards are the rows together, each row once, and the first tests the judge.
+    let shards: Vec<Value> = ["0/3", "1/3", "2/3"].map(|shard| ask(&["--shard", shard])).into();
+    let rows = |plan: &Value| plan["rows"]["num_records"].as_u64().unwrap();
+    assert_eq!(shards.iter().map(rows).sum::<u64>(), 48);
+    for (at, shard) in shards.iter().enumerate() {
+        assert_eq!(shard["rows"]["drops"]["other_shard"].as_u64().unwrap() + rows(shard), 48);
+        assert_eq!(stages(shard).contains(&"known answers".to_owned()), at == 0);
+    }
+    // The time that a run has is the time of its tasks.
+    let tasks = |more: &[&str]| ask(more)["cards"][0]["num_tasks"].as_u64();
+    assert_eq!((tasks(&[]), tasks(&["--time-budget", "4h"]), tasks(&["--hours", "4"])), (None, Some(1), Some(1)));
+}
+
+#[test]
+fn a_judge_with_the_generators_name_is_another_model() {
+    let made = Made::demo();
+    let name = "llama-demo";
+    let (writer, rater) = (made.folder.path().join("a").join(name), made.folder.path().join("b").join(name));
+    for copy in [&writer, &rater] {
+        std::fs::create_dir_all(copy).unwrap();
+        for entry in std::fs::read_dir(made.toy()).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+        }
+        std::fs::write(copy.join("generation_config.json"), "{\"temperature\": 0.9}").unwrap();
+    }
+    std::fs::write(rater.join("README.md"), "---\nlicense: mit\n---\n").unwrap();
+    let words = made.job(text(&writer), text(&rater));
+    let plan = plan(&words, &["--card", "H100"]);
+    let models = plan["models"].as_array().unwrap();
+    assert_eq!((&models[0]["facts"]["name"], &models[1]["facts"]["name"]), (&name.into(), &name.into()));
+    assert_eq!(models[1]["facts"]["licence"], "mit");
+    let loads = plan["cards"][0]["stages"].as_array().unwrap().iter().filter(|stage| stage["stage"] == "load").count();
+    assert!(loads > 1, "each is loaded");
+}

@@ -13,17 +13,22 @@ use crate::demo;
 use crate::engine::SamplingParams;
 use crate::engine::scheduler::Limits;
 use crate::generate::{TextModel, dialogue, model_name};
-use crate::judge::{Rubric, known};
+use crate::judge::Rubric;
+use crate::judge::known::{self, KnownRow};
 use crate::plan::{
     Asked, Expected, Formats, Judging, Measured, Measurement, Plan, PlannedGenerator, PlannedModel, Room, StageWork,
     answers, assemble, generation, judging, measure, prompts, sample,
 };
 use crate::prompt::{Message, TemplateOptions};
 use crate::registry::{ModelEntry, Registry};
-use crate::run::{GenerateStage, RunDir};
+use crate::run::GenerateStage;
+use crate::shard::Shard;
 
 /// Texts that stand for answers at most.
 const MAX_TEXTS: usize = 4096;
+
+/// Where rows go that another shard has.
+const OTHER_SHARD: &str = "other_shard";
 
 /// A model that was loaded to be timed.
 struct Loaded {
@@ -42,7 +47,8 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     settings::required(&job.generator.first(), "--generator", "the model that writes the second answer")?;
     settings::required(&job.judge.first(), "--judge", "the model that rates the answers")?;
     let registry = args.registry.read()?;
-    let earlier = args.out.as_ref().map(|out| RunDir::new(out).existing_lock()).transpose()?.flatten();
+    let run = args.out.as_ref().map(|out| job.shard.run_dir(out)).transpose()?;
+    let earlier = run.map(|run| run.earlier_lock(job.claim.claim())).transpose()?.flatten();
     let date = settings::run_date(earlier)?;
     let template = |thinking| settings::template_options(date, job.dialogue.chat_template.as_deref(), thinking);
     let (writes, rates) = (template(job.dialogue.thinking)?, template(Some(JUDGE_THINKING))?);
@@ -62,13 +68,30 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
     let judges = job.judge.iter().map(|named| open(named, &rates)).collect::<anyhow::Result<Vec<_>>>()?;
     distinct(models.iter(), "generators")?;
     distinct(judges.iter(), "judges")?;
-    let rows = settings::read_prompts(&job.prompts, file, true)?;
+    let mut rows = settings::read_prompts(&job.prompts, file, true)?;
     if let Some(line) = settings::matched_languages(&rows) {
         args.output.say(&line);
     }
     settings::guide_lengths(job.dialogue.length_guidance, stages.iter_mut(), &rows, &args.output)?;
-    let mut gathered =
-        Gathered { args, rows: &rows, texts: people(&rows), loaded: None, work: Vec::new(), measurements: Vec::new() };
+    let chosen = known::choose(&rows.records);
+    let shard = job.shard.shard()?;
+    let known = match shard {
+        // The first shard tests the judges for all.
+        Some(shard) if shard.index() > 0 => Vec::new(),
+        _ => known::first_rows(&chosen, job.judging.known_answers),
+    };
+    if let Some(shard) = shard {
+        keep_share(&mut rows, shard);
+    }
+    let mut gathered = Gathered {
+        args,
+        rows: &rows,
+        known: &known,
+        texts: people(&rows),
+        loaded: None,
+        work: Vec::new(),
+        measurements: Vec::new(),
+    };
     let mut generators = Vec::new();
     for (model, stage) in models.into_iter().zip(&stages) {
         generators.push(gathered.generator(model, stage, &writes)?);
@@ -84,7 +107,7 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
         created: date.to_string(),
         formats,
         cards: &cards,
-        hours: args.hours,
+        hours: args.hours.map_or_else(|| job.time.hours(), |hours| Ok(Some(hours)))?,
         reserve: args.reserve,
         watts: args.watts,
         price_per_gpu_hour: args.price_per_gpu_hour,
@@ -108,6 +131,8 @@ pub(super) fn plan(args: &Args) -> anyhow::Result<Plan> {
 struct Gathered<'a> {
     args: &'a Args,
     rows: &'a Prompts,
+    /// Rows that judges are tested with.
+    known: &'a [&'a KnownRow],
     /// What stands for answers.
     texts: Vec<String>,
     loaded: Option<Loaded>,
@@ -156,13 +181,11 @@ impl Gathered<'_> {
         let flags = &self.args.job.judging;
         let rubric = flags.rubric.as_deref().map_or_else(Rubric::built_in, Rubric::read)?;
         let rationales = flags.rationale_options(self.args.job.sampling.seed)?;
-        let chosen = known::choose(&self.rows.records);
-        let known = known::first_rows(&chosen, flags.known_answers);
         let asked = Judging {
             rubric: &rubric,
             pairwise: flags.pairwise,
             rationales: rationales.as_ref(),
-            known: &known,
+            known: self.known,
             num_generators: generators.len(),
         };
         let num_samples = generators.first().map_or(1, |generator| generator.num_samples);
@@ -227,6 +250,18 @@ fn distinct<'a>(models: impl Iterator<Item = &'a PlannedModel>, role: &str) -> R
         }
     }
     Ok(())
+}
+
+/// Leaves the share of `shard`; the other rows are counted as its siblings'.
+fn keep_share(rows: &mut Prompts, shard: Shard) {
+    let Prompts { records, drops, .. } = rows;
+    records.retain(|record| {
+        let is_own = shard.owns(&record.id);
+        if !is_own {
+            drops.add(OTHER_SHARD);
+        }
+        is_own
+    });
 }
 
 /// Human answers, which stand for a model's before there are any.
@@ -299,6 +334,7 @@ fn timed(
     Ok(Some(Measurement {
         stage: stage.stage,
         model: stage.model.clone(),
+        role: stage.role(),
         device: held.device.clone(),
         measured,
         load_s: held.load_s,

@@ -16,10 +16,10 @@ use super::exit::UsageError;
 use super::job::JobArgs;
 use super::models::RegistryArgs;
 use super::progress::OutputArgs;
+use crate::demo;
 use crate::generate::Ending;
 use crate::plan::Plan;
 use crate::provenance::write_atomic;
-use crate::run::RunDir;
 
 /// Arguments of `plan`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ use crate::run::RunDir;
 pub(super) struct Args {
     #[command(flatten)]
     job: JobArgs,
-    /// Folder that the run will have: its date counts for templates, and --save puts the plan there
+    /// Folder that the run will have: its date counts for templates, and --save puts the plan there; nothing else is written
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Keep the plan as JSON, by default as plan.json in --out, where `report` holds it against what the run took
@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Card to plan for, by its name; may be given several times [default: all of the list; none with --device cpu]
     #[arg(long, value_name = "NAME", help_heading = "Machine")]
     card: Vec<String>,
-    /// Time limit of a task: how many tasks an array needs
+    /// Time limit of a task: how many tasks an array needs [default: --time-budget, or until --deadline]
     #[arg(long, value_name = "H", value_parser = above_zero, help_heading = "Machine")]
     hours: Option<f64>,
     /// Share added to all hours
@@ -79,6 +79,15 @@ pub(super) struct Args {
     output: OutputArgs,
 }
 
+#[cfg(test)]
+impl Args {
+    /// Whether all cards are on the list.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let registry = self.registry.read()?;
+        self.card.iter().try_for_each(|name| Ok(registry.card(name).map(drop)?))
+    }
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<SignedDuration>().ok().filter(|duration| *duration > SignedDuration::ZERO);
     parsed.and_then(|duration| duration.try_into().ok()).ok_or_else(|| "want a duration such as 60s or 5m".to_owned())
@@ -102,9 +111,14 @@ fn not_negative(text: &str) -> Result<f64, String> {
 struct CannotBeMade(String);
 
 /// Plans, and says it in one form.
-pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
+pub(super) fn run(mut args: Args) -> anyhow::Result<Ending> {
     args.job.engine.start_threads()?;
     args.job.pair.check()?;
+    let demo = args.job.demo.then(demo::write_temporary).transpose()?;
+    if let Some(folder) = &demo {
+        args.job.use_demo(folder.path());
+    }
+    let args = &args;
     let plan = gather::plan(args)?;
     let json = serde_json::to_string_pretty(&plan)?;
     if let Some(path) = save_path(args)? {
@@ -131,13 +145,13 @@ fn outcome(plan: &Plan) -> anyhow::Result<Ending> {
 }
 
 /// Where the plan is kept, if it is.
-fn save_path(args: &Args) -> Result<Option<PathBuf>, UsageError> {
+fn save_path(args: &Args) -> anyhow::Result<Option<PathBuf>> {
     match (&args.save, &args.out) {
         (None, _) => Ok(None),
         (Some(Some(path)), _) => Ok(Some(path.clone())),
-        (Some(None), Some(out)) => Ok(Some(RunDir::new(out).plan())),
+        (Some(None), Some(out)) => Ok(Some(args.job.shard.run_dir(out)?.plan())),
         (Some(None), None) => {
-            Err(UsageError("--save does not say where\nhint: give it a file, or give --out DIR".to_owned()))
+            Err(UsageError("--save does not say where\nhint: give it a file, or give --out DIR".to_owned()).into())
         }
     }
 }
