@@ -79,7 +79,7 @@ fn is_exact(engine: &Engine) -> bool {
 }
 
 fn greedy(prompt: &[u32], max_tokens: usize) -> Request {
-    let params = SamplingParams { temperature: 0.0, max_tokens, prompt_logprobs: false, ..SamplingParams::default() };
+    let params = SamplingParams { temperature: 0.0, max_tokens, prompt_logprobs: None, ..SamplingParams::default() };
     Request { prompt: prompt.to_vec(), task: Task::Generate(params), key: 0 }
 }
 
@@ -241,7 +241,7 @@ fn logits_and_likelihoods_equal_transformers() {
             let likelihood = |prompt: &Vec<u32>| {
                 let mut request = greedy(prompt, 1);
                 if let Task::Generate(params) = &mut request.task {
-                    params.prompt_logprobs = true;
+                    params.prompt_logprobs = Some(0);
                 }
                 request
             };
@@ -276,7 +276,7 @@ fn prompt_logprobs_survive_preemption() {
     let likelihood = |prompt: &Vec<u32>| {
         let mut request = greedy(prompt, 24);
         if let Task::Generate(params) = &mut request.task {
-            params.prompt_logprobs = true;
+            params.prompt_logprobs = Some(0);
         }
         request
     };

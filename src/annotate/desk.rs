@@ -66,9 +66,15 @@ impl Setting {
         let (votes, people) = (store.votes()?, store.people()?);
         let mut room = Room::new(Arc::clone(&self.items), self.keys.clone(), self.options, votes, people);
         room.set_sealed(store.sealed_through()?);
+        self.hold_packs(&mut room)?;
+        Ok(room)
+    }
+
+    /// What went out in packs is not shown here.
+    fn hold_packs(&self, room: &mut Room) -> Result<(), StoreError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         room.hold(&packed::out(&self.run, packed::DEFAULT_LEASE_DAYS, i64::try_from(now).unwrap_or(i64::MAX))?);
-        Ok(room)
+        Ok(())
     }
 }
 
@@ -120,6 +126,8 @@ fn closed() -> DeskError {
 
 fn work(setting: &Setting, mut store: Store, mut room: Room, receiver: &mpsc::Receiver<Message>) {
     let mut is_untidy = false;
+    // As the room was made without: the first request looks.
+    let mut packs_bytes = 0;
     loop {
         let first = match receiver.recv_timeout(IDLE) {
             Ok(first) => first,
@@ -135,6 +143,11 @@ fn work(setting: &Setting, mut store: Store, mut room: Room, receiver: &mpsc::Re
         // An export, which is another process, may have sealed events meanwhile. Who cannot read cannot write either, and says so then.
         if let Ok(through) = store.sealed_through() {
             room.set_sealed(through);
+        }
+        // The same of a pack that was made meanwhile; one that comes back needs the store, which is this process's.
+        let size_bytes = packed::size_bytes(&setting.run);
+        if size_bytes != packs_bytes && setting.hold_packs(&mut room).is_ok() {
+            packs_bytes = size_bytes;
         }
         for message in waiting.take(MOST_AT_ONCE) {
             match message {

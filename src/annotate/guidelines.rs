@@ -4,8 +4,8 @@
 
 use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, html};
 
-/// What is shown where a project has none of its own.
-pub const DEFAULT: &str = include_str!("../../templates/annotate/guidelines.md");
+/// Key, among the texts of the pages, of what is shown where a project has no guidelines of its own.
+pub const DEFAULT_KEY: &str = "guidelines_text";
 
 /// The HTML of a Markdown text.
 pub fn to_html(markdown: &str) -> String {

@@ -177,6 +177,7 @@ pub fn make(room: &mut Room, keys: &Keys, wanted: &Wanted, say: Tongue<'_>, now:
         "better",
         "same",
         "both_bad",
+        "all_bad",
         "skip",
         "flag",
         "wrong_language",

@@ -54,6 +54,11 @@ pub fn out(run: &Path, lease_days: u16, now: i64) -> Result<BTreeMap<String, Vec
     Ok(found)
 }
 
+/// Bytes of the file, which only grows: whether there is anything new in it.
+pub fn size_bytes(run: &Path) -> u64 {
+    std::fs::metadata(run.join(ANNOTATIONS_FOLDER).join(PACKS_FILE)).map_or(0, |file| file.len())
+}
+
 /// A pack goes out with these items; without any it is back.
 ///
 /// # Errors

@@ -238,6 +238,7 @@ fn in_words(choice: &Choice, shown: &[String], say: Tongue<'_>) -> String {
     match choice {
         Choice::Better { answer } => format!("{} {}", letter(answer), say.of("better")),
         Choice::Same => say.of("same").to_owned(),
+        Choice::BothBad if shown.len() > 2 => say.of("all_bad").to_owned(),
         Choice::BothBad => say.of("both_bad").to_owned(),
         Choice::Skip => say.of("skip").to_owned(),
         Choice::Flag { flag, .. } => say.of(flag.as_str()).to_owned(),
@@ -292,7 +293,7 @@ pub struct GuidelinesPage<'a> {
     /// Around it.
     pub frame: Frame<'a>,
     /// From [`super::guidelines::to_html`].
-    pub html: &'a str,
+    pub html: String,
 }
 
 /// A line of the table of people.

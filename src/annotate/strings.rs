@@ -8,7 +8,7 @@ use super::store::StoreError;
 use crate::provenance::{ANNOTATIONS_FOLDER, write_atomic};
 
 /// Most bytes of one translated text.
-pub const MAX_TEXT_BYTES: usize = 2_000;
+pub const MAX_TEXT_BYTES: usize = 8_000;
 /// The language that has everything.
 pub const ENGLISH: &str = "en";
 

@@ -107,7 +107,7 @@ impl SamplingArgs {
             stop_token_ids: self.stop_token_id.clone(),
             max_tokens: self.max_tokens,
             top_logprobs: 0,
-            prompt_logprobs: false,
+            prompt_logprobs: None,
             constraint: None,
         };
         Ok(GenerateOptions {

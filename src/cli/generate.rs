@@ -98,7 +98,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     }
     let mut options = args.sampling.options(Some(model_dir))?;
     options.sampling.top_logprobs = args.logprobs.unwrap_or(0);
-    options.sampling.prompt_logprobs = args.prompt_logprobs;
+    options.sampling.prompt_logprobs = args.prompt_logprobs.then_some(0);
     let parameters = serde_json::json!({
         "model": {"name": model.record.name, "files": model.record.files, "dtype": model.record.dtype,
             "template_sha256": model.record.template_sha256},

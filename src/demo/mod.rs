@@ -44,7 +44,7 @@ pub fn write(dir: &Path) -> io::Result<()> {
     write_if_different(dir, "prompts.jsonl", PROMPTS.as_bytes())
 }
 
-/// Writes prompts and toy as [`write`] does, into a temporary folder that goes when what is returned is dropped.
+/// Writes prompts and toy as [`write()`] does, into a temporary folder that goes when what is returned is dropped.
 ///
 /// # Errors
 /// As [`write_model_dir`].

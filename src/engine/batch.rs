@@ -82,11 +82,14 @@ impl StepBatch {
             if part.num_tokens > 1 || part.start < sequence.prompt_len {
                 batch.num_prefill_tokens += part.num_tokens;
             }
-            let wants_prompt = matches!(&sequence.task, Task::Generate(params) if params.prompt_logprobs);
-            if wants_prompt && sequence.output.prompt_logprobs.len() < sequence.prompt_len {
+            let wanted = match &sequence.task {
+                Task::Generate(params) => params.prompt_logprobs,
+                Task::Score { .. } | Task::Classify => None,
+            };
+            if let Some(from) = wanted {
                 // After a preemption in mid-prompt, what was reported before is computed again but not reported again.
-                let reported = sequence.output.prompt_logprobs.len().saturating_sub(1);
-                for position in part.start.max(reported)..end.min(sequence.prompt_len - 1) {
+                let next = sequence.output.prompt_logprobs.len().max(from).saturating_sub(1);
+                for position in part.start.max(next)..end.min(sequence.prompt_len - 1) {
                     let row = (first_row + position - part.start) as u32;
                     let purpose = Purpose::PromptToken(sequence.tokens[position + 1]);
                     batch.logits_rows.push(LogitsRow { row, id: part.id, purpose });

@@ -8,7 +8,7 @@ use super::batch::Purpose;
 use super::constraint::{Constrained, Standing};
 use super::sampler;
 use super::scheduler::Scheduler;
-use super::sequence::{FinishReason, Sequence, SequenceId, Task, TokenLogprobs};
+use super::sequence::{FinishReason, SamplingParams, Sequence, SequenceId, Task, TokenLogprobs};
 use crate::ops::sampling::{Ask, Found};
 
 /// What a row of logits gave.
@@ -73,6 +73,14 @@ pub fn chosen(found: Found, purpose: Purpose, sequence: Option<&Sequence>) -> Ch
     }
 }
 
+/// What nobody asked for has no log-probability, nor has the first token.
+fn begin_prompt_logprobs(sequence: &mut Sequence) {
+    let Task::Generate(SamplingParams { prompt_logprobs: Some(from), .. }) = sequence.task else { return };
+    if sequence.output.prompt_logprobs.is_empty() {
+        sequence.output.prompt_logprobs.resize(from.clamp(1, sequence.prompt_len), None);
+    }
+}
+
 /// Adds what was chosen to the sequence, and ends it where it must end.
 pub fn record(scheduler: &mut Scheduler, id: SequenceId, chosen: Chosen, events: &mut Vec<Event>) {
     let Some(sequence) = scheduler.sequence_mut(id) else { return };
@@ -80,9 +88,7 @@ pub fn record(scheduler: &mut Scheduler, id: SequenceId, chosen: Chosen, events:
     match chosen {
         Chosen::Nothing => {}
         Chosen::PromptToken(logprob) => {
-            if sequence.output.prompt_logprobs.is_empty() {
-                sequence.output.prompt_logprobs.push(None);
-            }
+            begin_prompt_logprobs(sequence);
             sequence.output.prompt_logprobs.push(Some(logprob));
         }
         Chosen::Targets(logprobs) => {
@@ -94,11 +100,9 @@ pub fn record(scheduler: &mut Scheduler, id: SequenceId, chosen: Chosen, events:
             reason = Some(FinishReason::Stop);
         }
         Chosen::Token(chosen) => {
+            begin_prompt_logprobs(sequence);
             let Task::Generate(params) = &sequence.task else { return };
             let token = chosen.token;
-            if params.prompt_logprobs && sequence.output.prompt_logprobs.is_empty() {
-                sequence.output.prompt_logprobs.push(None);
-            }
             let (num_tokens, room) = (sequence.output.tokens.len(), sequence.room());
             let accepted = sequence.constrained.as_ref().map_or(Ok(()), |form| form.accepts(token, num_tokens));
             if params.max_tokens == 0 {

@@ -32,8 +32,8 @@ pub struct SamplingParams {
     pub max_tokens: usize,
     /// Also report this many likeliest tokens at each step.
     pub top_logprobs: usize,
-    /// Report the log-probability of each prompt token.
-    pub prompt_logprobs: bool,
+    /// Report the log-probability of each prompt token from this place on; 0: of all but the first, before which there is nothing.
+    pub prompt_logprobs: Option<usize>,
     /// The form that the answer is to have: tokens that break it are impossible before penalties, temperature and filters are applied.
     pub constraint: Option<Constraint>,
 }
@@ -52,7 +52,7 @@ impl Default for SamplingParams {
             stop_token_ids: Vec::new(),
             max_tokens: 512,
             top_logprobs: 0,
-            prompt_logprobs: false,
+            prompt_logprobs: None,
             constraint: None,
         }
     }
@@ -110,7 +110,7 @@ pub struct TokenLogprobs {
 pub struct SequenceOutput {
     /// Generated tokens, without the stop token.
     pub tokens: Vec<TokenLogprobs>,
-    /// Log-probability of each prompt token (natural log), the first `None`; empty unless asked for.
+    /// Log-probability of each prompt token (natural log), `None` for the first and for those not asked for; empty if none was.
     pub prompt_logprobs: Vec<Option<f32>>,
     /// Log-probability of each target of a [`Task::Score`].
     pub target_logprobs: Vec<f32>,
@@ -190,7 +190,7 @@ impl Sequence {
 
     /// Whether cached blocks may stand in for prompt tokens: not if every prompt position's logits are asked for.
     pub fn may_reuse(&self) -> bool {
-        !matches!(&self.task, Task::Generate(params) if params.prompt_logprobs)
+        !matches!(&self.task, Task::Generate(params) if params.prompt_logprobs.is_some())
     }
 
     /// Appends a token.

@@ -144,7 +144,7 @@ pub fn risks(generators: &[&ModelFacts], judges: &[&ModelFacts], counted: &Count
         add("dummy_weights", what, "for timing alone; leave out --weights dummy");
     }
     for judge in judges {
-        if generators.iter().any(|generator| generator.name == judge.name) {
+        if generators.contains(judge) {
             let what = format!("{} rates its own answers, and models favour these", judge.name);
             add("judge_is_generator", what, "take a judge of another family, or a panel of several");
         }
@@ -187,6 +187,9 @@ pub fn risks(generators: &[&ModelFacts], judges: &[&ModelFacts], counted: &Count
         let what = format!("the language identifier may not veto in {}", counted.not_validated.join(", "));
         add("identifier_not_validated", what, "look at answers yourself; nothing is dropped there for its language");
     }
+    // What is true of a model in both roles is said once.
+    let mut said = BTreeSet::new();
+    risks.retain(|risk: &Risk| said.insert(risk.what.clone()));
     risks
 }
 

@@ -74,7 +74,7 @@
     if (task.answers.length === 2) {
       bar.append(button(task, "better-0", `A ${words.better}`, false, "1"), button(task, "same", words.same, false, "="), button(task, "better-1", `B ${words.better}`, false, "2"));
     } else place.append(rank(task));
-    bar.append(button(task, "both_bad", words.both_bad, true, "0"), button(task, "skip", words.skip, true, " "));
+    bar.append(button(task, "both_bad", task.answers.length === 2 ? words.both_bad : words.all_bad, true, "0"), button(task, "skip", words.skip, true, " "));
     place.append(bar, edit(task), flag(task));
     window.scrollTo(0, 0);
   }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use pairwright::annotate::items::{AnswerChoice, Items};
+use pairwright::annotate::packed::note;
 use pairwright::annotate::queue::QueueOptions;
 use pairwright::annotate::serve::ServeOptions;
 use pairwright::annotate::store::{read_people, read_votes, seal};
@@ -138,6 +139,7 @@ fn more_than_two_answers_are_ranked() {
     let server = Server::start(folder.path(), items_of(&made, AnswerChoice::All), plain());
     let mut ann = server.client();
     let page = ann.join("Ann");
+    assert!(page.body.contains("All bad") && !page.body.contains("Both bad"));
     assert_eq!(say(&mut ann, &page, &[("choice", "ranking"), ("rank-0", "1"), ("rank-1", "2")]).status, 422);
     say(&mut ann, &page, &[("choice", "ranking"), ("rank-0", "2"), ("rank-1", "1"), ("rank-2", "2")]);
     let events = stored(folder.path());
@@ -145,6 +147,36 @@ fn more_than_two_answers_are_ranked() {
     let shown = &events[0].shown;
     assert_eq!(*groups, [vec![shown[1].clone()], vec![shown[0].clone(), shown[2].clone()]]);
     assert!(ann.get("/").body.contains("Thank you"));
+}
+
+#[test]
+fn what_goes_out_in_a_pack_while_the_server_runs_is_not_shown_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let all = items(4);
+    let ids: Vec<String> = all.items.iter().map(|item| item.id.clone()).collect();
+    let server = Server::start(folder.path(), all, plain());
+    let mut ann = server.client();
+    let shown = ann.join("Ann").field("item");
+    let rest: Vec<String> = ids.into_iter().filter(|id| *id != shown).collect();
+    note(folder.path(), "pack-1", &rest, i64::MAX / 2).unwrap();
+    let page = ann.get("/");
+    assert_eq!(page.field("item"), shown, "what somebody has is theirs");
+    say(&mut ann, &page, &[("choice", "same")]);
+    let page = ann.get("/");
+    assert!(page.body.contains("Others are voting on what is left"), "{}", page.body);
+}
+
+#[test]
+fn general_guidelines_are_in_the_language_of_the_pages_and_a_projects_own_win() {
+    for (own, said) in [(None, "<h1>كيف تختار</h1>"), (Some("# Ours"), "<h1>Ours</h1>")] {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ServeOptions { guidelines: own.map(str::to_owned), ..plain() };
+        let server = Server::start(folder.path(), items(2), options);
+        let mut ann = server.client();
+        ann.get("/language?to=ar");
+        let page = ann.get("/guidelines");
+        assert!(page.body.contains(said), "{}", page.body);
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub fn requests() -> Vec<Request> {
                 stop_token_ids: if i.is_multiple_of(5) { (60..97).collect() } else { Vec::new() },
                 max_tokens: [5, 30, 44, 17][i / 2 % 4],
                 top_logprobs: [0, 3][i % 2],
-                prompt_logprobs: i.is_multiple_of(6),
+                prompt_logprobs: i.is_multiple_of(6).then_some(i % 4 * 5),
                 constraint: None,
             };
             if index % 7 == 3 { score(&ids, &[1, 5, 96, 5]) } else { generate(ids, params, u64::from(index)) }

@@ -22,7 +22,7 @@ fn scores_are_a_distribution_over_the_vocabulary() {
 #[test]
 fn prompt_log_probabilities_are_the_chain_of_scores() {
     let ids = prompt(50, 4);
-    let with = |max_tokens| SamplingParams { prompt_logprobs: true, ..greedy(max_tokens) };
+    let with = |max_tokens| SamplingParams { prompt_logprobs: Some(0), ..greedy(max_tokens) };
     let mut engine = engine(&options());
     let chain: Vec<_> = (1..ids.len()).map(|end| score(&ids[..end], &[ids[end]])).collect();
     let chain = run(&mut engine, &chain).into_iter().map(|(_, output)| Some(output.target_logprobs[0]));
@@ -34,23 +34,32 @@ fn prompt_log_probabilities_are_the_chain_of_scores() {
     }
     let (_, output) = &run(&mut engine, &[generate(vec![7], with(2), 0)])[0];
     assert_eq!(output.prompt_logprobs, [None]);
+    // From some place on: the same numbers, and none before it.
+    for from in [1, 7, 49, 50, 90] {
+        let params = SamplingParams { prompt_logprobs: Some(from), ..greedy(1) };
+        let (_, output) = &run(&mut engine, &[generate(ids.clone(), params, 0)])[0];
+        let (before, rest) = output.prompt_logprobs.split_at(from.min(ids.len()));
+        assert!(before.iter().all(Option::is_none) && rest == &want[before.len()..], "{from}");
+    }
 }
 
 /// The second prompt is half computed when the first needs its blocks: its positions must not be reported twice.
 #[test]
 fn prompt_log_probabilities_survive_a_preemption() {
-    let with = |max_tokens| SamplingParams { prompt_logprobs: true, ..greedy(max_tokens) };
-    let requests = [generate(prompt(14, 1), greedy(60), 0), generate(prompt(100, 2), with(3), 1)];
-    let want = run(&mut engine(&options()), &requests);
-    let tight = EngineOptions { kv_budget: KvBudget::Tokens(112), max_batch: 2, max_step_tokens: 3, ..options() };
-    let mut engine = engine(&tight);
-    let got = run(&mut engine, &requests);
-    assert!(engine.stats().num_preemptions > 0);
-    assert_eq!(want[1].1.prompt_logprobs.len(), 100);
-    for ((_, got), (_, want)) in got.iter().zip(&want) {
-        let pairs = got.prompt_logprobs.iter().zip(&want.prompt_logprobs);
-        assert_eq!(pairs.take_while(|(got, want)| got == want).count(), want.prompt_logprobs.len());
-        assert_eq!(got.tokens, want.tokens);
+    for from in [0, 20] {
+        let with = SamplingParams { prompt_logprobs: Some(from), ..greedy(3) };
+        let requests = [generate(prompt(14, 1), greedy(60), 0), generate(prompt(100, 2), with, 1)];
+        let want = run(&mut engine(&options()), &requests);
+        let tight = EngineOptions { kv_budget: KvBudget::Tokens(112), max_batch: 2, max_step_tokens: 3, ..options() };
+        let mut engine = engine(&tight);
+        let got = run(&mut engine, &requests);
+        assert!(engine.stats().num_preemptions > 0);
+        assert_eq!(want[1].1.prompt_logprobs.len(), 100);
+        for ((_, got), (_, want)) in got.iter().zip(&want) {
+            let pairs = got.prompt_logprobs.iter().zip(&want.prompt_logprobs);
+            assert_eq!(pairs.take_while(|(got, want)| got == want).count(), want.prompt_logprobs.len());
+            assert_eq!(got.tokens, want.tokens);
+        }
     }
 }
 

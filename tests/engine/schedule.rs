@@ -91,7 +91,8 @@ impl Program {
         if end > self.scheduler.blocks().num_blocks() * self.block_size {
             return None;
         }
-        let params = SamplingParams { prompt_logprobs: wanted.prompt_logprobs, ..SamplingParams::default() };
+        let params =
+            SamplingParams { prompt_logprobs: wanted.prompt_logprobs.then_some(0), ..SamplingParams::default() };
         let request = Request { prompt, task: Task::Generate(params), key: 0 };
         let id = self.scheduler.add(Sequence::new(request, end, self.block_size));
         self.ends.insert(id, (end, wanted.stop_token));

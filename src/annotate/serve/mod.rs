@@ -54,7 +54,7 @@ pub struct ServeOptions {
     pub names: Vec<String>,
     /// All links, codes and sessions given out so far end.
     pub new_links: bool,
-    /// Markdown; the program's own if `None`.
+    /// Markdown; the program's own, in the reader's language, if `None`.
     pub guidelines: Option<String>,
     /// What people must agree to before they vote.
     pub consent: Option<String>,
@@ -115,7 +115,7 @@ pub(in crate::annotate) struct App {
     strings: RwLock<Strings>,
     limits: Limits,
     languages: Vec<String>,
-    guidelines: String,
+    guidelines: Option<String>,
     consent: Option<String>,
     is_lan: bool,
     is_listed: bool,
@@ -163,7 +163,7 @@ pub fn serve(
             strings: RwLock::new(strings),
             limits: Limits::default(),
             languages,
-            guidelines: guidelines::to_html(options.guidelines.as_deref().unwrap_or(guidelines::DEFAULT)),
+            guidelines: options.guidelines.as_deref().map(guidelines::to_html),
             consent: options.consent.clone(),
             is_lan: options.is_lan,
             is_listed: !options.names.is_empty(),

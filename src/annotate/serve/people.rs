@@ -13,6 +13,7 @@ use super::session::{Session, answer, language_cookie, see_other};
 use super::voting::{Sent, fields};
 use super::{App, new_person};
 use crate::annotate::forms::Fields;
+use crate::annotate::guidelines::{DEFAULT_KEY, to_html};
 use crate::annotate::keys::{CODE_DIGITS, is_same};
 use crate::annotate::pace::pace_s;
 use crate::annotate::pages::{GuidelinesPage, JoinPage, MePage};
@@ -230,7 +231,9 @@ pub(super) async fn language(
 pub(super) async fn guidelines(State(app): State<Arc<App>>, headers: HeaderMap) -> Response<Body> {
     let session = Session::of(&headers, &app.keys);
     app.framed(&headers, session.as_ref(), |frame| {
-        app.page(StatusCode::OK, &GuidelinesPage { frame, html: &app.guidelines })
+        let own = app.guidelines.clone();
+        let html = own.unwrap_or_else(|| to_html(frame.say.of(DEFAULT_KEY)));
+        app.page(StatusCode::OK, &GuidelinesPage { frame, html })
     })
 }
 

@@ -3,45 +3,13 @@
 
 use std::io::Write;
 
-use clap::ValueEnum;
 use serde_json::json;
 
-use super::RegistryArgs;
-use crate::cli::arguments::parse_bytes;
+use super::ChoiceArgs;
 use crate::data::language::{self, MatchedBy};
 use crate::generate::Ending;
 use crate::model::arch;
-use crate::registry::{ALLOWANCE_BYTES, Fit, LicenceKind, ModelEntry, PRECISIONS, Role, Selection, Wanted};
-
-/// A role on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum RoleArg {
-    /// Writes answers
-    Generator,
-    /// Rates answers by reading the probabilities of its labels
-    Judge,
-    /// Rates answers by a score head
-    Reward,
-}
-
-impl RoleArg {
-    pub(super) fn role(self) -> Role {
-        match self {
-            Self::Generator => Role::Generator,
-            Self::Judge => Role::Judge,
-            Self::Reward => Role::Reward,
-        }
-    }
-}
-
-/// A kind of licence on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum LicenceArg {
-    /// Any use, with attribution at most
-    Open,
-    /// Also restricted, non-commercial and unknown ones
-    Any,
-}
+use crate::registry::{ALLOWANCE_BYTES, Fit, LicenceKind, ModelEntry, PRECISIONS, Role, Selection};
 
 /// Arguments of `models list`.
 #[derive(Debug, clap::Args)]
@@ -49,40 +17,23 @@ pub(in crate::cli) struct Args {
     /// Only models whose makers name this language: Yoruba, yo, yor
     #[arg(long, value_name = "LANGUAGE")]
     language: Option<String>,
-    /// Only models that fit into this much memory, at the widest precision that does: 24GB, 16GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    fits: Option<usize>,
-    /// Only models for this role
-    #[arg(long, value_enum)]
-    role: Option<RoleArg>,
-    /// Only models under such licences
-    #[arg(long, alias = "license", value_enum, default_value = "any")]
-    licence: LicenceArg,
-    /// JSON instead of a table
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    registry: RegistryArgs,
+    choice: ChoiceArgs,
 }
 
 /// Prints the table, largest model first.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
-    let registry = args.registry.read()?;
-    let wanted = Wanted {
-        language: args.language.clone(),
-        role: args.role.map(RoleArg::role),
-        open_licence: args.licence == LicenceArg::Open,
-        budget: args.fits.map(|bytes| bytes as u64),
-    };
-    let selection = registry.select(&wanted)?;
+    let choice = &args.choice;
+    let registry = choice.registry.read()?;
+    let selection = registry.select(&choice.wanted(args.language.as_deref()))?;
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if choice.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&as_json(&selection)?)?)?;
         return Ok(Ending::Completed);
     }
-    table(&mut out, &selection, args.fits.is_some())?;
+    table(&mut out, &selection, choice.memory.is_some())?;
     writeln!(out, "\n{} of {} models", selection.models.len(), registry.models().len())?;
-    notes(&mut out, &selection, args.fits)?;
+    notes(&mut out, &selection, choice.memory)?;
     Ok(Ending::Completed)
 }
 

@@ -8,8 +8,11 @@ mod verify;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
+
+use super::arguments::parse_bytes;
 use crate::generate::Ending;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryError, Role, Wanted};
 pub(super) use list::gigabytes;
 pub(super) use verify::NonFiniteWeights;
 
@@ -38,6 +41,67 @@ impl RegistryArgs {
     /// The list.
     pub(super) fn read(&self) -> Result<Registry, RegistryError> {
         self.registry.as_deref().map_or_else(Registry::embedded, Registry::read)
+    }
+}
+
+/// A role on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleArg {
+    /// Writes answers
+    Generator,
+    /// Rates answers by reading the probabilities of its labels
+    Judge,
+    /// Rates answers by a score head
+    Reward,
+}
+
+impl RoleArg {
+    fn role(self) -> Role {
+        match self {
+            Self::Generator => Role::Generator,
+            Self::Judge => Role::Judge,
+            Self::Reward => Role::Reward,
+        }
+    }
+}
+
+/// A kind of licence on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LicenceArg {
+    /// Any use, with attribution at most
+    Open,
+    /// Also restricted, non-commercial and unknown ones
+    Any,
+}
+
+/// Flags that choose among the list's models, and how they are told.
+#[derive(Debug, clap::Args)]
+pub(super) struct ChoiceArgs {
+    /// Only models that fit into this much memory, at the widest precision that does: 24GB, 16GiB
+    #[arg(long, visible_alias = "fits", value_name = "SIZE", value_parser = parse_bytes)]
+    memory: Option<usize>,
+    /// Only models for this role
+    #[arg(long, value_enum)]
+    role: Option<RoleArg>,
+    /// Only models under such licences
+    #[arg(long, alias = "license", value_enum, default_value = "any")]
+    licence: LicenceArg,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+impl ChoiceArgs {
+    /// What is looked for, in this language if there is one.
+    fn wanted(&self, language: Option<&str>) -> Wanted {
+        Wanted {
+            language: language.map(str::to_owned),
+            role: self.role.map(RoleArg::role),
+            open_licence: self.licence == LicenceArg::Open,
+            budget: self.memory.map(|bytes| bytes as u64),
+        }
     }
 }
 

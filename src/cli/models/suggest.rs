@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::RegistryArgs;
-use super::list::{LicenceArg, RoleArg, billions, gigabytes};
+use super::ChoiceArgs;
+use super::list::{billions, gigabytes};
 use crate::bench::table::{self, Figure};
-use crate::cli::arguments::parse_bytes;
 use crate::cli::exit::UsageError;
 use crate::data::language;
 use crate::generate::Ending;
 use crate::model::arch;
-use crate::registry::{ALLOWANCE_BYTES, Measured, RANKING, Search, Suggestion, Support, Wanted};
+use crate::registry::{ALLOWANCE_BYTES, Measured, RANKING, Search, Suggestion, Support};
 
 /// The table of figures in a bench's folder.
 const TABLE: &str = "figures.parquet";
@@ -26,34 +25,17 @@ pub(in crate::cli) struct Args {
     /// The language: Yoruba, yo, yor
     #[arg(long, value_name = "LANGUAGE")]
     language: String,
-    /// Only models that fit into this much memory, at the widest precision that does: 24GB, 16GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    memory: Option<usize>,
-    /// Only models for this role
-    #[arg(long, value_enum)]
-    role: Option<RoleArg>,
-    /// Only models under such licences
-    #[arg(long, alias = "license", value_enum, default_value = "any")]
-    licence: LicenceArg,
     /// Figures of `pairwright bench --languages`: its folder, or the table in it; may be given several times
     #[arg(long, value_name = "FILE|DIR")]
     results: Vec<PathBuf>,
-    /// JSON instead of text
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    registry: RegistryArgs,
+    choice: ChoiceArgs,
 }
 
 /// Prints models, best first, with their reasons.
 pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
-    let registry = args.registry.read()?;
-    let wanted = Wanted {
-        language: Some(args.language.clone()),
-        role: args.role.map(RoleArg::role),
-        open_licence: args.licence == LicenceArg::Open,
-        budget: args.memory.map(|bytes| bytes as u64),
-    };
+    let registry = args.choice.registry.read()?;
+    let wanted = args.choice.wanted(Some(&args.language));
     let mut search = Search { wanted, families: arch::families().collect(), measured: BTreeMap::new() };
     // What the language is taken for decides which figures are of it.
     let (_, codes) = registry.suggest(&search)?;
@@ -64,7 +46,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
     }
     let (suggestions, codes) = registry.suggest(&search)?;
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if args.choice.json {
         let value = json!({"language": args.language, "taken_for": codes, "allowance_bytes": ALLOWANCE_BYTES, "suggestions": suggestions});
         writeln!(out, "{}", serde_json::to_string_pretty(&value)?)?;
         return Ok(Ending::Completed);

@@ -28,15 +28,15 @@ fn section(heading: &str, lines: impl IntoIterator<Item = String>) -> String {
     if lines.is_empty() { lines } else { format!("{heading}\n{lines}") }
 }
 
-/// Columns of equal width; the first to the left.
-fn table(rows: &[Vec<String>]) -> Vec<String> {
+/// Columns of equal width; the first `num_words` to the left, the others, which are numbers, to the right.
+fn table(rows: &[Vec<String>], num_words: usize) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let cell = |(at, cell): (usize, &String)| {
         let pad = " ".repeat(widths[at].saturating_sub(cell.chars().count()));
-        if at == 0 { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
+        if at < num_words { format!("{cell}{pad}") } else { format!("{pad}{cell}") }
     };
     rows.iter()
         .map(|row| row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned())
@@ -107,7 +107,7 @@ fn stages(plan: &Plan) -> String {
             grouped(stage.num_output_tokens),
         ]);
     }
-    let mut lines = table(&rows);
+    let mut lines = table(&rows, 2);
     for stage in plan.stages.iter().filter(|stage| stage.computed.len() > 1) {
         let parts = stage.computed.iter().map(|(part, tokens)| format!("{part} {}", grouped(*tokens)));
         lines.push(format!("{} by {}: {}", stage.stage, stage.model, parts.collect::<Vec<_>>().join(", ")));
@@ -131,20 +131,24 @@ fn memory(plan: &Plan) -> String {
         );
         rows.push(cells);
     }
-    let mut lines = table(&rows);
+    let mut lines = table(&rows, 1);
     lines.push("usual length / longest; -: does not fit".to_owned());
     section("Memory", lines)
 }
 
 fn measured(plan: &Plan) -> String {
     let one = |stage: &crate::plan::MeasuredStage| {
+        // Ratings decode nothing.
+        let answers = match stage.output_tokens_per_s > 0.0 {
+            true => format!(", answers {} tok/s", short(stage.output_tokens_per_s)),
+            false => String::new(),
+        };
         format!(
-            "{} by {}: {}, prompts {} tok/s, answers {} tok/s (timed {} s on {}, loading {} s)",
+            "{} by {}: {}, prompts {} tok/s{answers} (timed {} s on {}, loading {} s)",
             stage.stage,
             stage.model,
             time(stage.seconds),
             short(stage.prompt_tokens_per_s),
-            short(stage.output_tokens_per_s),
             short(stage.timed_s),
             stage.device,
             short(stage.load_s)
@@ -166,7 +170,7 @@ fn cards(plan: &Plan, currency: &str) -> String {
         }
         rows.push(cells);
     }
-    let mut lines = if plan.cards.is_empty() { Vec::new() } else { table(&rows) };
+    let mut lines = if plan.cards.is_empty() { Vec::new() } else { table(&rows, 1) };
     if let Some(card) = shown_card(plan) {
         lines.push(format!("on one {}:", card.card));
         lines.extend(on_card(card));
@@ -180,7 +184,11 @@ fn cards(plan: &Plan, currency: &str) -> String {
     if !plan.what_would.is_empty() {
         lines.push(format!("CANNOT BE MADE AS ASKED: {}", plan.what_would.join("; ")));
     }
-    section("Hours (predicted by the cards' rooflines; until all is done, reserve included)", lines)
+    let heading = match plan.cards.is_empty() {
+        true => "Disk",
+        false => "Hours (predicted by the cards' rooflines; until all is done, reserve included)",
+    };
+    section(heading, lines)
 }
 
 fn on_card(card: &CardPlan) -> Vec<String> {
@@ -219,7 +227,7 @@ fn people(plan: &Plan) -> String {
             points_or_none(power.judges_difference),
         ]);
     }
-    lines.extend(table(&rows));
+    lines.extend(table(&rows, 1));
     lines.push("in percent points; 95 %, power 80 %, agreement 70 %, judges differ on 30 %".to_owned());
     section("People, and what so many items can show", lines)
 }
