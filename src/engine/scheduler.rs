@@ -260,11 +260,10 @@ impl Scheduler {
         }
     }
 
-    /// The sequence's full blocks that may be another's; its last token is always computed, since its logits are wanted.
+    /// The sequence's full blocks that may be another's.
     fn shareable<'s>(&self, sequence: &'s Sequence) -> &'s [BlockHash] {
-        let most = (sequence.tokens.len() - 1) / self.blocks.block_size();
-        let may_share = self.limits.prefix_cache && sequence.may_reuse();
-        &sequence.block_hashes[..if may_share { most } else { 0 }]
+        let most = sequence.max_reused() / self.blocks.block_size();
+        &sequence.block_hashes[..if self.limits.prefix_cache { most } else { 0 }]
     }
 
     /// Cached blocks that hold the sequence's beginning.

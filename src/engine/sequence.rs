@@ -188,9 +188,14 @@ impl Sequence {
         self.tokens.len() + usize::from(self.awaits_token) - self.num_computed
     }
 
-    /// Whether cached blocks may stand in for prompt tokens: not if every prompt position's logits are asked for.
-    pub fn may_reuse(&self) -> bool {
-        !matches!(&self.task, Task::Generate(params) if params.prompt_logprobs.is_some())
+    /// How many tokens of the beginning cached blocks may stand in for: those whose logits nobody asks for. The last one's always are.
+    pub fn max_reused(&self) -> usize {
+        let asked = match &self.task {
+            Task::Generate(params) => params.prompt_logprobs,
+            Task::Score { .. } | Task::Classify => None,
+        };
+        // A token's log-probability is in the logits of the one before it.
+        asked.map_or(usize::MAX, |from| from.saturating_sub(1)).min(self.tokens.len() - 1)
     }
 
     /// Appends a token.

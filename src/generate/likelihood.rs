@@ -115,7 +115,7 @@ fn prepare(tokenizer: &ChatTokenizer, model: &str, item: LikelihoodItem) -> Resu
         num_prompt_tokens: prompt.len() as u32,
         num_bytes: item.answer.len() as u64,
     };
-    // The head is asked for the answer alone: with large vocabularies it is most of what a small model computes.
+    // Asked for the answer alone: the prompt passes no head, and what prompts share is computed once.
     let prompt_logprobs = Some(prompt.len());
     let params = SamplingParams { temperature: 0.0, max_tokens: 1, prompt_logprobs, ..SamplingParams::default() };
     let request = Request { prompt: [prompt, answer].concat(), task: Task::Generate(params), key: 0 };

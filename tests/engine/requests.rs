@@ -41,6 +41,14 @@ fn prompt_log_probabilities_are_the_chain_of_scores() {
         let (before, rest) = output.prompt_logprobs.split_at(from.min(ids.len()));
         assert!(before.iter().all(Option::is_none) && rest == &want[before.len()..], "{from}");
     }
+    // The engine has seen this prompt, and takes of it what lies before the place: whole blocks of 16.
+    let reused = |from| {
+        let before = engine.stats().num_reused_tokens;
+        let params = SamplingParams { prompt_logprobs: Some(from), ..greedy(1) };
+        run(&mut engine, &[generate(ids.clone(), params, 0)]);
+        engine.stats().num_reused_tokens - before
+    };
+    assert_eq!([0, 16, 17, 33, 90].map(reused), [0, 0, 16, 32, 48]);
 }
 
 /// The second prompt is half computed when the first needs its blocks: its positions must not be reported twice.

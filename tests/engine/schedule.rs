@@ -17,7 +17,7 @@ struct Wanted {
     max_tokens: usize,
     /// The token that ends its answer before.
     stop_token: Option<u32>,
-    prompt_logprobs: bool,
+    prompt_logprobs: Option<usize>,
     /// The step before which it is added.
     arrives: usize,
     /// The step before which it is stopped from outside, counted from its arrival.
@@ -48,7 +48,7 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     let own = prop::collection::vec(0u32..5, 1..12);
     let stopped = prop::option::weighted(0.15, 0usize..12);
     let ends = (0usize..20, prop::option::weighted(0.4, 0u32..5));
-    ((0u32..3, 0usize..25), own, ends, prop::bool::weighted(0.2), 0usize..30, stopped).prop_map(
+    ((0u32..3, 0usize..25), own, ends, prop::option::weighted(0.2, 0usize..40), 0usize..30, stopped).prop_map(
         |(beginning, own, (max_tokens, stop_token), prompt_logprobs, arrives, stopped)| Wanted {
             beginning,
             own,
@@ -75,13 +75,15 @@ struct Program {
     /// Length at which each live sequence ends, and the token that ends it before.
     ends: BTreeMap<SequenceId, (usize, Option<u32>)>,
     finished: BTreeMap<SequenceId, Vec<u32>>,
+    /// Positions that were computed for each live sequence itself.
+    computed: BTreeMap<SequenceId, BTreeSet<usize>>,
 }
 
 impl Program {
     fn new(num_blocks: usize, block_size: usize, limits: Limits) -> Self {
         let scheduler = Scheduler::new(BlockManager::new(num_blocks, block_size), limits);
-        let (slots, ends, finished) = Default::default();
-        Self { scheduler, limits, block_size, slots, ends, finished }
+        let (slots, ends, finished, computed) = Default::default();
+        Self { scheduler, limits, block_size, slots, ends, finished, computed }
     }
 
     /// Adds a request if the engine would: it must fit the cache by itself.
@@ -91,8 +93,7 @@ impl Program {
         if end > self.scheduler.blocks().num_blocks() * self.block_size {
             return None;
         }
-        let params =
-            SamplingParams { prompt_logprobs: wanted.prompt_logprobs.then_some(0), ..SamplingParams::default() };
+        let params = SamplingParams { prompt_logprobs: wanted.prompt_logprobs, ..SamplingParams::default() };
         let request = Request { prompt, task: Task::Generate(params), key: 0 };
         let id = self.scheduler.add(Sequence::new(request, end, self.block_size));
         self.ends.insert(id, (end, wanted.stop_token));
@@ -163,6 +164,7 @@ impl Program {
 
     fn write(&mut self, part: Scheduled) {
         let sequence = self.scheduler.sequence(part.id).unwrap();
+        self.computed.entry(part.id).or_default().extend(part.start..part.start + part.num_tokens);
         for position in part.start..part.start + part.num_tokens {
             let slot = self.slot(sequence, position);
             self.slots.insert(slot, sequence.tokens[..=position].to_vec());
@@ -193,7 +195,12 @@ impl Program {
     /// What the engine does after a step with a sequence whose last token was computed.
     fn choose(&mut self, id: SequenceId) {
         let (end, stop_token) = self.ends[&id];
-        let tokens = &self.sequence(id).tokens;
+        let sequence = self.sequence(id);
+        if let Task::Generate(SamplingParams { prompt_logprobs: Some(from), .. }) = &sequence.task {
+            let mut asked = from.saturating_sub(1)..sequence.prompt_len;
+            assert!(asked.all(|position| self.computed[&id].contains(&position)), "{from}: logits are there");
+        }
+        let tokens = &sequence.tokens;
         let token = next_token(tokens);
         if tokens.len() < end && stop_token != Some(token) {
             self.scheduler.push(id, token);
@@ -283,7 +290,7 @@ fn running_sequences_go_first_and_the_newest_gives_way() {
         own: vec![salt],
         max_tokens: 10,
         stop_token: None,
-        prompt_logprobs: false,
+        prompt_logprobs: None,
         arrives: 0,
         stopped: None,
     };
@@ -313,7 +320,7 @@ fn equal_beginnings_are_computed_once() {
             own: vec![own],
             max_tokens: 6,
             stop_token: None,
-            prompt_logprobs: own == 3,
+            prompt_logprobs: [None, None, Some(10), Some(0)][own as usize],
             arrives: 0,
             stopped: None,
         };
@@ -326,6 +333,7 @@ fn equal_beginnings_are_computed_once() {
         }
     }
     let computed: Vec<usize> = computed.into_values().collect();
-    assert_eq!(computed, [18, 2, 2, 18], "the last asks for every position, so nothing may stand in");
-    assert_eq!(program.scheduler.counters().num_reused_tokens, 32);
+    // The third asks for positions from the ninth on, the last for all: nothing may stand in for those.
+    assert_eq!(computed, [18, 2, 10, 18]);
+    assert_eq!(program.scheduler.counters().num_reused_tokens, 24);
 }
