@@ -11,7 +11,7 @@ use super::stop::TimeArgs;
 use crate::demo;
 
 /// All that a run depends on, but for its folder.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, clap::Args)]
 pub(super) struct JobArgs {
     /// Run on embedded prompts with an embedded toy model: shows every stage, needs no download, and gives nothing to train on
     #[arg(long, conflicts_with_all = ["prompts", "generator", "judge", "language", "map"])]

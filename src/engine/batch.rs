@@ -2,7 +2,7 @@
 //! Knows sequences and the operations' batch format; computes nothing.
 
 use super::scheduler::{Scheduled, Scheduler};
-use super::sequence::{SequenceId, Task};
+use super::sequence::SequenceId;
 use crate::ops::paged::PagedBatch;
 
 /// What a row of logits is wanted for.
@@ -82,11 +82,7 @@ impl StepBatch {
             if part.num_tokens > 1 || part.start < sequence.prompt_len {
                 batch.num_prefill_tokens += part.num_tokens;
             }
-            let wanted = match &sequence.task {
-                Task::Generate(params) => params.prompt_logprobs,
-                Task::Score { .. } | Task::Classify => None,
-            };
-            if let Some(from) = wanted {
+            if let Some(from) = sequence.prompt_logprobs_from() {
                 // After a preemption in mid-prompt, what was reported before is computed again but not reported again.
                 let next = sequence.output.prompt_logprobs.len().max(from).saturating_sub(1);
                 for position in part.start.max(next)..end.min(sequence.prompt_len - 1) {

@@ -8,7 +8,7 @@ use super::batch::Purpose;
 use super::constraint::{Constrained, Standing};
 use super::sampler;
 use super::scheduler::Scheduler;
-use super::sequence::{FinishReason, SamplingParams, Sequence, SequenceId, Task, TokenLogprobs};
+use super::sequence::{FinishReason, Sequence, SequenceId, Task, TokenLogprobs};
 use crate::ops::sampling::{Ask, Found};
 
 /// What a row of logits gave.
@@ -75,7 +75,7 @@ pub fn chosen(found: Found, purpose: Purpose, sequence: Option<&Sequence>) -> Ch
 
 /// What nobody asked for has no log-probability, nor has the first token.
 fn begin_prompt_logprobs(sequence: &mut Sequence) {
-    let Task::Generate(SamplingParams { prompt_logprobs: Some(from), .. }) = sequence.task else { return };
+    let Some(from) = sequence.prompt_logprobs_from() else { return };
     if sequence.output.prompt_logprobs.is_empty() {
         sequence.output.prompt_logprobs.resize(from.clamp(1, sequence.prompt_len), None);
     }

@@ -188,14 +188,19 @@ impl Sequence {
         self.tokens.len() + usize::from(self.awaits_token) - self.num_computed
     }
 
-    /// How many tokens of the beginning cached blocks may stand in for: those whose logits nobody asks for. The last one's always are.
-    pub fn max_reused(&self) -> usize {
-        let asked = match &self.task {
+    /// From which place on log-probabilities of the prompt's tokens are asked for, if they are.
+    pub fn prompt_logprobs_from(&self) -> Option<usize> {
+        match &self.task {
             Task::Generate(params) => params.prompt_logprobs,
             Task::Score { .. } | Task::Classify => None,
-        };
+        }
+    }
+
+    /// How many tokens of the beginning cached blocks may stand in for: those whose logits nobody asks for. The last one's always are.
+    pub fn max_reused(&self) -> usize {
         // A token's log-probability is in the logits of the one before it.
-        asked.map_or(usize::MAX, |from| from.saturating_sub(1)).min(self.tokens.len() - 1)
+        let before = self.prompt_logprobs_from().map_or(usize::MAX, |from| from.saturating_sub(1));
+        before.min(self.tokens.len() - 1)
     }
 
     /// Appends a token.
