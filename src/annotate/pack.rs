@@ -205,7 +205,10 @@ pub fn make(room: &mut Room, keys: &Keys, wanted: &Wanted, say: Tongue<'_>, now:
     let page = PackPage {
         say,
         style: include_str!("../../templates/annotate/style.css"),
-        script: include_str!("../../templates/annotate/pack.js"),
+        script: concat!(
+            include_str!("../../templates/annotate/kept.js"),
+            include_str!("../../templates/annotate/pack.js")
+        ),
         data,
     };
     Ok(Pack { id, page: page.render()?, items: own, num_planted, num_shared })

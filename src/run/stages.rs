@@ -75,7 +75,7 @@ pub fn generate(
     note_damage(&journal, observer);
     let name = model.record().name.clone();
     let answered = Answered::new(&rows, &name, stage.options.num_samples);
-    let mut meter = Meter::start(observer, &[answered.keys.len() as u64], model);
+    let mut meter = Meter::start(observer, &[answered.num_kept()], model);
     let store = |answer: Answer| answered.store(&mut journal, &answer.into_row(&name));
     let requests = requests(loaded, &answered, stage);
     let ending = generate::generate(model, requests, &stage.options, &mut meter, store)?;
@@ -201,7 +201,7 @@ pub fn generate_and_judge(
     let rated = rated_by(judge.name, &rated);
     let earlier = judge_items(loaded, &rows);
     let answered = Answered::new(&rows, &model.record().name, stage.options.num_samples);
-    let mut meter = Meter::start(observer, &[answered.keys.len() as u64, rated.len() as u64], model);
+    let mut meter = Meter::start(observer, &[answered.num_kept(), rated.len() as u64], model);
     let earlier = earlier.into_iter().filter(|item| answered.is_complete(&item.candidate.record_id));
     // The sender goes with the answers' source: when that is at its end, no item will follow. The channel has no bound, so that
     // answers never wait for ratings (which wait for the engine, and it for the answers); it holds texts, as `pair` does of all.
@@ -267,11 +267,16 @@ struct Answered {
 impl Answered {
     /// Of the rows of one model.
     fn new(rows: &[GenerateRow], model: &str, wanted: u32) -> Self {
-        let own = || rows.iter().filter(|row| row.model() == model);
+        let own = rows.iter().filter(|row| row.model() == model);
+        let keys: HashSet<_> = own.map(|row| (row.record_id().to_owned(), row.sample_index())).collect();
         let mut num_samples: HashMap<String, u32> = HashMap::new();
-        own().for_each(|row| *num_samples.entry(row.record_id().to_owned()).or_default() += 1);
-        let keys = own().map(|row| (row.record_id().to_owned(), row.sample_index())).collect();
+        keys.iter().for_each(|(id, _)| *num_samples.entry(id.clone()).or_default() += 1);
         Self { keys, num_samples, wanted }
+    }
+
+    /// Answers that are not written again: those of prompts that have all of theirs.
+    fn num_kept(&self) -> u64 {
+        self.keys.iter().filter(|(id, _)| self.is_complete(id)).count() as u64
     }
 
     fn is_complete(&self, record_id: &str) -> bool {

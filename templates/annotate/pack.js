@@ -5,14 +5,23 @@
   const { signed, signature, tasks, words } = JSON.parse(document.getElementById("data").textContent);
   const KEY = `pairwright-${signature.slice(0, 16)}`;
   const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  let state = { copy: hex(crypto.getRandomValues(new Uint8Array(8))), name: "", votes: [] };
-  try { state = JSON.parse(localStorage.getItem(KEY)) || state; } catch { /* Kept in the page alone. */ }
-  const keep = () => { try { localStorage.setItem(KEY, JSON.stringify(state)); } catch { /* As above. */ } };
+  const page = kept(`${KEY}-`);
+  const browser = kept(`${KEY}-vote-`);
+  // What the browser does not keep stays while the page is open.
+  const here = new Map();
+  const votes = () => [...browser.all(), ...here.values()].sort((one, other) => one.order - other.order);
   const place = document.getElementById("task");
   const count = document.getElementById("count");
   const name = document.getElementById("name");
-  name.value = state.name;
-  name.addEventListener("input", () => { state.name = name.value; keep(); });
+  name.value = page.get("name") ?? "";
+  name.addEventListener("input", () => page.put("name", name.value));
+  // The pack may be copied, and its copies voted on by several people: this one has a number from the first file on that it gave.
+  let copy = null;
+  function copied() {
+    copy = page.get("copy") ?? copy ?? hex(crypto.getRandomValues(new Uint8Array(8)));
+    page.put("copy", copy);
+    return copy;
+  }
 
   function make(tag, attributes, ...children) {
     const element = document.createElement(tag);
@@ -24,9 +33,8 @@
   const text = (content, lang) => make("div", { class: "text", dir: "auto", lang }, content);
 
   function vote(task, fields) {
-    state.votes = state.votes.filter((one) => one.item !== task.item);
-    state.votes.push({ item: task.item, at: Math.floor(Date.now() / 1000), fields });
-    keep();
+    const made = { item: task.item, at: Math.floor(Date.now() / 1000), fields, order: 1 + Math.max(0, ...votes().map((one) => one.order)) };
+    if (!browser.put(task.item, made)) here.set(task.item, made);
     show();
   }
   function button(task, value, label, quiet, key) {
@@ -62,10 +70,14 @@
     return make("details", {}, make("summary", {}, words.flag), make("label", {}, `${words.flag} `, kinds), make("label", {}, words.note, note), send);
   }
 
+  let shown = null;
   function show() {
-    const done = new Set(state.votes.map((one) => one.item));
+    const done = new Set(votes().map((one) => one.item));
     const task = tasks.find((one) => !done.has(one.item));
     count.textContent = `${done.size} / ${tasks.length}`;
+    // What somebody is about to write stays.
+    if (place.hasChildNodes() && shown === task) return;
+    shown = task;
     place.replaceChildren();
     if (!task) { place.append(make("p", { class: "notice" }, `${words.done} ${words.export_votes}.`)); return; }
     const cards = task.answers.map((answer, index) => make("section", { class: "answer" }, make("h2", {}, `${words.answer} ${letter(index)}`), text(answer, task.lang)));
@@ -79,10 +91,18 @@
     window.scrollTo(0, 0);
   }
 
-  document.getElementById("undo").addEventListener("click", () => { state.votes.pop(); keep(); show(); });
+  document.getElementById("undo").addEventListener("click", () => {
+    const last = votes().pop();
+    if (!last) return;
+    browser.drop(last.item);
+    here.delete(last.item);
+    show();
+  });
   document.getElementById("save").addEventListener("click", () => {
-    const content = JSON.stringify({ signed, signature, copy: state.copy, name: state.name, votes: state.votes });
-    const link = make("a", { href: URL.createObjectURL(new Blob([content], { type: "application/json" })), download: `votes-${state.copy}.json` });
+    const said = votes().map(({ item, at, fields }) => ({ item, at, fields }));
+    const copy = copied();
+    const content = JSON.stringify({ signed, signature, copy, name: name.value, votes: said });
+    const link = make("a", { href: URL.createObjectURL(new Blob([content], { type: "application/json" })), download: `votes-${copy}.json` });
     document.body.append(link);
     link.click();
     link.remove();
@@ -92,6 +112,7 @@
     const found = [...place.querySelectorAll("button[data-key]")].find((one) => one.dataset.key === event.key);
     if (found) { event.preventDefault(); found.click(); }
   });
-  keep();
+  // Another tab of the pack has said something.
+  window.addEventListener("storage", show);
   show();
 })();

@@ -6,16 +6,18 @@
   const task = document.getElementById("task");
   const words = document.body.dataset;
   const status = document.getElementById("status");
-  const KEY = "pairwright-votes";
   const say = (text) => { status.textContent = text; };
-  const read = () => { try { return JSON.parse(localStorage.getItem(KEY)) || []; } catch { return []; } };
-  const write = (list) => { try { localStorage.setItem(KEY, JSON.stringify(list)); return true; } catch { return false; } };
-  const mine = () => read().filter((one) => one.who === words.who);
-  const drop = (id) => write(read().filter((one) => one.id !== id));
-  const TASKS = "pairwright-tasks";
-  const before = (() => {
-    try { const one = JSON.parse(localStorage.getItem(TASKS)); return one.who === words.who ? one : {}; } catch { return {}; }
-  })();
+  // Votes that are not sent yet, under names that have the order in which they were given.
+  const votes = kept("pairwright-vote-");
+  const mine = () => votes.all().filter((one) => one.who === words.who);
+  const keep = (vote) => {
+    const at = Math.max(Date.now(), ...votes.all().map((one) => one.at + 1));
+    const id = `${String(at).padStart(15, "0")}-${Math.random()}`;
+    return votes.put(id, { ...vote, id, at, who: words.who });
+  };
+  const page = kept("pairwright-");
+  const last = page.get("tasks");
+  const before = last && last.who === words.who ? last : {};
   const isWaiting = (one) => mine().some((other) => other.token === one.token);
   let current = task && task.dataset.live ? { token: task.dataset.live, html: task.innerHTML } : null;
   // Tokens that were answered here: a page that was kept may show such a task again.
@@ -25,8 +27,8 @@
   // Tasks whose votes are not sent yet, the latest last: what an undo takes back here.
   const shown = (before.shown || []).filter(isWaiting);
   const remember = () => {
-    const kept = { who: words.who, ahead: current ? [current, ...ahead] : ahead, shown: shown.slice(-8), done: [...done].slice(-200) };
-    try { localStorage.setItem(TASKS, JSON.stringify(kept)); } catch { /* Then a page that is loaded again starts anew. */ }
+    // If it is not kept, a page that is loaded again starts anew.
+    page.put("tasks", { who: words.who, ahead: current ? [current, ...ahead] : ahead, shown: shown.slice(-8), done: [...done].slice(-200) });
   };
   let busy = null;
 
@@ -36,13 +38,13 @@
     const headers = { "Content-Type": "application/x-www-form-urlencoded", "X-Pairwright": "1" };
     if (navigator.onLine === false) throw new Error("offline");
     // From here on the server may have it, whatever comes back: then it alone can take it back.
-    write(read().map((other) => other.id === one.id ? { ...other, tried: true } : other));
+    votes.put(one.id, { ...one, tried: true });
     const answer = await fetch(one.path, { method: "POST", body: one.body, headers, redirect: "error" });
     // Too many at once, or a server that is not well: later.
     if (answer.status === 429 || answer.status >= 500) throw new Error(String(answer.status));
     if (answer.status === 401 || answer.status === 403) { location.assign("/"); throw new Error("session"); }
     const said = await answer.json();
-    drop(one.id);
+    votes.drop(one.id);
     if (said.taken === "stale") say(words.stale);
     if (said.taken === "wrong") { done.delete(one.token); say(`${words.wrong} ${said.why}`); }
   }
@@ -51,7 +53,7 @@
     for (let list = mine(); list.length; list = mine()) await send(list[0]);
   }
   function flush() {
-    const lock = navigator.locks ? (work) => navigator.locks.request(KEY, work) : (work) => work();
+    const lock = navigator.locks ? (work) => navigator.locks.request("pairwright-votes", work) : (work) => work();
     busy = busy || lock(flushAll).then(() => true, () => { waiting(); return false; }).finally(() => { busy = null; });
     return busy;
   }
@@ -95,18 +97,17 @@
     if (await flush()) location.assign("/");
   }
 
-  function keep(form, submitter) {
+  function voted(form, submitter) {
     const fields = new FormData(form);
     if (submitter && submitter.name) fields.set(submitter.name, submitter.value);
-    const one = { id: `${Date.now()}-${Math.random()}`, who: words.who, token: current.token, path: form.getAttribute("action"), body: new URLSearchParams(fields).toString() };
-    return write([...read(), one]);
+    return keep({ token: current.token, path: form.getAttribute("action"), body: new URLSearchParams(fields).toString() });
   }
 
   async function undo(form) {
     const last = shown.pop();
     const unsent = last && mine().find((one) => one.token === last.token);
     if (unsent && !unsent.tried) {
-      drop(unsent.id);
+      votes.drop(unsent.id);
       done.delete(last.token);
       if (current) ahead.unshift(current);
       show(last);
@@ -114,17 +115,17 @@
     }
     const fields = new URLSearchParams(new FormData(form));
     if (last) fields.set("event", last.token);
-    write([...read(), { id: `${Date.now()}-${Math.random()}`, who: words.who, token: "", path: "/undo", body: fields.toString() }]);
+    keep({ token: "", path: "/undo", body: fields.toString() });
     if (await flush()) location.assign("/");
   }
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.getAttribute("action") === "/leave") localStorage.removeItem(TASKS);
+    if (form.getAttribute("action") === "/leave") page.drop("tasks");
     if (!task || !current || !form.matches("#task .live")) return;
     if (form.id === "undo") { event.preventDefault(); undo(form); return; }
     // Where nothing can be kept, the form is sent as it is.
-    if (!keep(form, event.submitter)) return;
+    if (!voted(form, event.submitter)) return;
     event.preventDefault();
     shown.push(current);
     done.add(current.token);

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use pairwright::generate::StageSpeed;
 
-use super::program::{done, run, tree};
+use super::program::{self, done, run, tree};
 use super::{Job, PAIRS, RAW, borrowed, journal_rows};
 
 pub fn spawn(arguments: &[String]) -> Child {
@@ -93,10 +93,20 @@ fn a_queue_of_both_stages_goes_on_from_any_part_of_both() {
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(&path, text.split_inclusive('\n').take(1 + rows).collect::<String>()).unwrap();
         }
+        // Of a prompt's two answers one may be there: both are made again, and none is counted twice.
+        let arguments = job.make(&run, &["--progress", "plain"]);
+        let mut loud = borrowed(&arguments);
+        loud.retain(|argument| *argument != "-q");
+        let mut counted = vec![("judge", wanted[1].len())];
         if index % 2 == 1 {
             job.stages(&run, 1);
+        } else {
+            counted.push(("generate", wanted[0].len()));
         }
-        job.made(&run, &[]);
+        let said = program::run(&loud).stderr;
+        for (stage, rows) in counted {
+            assert!(said.contains(&format!("{stage}: {rows} of {rows} rows")), "{said}");
+        }
         assert_same(&job, &run);
         let found = ["candidates", "verdicts"].map(|stage| job.journal(&run, stage));
         assert!(found == wanted, "{candidates} answers and {verdicts} ratings were there");

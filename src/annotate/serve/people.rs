@@ -242,7 +242,13 @@ pub(super) async fn style() -> Response<Body> {
 }
 
 pub(super) async fn script() -> Response<Body> {
-    file("text/javascript; charset=utf-8", include_str!("../../../templates/annotate/page.js"))
+    file(
+        "text/javascript; charset=utf-8",
+        concat!(
+            include_str!("../../../templates/annotate/kept.js"),
+            include_str!("../../../templates/annotate/page.js")
+        ),
+    )
 }
 
 pub(super) async fn worker() -> Response<Body> {
