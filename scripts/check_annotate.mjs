@@ -303,7 +303,7 @@ async function packed(browser, view) {
   };
   const shows = (count) => `document.getElementById('count')?.textContent === '${count} / 5'`;
   const counts = (page, count, what) => page.until(shows(count), what);
-  // Chromium 156 on a busy machine sometimes opens a file without what it keeps for it, and with it the next time.
+  // Chromium 156 on a busy machine may open a file without what it keeps for it, and with it the next time (see pack.js).
   const keeps = async (page, count, what) => {
     for (let again = 0; again < 3 && !await page.comes(shows(count), 5000); again++) await page.call("Page.reload");
     return counts(page, count, what);

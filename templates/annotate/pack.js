@@ -1,7 +1,10 @@
 // A pack of tasks in one file: shows them, keeps what is said in the browser, and saves it as a small file. Sends nothing anywhere.
 // Texts are put in as text, never as markup.
 "use strict";
-(() => {
+(async () => {
+  // Asked while the page is still coming in, Chromium on a busy machine may give it a store that is nobody's, where votes are lost: it is asked
+  // when the page has been drawn.
+  await new Promise((drawn) => { requestAnimationFrame(() => requestAnimationFrame(drawn)); setTimeout(drawn, 1000); });
   const { signed, signature, tasks, words } = JSON.parse(document.getElementById("data").textContent);
   const KEY = `pairwright-${signature.slice(0, 16)}`;
   const hex = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
