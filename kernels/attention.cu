@@ -11,10 +11,10 @@ __device__ __forceinline__ void wait_for_tile(int ahead) {
 }
 
 // Takes tiles [begin, end) into this warp's running softmax, all warps of the block together; after the last tile of a split, and after
-// the last of all, `at_split_end` is called. `stages` (1 to 4) tiles have room in `shared`.
-template <class T, class KV, int D, int THREADS, class AtSplitEnd>
-__device__ __forceinline__ void walk(Running<T, D>& running, const Step<T, KV>& step, const Source<KV, D>& source,
-                                     const Queries<T, D>& queries, const Sight& sight, int context, int begin, int end,
+// the last of all, `at_split_end` is called: is it the first split, and is it the last? `stages` (1 to 4) tiles have room in `shared`.
+template <class T, class KV, int D, int R, int THREADS, class AtSplitEnd>
+__device__ __forceinline__ void walk(Running<T, D> (&running)[R], const Step<T, KV>& step, const Source<KV, D>& source,
+                                     const Queries<T, D, R>& queries, const Sight (&sight)[R], int context, int begin, int end,
                                      int stages, unsigned char* shared, AtSplitEnd at_split_end) {
   const ScoreRule rule(step.scale, step.soft_cap);
   const int ahead = stages - 1;
@@ -40,8 +40,11 @@ __device__ __forceinline__ void walk(Running<T, D>& running, const Step<T, KV>& 
       clear_values<KV, D, THREADS>(stage, context - first_key);
       __syncthreads();
     }
-    if (sight.any(first_key)) add_tile<T, KV, D>(running, queries, stage, rule, sight, first_key);
-    if ((first_key + TILE) % SPLIT == 0 || tile + 1 == end) at_split_end(tile + 1 == end);
+    bool any = false;
+#pragma unroll
+    for (int rows = 0; rows < R; rows++) any |= sight[rows].any(first_key);
+    if (any) add_tile<T, KV, D, R>(running, queries, stage, rule, sight, first_key);
+    if ((first_key + TILE) % SPLIT == 0 || tile + 1 == end) at_split_end(first_key / SPLIT == begin * TILE / SPLIT, tile + 1 == end);
     here = here + 1 == stages ? 0 : here + 1;
   }
 }
@@ -71,11 +74,11 @@ struct Rows {
   }
 };
 
-// ---- decoding: a warp has 16 heads of a group and one split
-
-// A split's outcome for a head: largest, sum, two numbers of padding, outputs [D].
+// What a split, or several merged, give for a row: largest, sum, two numbers of padding, outputs [D].
 template <int D>
 constexpr int RECORD = D + 4;
+
+// ---- decoding: a warp has 16 heads of a group and one split
 
 template <class T, class KV, int D>
 __device__ __forceinline__ void decode(const Step<T, KV>& step, const unsigned* first_rows, const unsigned* items,
@@ -83,17 +86,19 @@ __device__ __forceinline__ void decode(const Step<T, KV>& step, const unsigned* 
   DYNAMIC_SHARED(unsigned char, shared);
   if (blockIdx.x >= *num_items) return;
   const int kv_head = blockIdx.y, first_row = blockIdx.z * WARP_ROWS, g = threadIdx.x / 4, t = threadIdx.x % 4;
-  Running<T, D> running;
+  Running<T, D> summed[1];
+  Running<T, D>& running = summed[0];
   running.clear();
   {
     const unsigned sequence = items[2 * blockIdx.x];
     const int context = step.context_lens[sequence], begin = items[2 * blockIdx.x + 1] * SPLIT;
     const Rows rows(step.heads / step.kv_heads, first_rows[sequence], 1, context);
-    const Queries<T, D> queries(rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g),
-                                rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g + 8));
+    const Queries<T, D, 1> queries(shared + stages * Stage<KV, D>::BYTES,
+                                   [&](int row) { return rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + row); });
+    const Sight sight[1] = {rows.sight(first_row, step.window)};
     const int seen = step.window == 0 || context < step.window ? 0 : context - step.window;
-    walk<T, KV, D, 32>(running, step, Source<KV, D>(step, sequence, kv_head), queries, rows.sight(first_row, step.window), context,
-                       max(begin, seen) / TILE, (min(begin + SPLIT, context) + TILE - 1) / TILE, stages, shared, [](bool) {});
+    walk<T, KV, D, 1, 32>(summed, step, Source<KV, D>(step, sequence, kv_head), queries, sight, context, max(begin, seen) / TILE,
+                          (min(begin + SPLIT, context) + TILE - 1) / TILE, stages, shared, [](bool, bool) {});
   }
   const int group = step.heads / step.kv_heads;
 #pragma unroll
@@ -138,56 +143,52 @@ __device__ __forceinline__ void merge(const float* partials, const unsigned* cu_
   }
 }
 
-// ---- prefill: a block has 64 packed rows (32 where D is above 192), 16 to a warp
+// ---- prefill: a block's warps have 16 packed rows each, or where registers allow 32, so that keys and values are read for twice as many
 
-template <int D>
-constexpr int PREFILL_THREADS = D > 192 ? 64 : 128;
 template <class T, int D>
-constexpr int PREFILL_BLOCKS = D > 192 ? 4 : D > 128 || sizeof(T) == 4 ? 2 : 3;
-
-// The total over the splits so far. While a split is summed it waits in the warp's part of shared memory, a column to a lane:
-// outputs [D / 8][4][32], then of the lane's two rows largest [2][32] and sum [2][32].
+constexpr int ROW_TILES = sizeof(T) == 2 && D <= 128 ? 2 : 1;
 template <class T, int D>
-struct Total {
-  static constexpr int FLOATS = (D / 2 + 4) * 32;
-  float* kept;
+constexpr int PREFILL_WARPS = D * int(sizeof(T)) > 768 ? 2 : 4;
+template <class T, int D>
+constexpr int PREFILL_BLOCKS = sizeof(T) == 2 && D <= 64 ? 3 : 2;
 
-  __device__ __forceinline__ explicit Total(float* warp_part) : kept(warp_part + threadIdx.x % 32) {
+// Merges a split of a warp's rows, `part`, with those before, which wait in `records` [T, H, RECORD]; after the last one the total is left
+// in `part`.
+template <class T, int D, int R>
+__device__ __forceinline__ void merge_split(Running<T, D> (&part)[R], float* records, const Rows& rows, int first_row, int kv_head,
+                                            int heads, bool first, bool last) {
+  const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int row = 0; row < 2; row++) largest(row) = -INFINITY, sum(row) = 0.0f;
-  }
-  __device__ __forceinline__ float& output(int n, int i) const { return kept[(n * 4 + i) * 32]; }
-  __device__ __forceinline__ float& largest(int row) const { return kept[(D / 2 + row) * 32]; }
-  __device__ __forceinline__ float& sum(int row) const { return kept[(D / 2 + 2 + row) * 32]; }
-
-  // Merges a split; after the last one the total is left in `part`.
-  __device__ __forceinline__ void merge(Running<T, D>& part, bool last) const {
+  for (int tile = 0; tile < R; tile++) {
 #pragma unroll
-    for (int row = 0; row < 2; row++) {
-      const bool empty = largest(row) == -INFINITY;
-      const MergeWeights weights(largest(row), part.largest[row]);
-      part.largest[row] = fmaxf(largest(row), part.largest[row]);
-      part.sum[row] = weights.merged(sum(row), row_sum(part.sum[row]));
+    for (int half = 0; half < 2; half++) {
+      Running<T, D>& own = part[tile];
+      const int row = first_row + tile * WARP_ROWS + half * 8 + g;
+      float* record = row < rows.num_rows ? records + rows.place(row, heads * RECORD<D>, kv_head, RECORD<D>) : nullptr;
+      const bool has_total = !first && record != nullptr;
+      const float largest = has_total ? record[0] : -INFINITY, sum = has_total ? record[1] : 0.0f;
+      const MergeWeights weights(largest, own.largest[half]);
+      own.largest[half] = fmaxf(largest, own.largest[half]);
+      own.sum[half] = weights.merged(sum, row_sum(own.sum[half]));
 #pragma unroll
       for (int n = 0; n < D / 8; n++) {
-#pragma unroll
-        for (int i = 2 * row; i < 2 * row + 2; i++)
-          part.outputs[n].at[i] = weights.merged(empty ? 0.0f : output(n, i), part.outputs[n].at[i]);
+        const float2 total = has_total ? *reinterpret_cast<const float2*>(record + 4 + n * 8 + 2 * t) : float2{0.0f, 0.0f};
+        own.outputs[n].at[2 * half] = weights.merged(total.x, own.outputs[n].at[2 * half]);
+        own.outputs[n].at[2 * half + 1] = weights.merged(total.y, own.outputs[n].at[2 * half + 1]);
       }
+      if (last) continue;
+      __syncwarp();  // all four lanes of a row have read its largest and sum
+      if (record == nullptr) continue;
+      if (t == 0) record[0] = own.largest[half], record[1] = own.sum[half];
+#pragma unroll
+      for (int n = 0; n < D / 8; n++)
+        *reinterpret_cast<float2*>(record + 4 + n * 8 + 2 * t) = {own.outputs[n].at[2 * half], own.outputs[n].at[2 * half + 1]};
     }
-    if (last) return;
-#pragma unroll
-    for (int row = 0; row < 2; row++) largest(row) = part.largest[row], sum(row) = part.sum[row];
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) output(n, i) = part.outputs[n].at[i];
-    }
-    part.clear();
+    if (!last) part[tile].clear();
   }
-};
+}
 
-// Writes a warp's rows by way of its part of shared memory, so that what goes out are whole pieces.
+// Writes 16 rows by way of the warp's part of shared memory, so that what goes out are whole pieces.
 template <class T, int D>
 __device__ __forceinline__ void store_rows(const Running<T, D>& total, T* staged, const Rows& rows, int first_row, int kv_head,
                                            const float* sinks, int heads, T* out) {
@@ -219,31 +220,38 @@ __device__ __forceinline__ Rows prefill_rows(const Step<T, KV>& step, const unsi
 
 template <class T, class KV, int D>
 __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned* cu_seqlens_q, const unsigned* items,
-                                        const unsigned* num_items, const float* sinks, T* out, int stages) {
+                                        const unsigned* num_items, const float* sinks, float* records, T* out, int stages) {
   DYNAMIC_SHARED(unsigned char, shared);
   if (blockIdx.x >= *num_items) return;
-  constexpr int THREADS = PREFILL_THREADS<D>, BLOCK_ROWS = THREADS / 32 * WARP_ROWS;
-  const int kv_head = blockIdx.y, warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
-  Running<T, D> running;
-  running.clear();
-  float* warp_part = reinterpret_cast<float*>(shared + stages * Stage<KV, D>::BYTES) + warp * Total<T, D>::FLOATS;
-  const Total<T, D> total(warp_part);
+  constexpr int R = ROW_TILES<T, D>, WARPS = PREFILL_WARPS<T, D>, BLOCK_ROWS = WARPS * R * WARP_ROWS;
+  const int kv_head = blockIdx.y, warp = threadIdx.x / 32;
+  const unsigned sequence = items[2 * blockIdx.x];
+  const int block_row = items[2 * blockIdx.x + 1], first_row = block_row + warp * R * WARP_ROWS;
+  Running<T, D> running[R];
+#pragma unroll
+  for (int tile = 0; tile < R; tile++) running[tile].clear();
   {
-    const unsigned sequence = items[2 * blockIdx.x];
-    const int block_row = items[2 * blockIdx.x + 1], first_row = block_row + warp * WARP_ROWS;
     const Rows rows = prefill_rows(step, cu_seqlens_q, sequence);
-    const Queries<T, D> queries(rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g),
-                                rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + g + 8));
-    const Sight sight = rows.sight(first_row, step.window);
+    const Queries<T, D, R> queries(shared + stages * Stage<KV, D>::BYTES + warp * Queries<T, D, R>::KEPT_BYTES,
+                                   [&](int row) { return rows.query<T, D>(step.rows, step.row_width, kv_head, first_row + row); });
+    Sight sight[R];
+#pragma unroll
+    for (int tile = 0; tile < R; tile++) sight[tile] = rows.sight(first_row + tile * WARP_ROWS, step.window);
     const int lowest = rows.position(block_row), highest = rows.position(block_row + BLOCK_ROWS - 1);
     const int seen = step.window == 0 || lowest < step.window ? 0 : lowest - step.window + 1;
-    walk<T, KV, D, THREADS>(running, step, Source<KV, D>(step, sequence, kv_head), queries, sight, rows.context, seen / TILE,
-                            highest / TILE + 1, stages, shared, [&](bool last) { total.merge(running, last); });
+    // Where rows lie is found anew when it is wanted, so as not to be held in registers all the while.
+    walk<T, KV, D, R, 32 * WARPS>(running, step, Source<KV, D>(step, sequence, kv_head), queries, sight, rows.context, seen / TILE,
+                                  highest / TILE + 1, stages, shared, [&](bool first, bool last) {
+                                    const Rows here = prefill_rows(step, cu_seqlens_q, sequence);
+                                    merge_split<T, D, R>(running, records, here, first_row, kv_head, step.heads, first, last);
+                                  });
   }
-  // Read anew, so as not to hold it in registers all the while.
-  const Rows rows = prefill_rows(step, cu_seqlens_q, items[2 * blockIdx.x]);
-  const int first_row = items[2 * blockIdx.x + 1] + warp * WARP_ROWS;
-  store_rows<T, D>(running, reinterpret_cast<T*>(warp_part), rows, first_row, kv_head, sinks, step.heads, out);
+  __syncthreads();  // nobody reads a tile any more
+  const Rows rows = prefill_rows(step, cu_seqlens_q, sequence);
+  T* staged = reinterpret_cast<T*>(shared) + warp * WARP_ROWS * D;
+#pragma unroll
+  for (int tile = 0; tile < R; tile++)
+    store_rows<T, D>(running[tile], staged, rows, first_row + tile * WARP_ROWS, kv_head, sinks, step.heads, out);
 }
 
 // ---- entries. `items` are pairs (sequence, split) or (sequence, first packed row); `num_items` is one number
@@ -256,18 +264,18 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
     rows, row_width, keys, values, context_lens, cu_blocks, block_tables, heads, kv_heads, block_size, scale, window, soft_cap       \
   }
 
-// Grid and dynamic shared memory: decoding [items or more, Hkv, 16-row parts of a group], `stages` (1 to 4) times Stage::BYTES; prefill
-// [items or more, Hkv], as much and a Total::FLOATS per warp besides. Block sizes are powers of two from 32 on; rows are multiples of 16
-// bytes apart.
+// Grid and dynamic shared memory: decoding [items or more, Hkv, 16-row parts of a group], `stages` (1 to 4) times Stage::BYTES and
+// Queries::KEPT_BYTES per warp; prefill [items or more, Hkv], the same, and no less than 16 rows of outputs per warp. `records` may be null
+// where no context is longer than a split. Block sizes are powers of two from 32 on; rows are multiples of 16 bytes apart.
 #define ATTENTION(NAME, T, KV, D)                                                                                                    \
   RESIDENT_ENTRY(32, 8, pairwright_attention_decode_##NAME##_##D, STEP_PARAMETERS(T, KV), const unsigned* first_rows,                \
                  const unsigned* items, const unsigned* num_items, float* partials, int stages) {                                    \
     decode<T, KV, D>(STEP(T, KV), first_rows, items, num_items, partials, stages);                                                   \
   }                                                                                                                                  \
-  RESIDENT_ENTRY(PREFILL_THREADS<D>, (PREFILL_BLOCKS<T, D>), pairwright_attention_prefill_##NAME##_##D, STEP_PARAMETERS(T, KV),      \
-                 const unsigned* cu_seqlens_q, const unsigned* items, const unsigned* num_items, const float* sinks, T* out,         \
-                 int stages) {                                                                                                       \
-    prefill<T, KV, D>(STEP(T, KV), cu_seqlens_q, items, num_items, sinks, out, stages);                                              \
+  RESIDENT_ENTRY((32 * PREFILL_WARPS<T, D>), (PREFILL_BLOCKS<T, D>), pairwright_attention_prefill_##NAME##_##D,                      \
+                 STEP_PARAMETERS(T, KV), const unsigned* cu_seqlens_q, const unsigned* items, const unsigned* num_items,             \
+                 const float* sinks, float* records, T* out, int stages) {                                                           \
+    prefill<T, KV, D>(STEP(T, KV), cu_seqlens_q, items, num_items, sinks, records, out, stages);                                     \
   }
 #define MERGE(T, D)                                                                                                                  \
   ENTRY(128, pairwright_attention_merge_##T##_##D, const float* partials, const unsigned* cu_items, const unsigned* first_rows,      \

@@ -1,7 +1,7 @@
 // Attention over the paged cache, what decoding and prefill share: a tile of 32 keys on its way through shared memory, its scores, the
 // running softmax (Milakov & Gimelshein 2018, arXiv 1805.02867) within a split of 512 keys, and how splits are merged. A row meets the
 // same operations in the same order in both, so its bits do not depend on which of them computes it. Tiles and splits are counted from
-// position 0 of the sequence. Knows warps and 16 rows of one key head; knows no launch.
+// position 0 of the sequence. Knows warps and their rows of one key head; knows no launch.
 #pragma once
 #include "mma.cuh"
 
@@ -126,31 +126,49 @@ __device__ __forceinline__ void clear_values(unsigned char* stage, int num_keys)
   for (int d = threadIdx.x / TILE; d < D; d += THREADS / TILE) values[d * TILE] = from_f32<KV>(0.0f);
 }
 
-// ---- 16 rows of a warp; a lane has two of them, lane / 4 and lane / 4 + 8
+// ---- a warp's rows, in tiles of 16; a lane has two of a tile, lane / 4 and lane / 4 + 8
 
-// Queries: they stay in registers if there is room for them, or else are read anew.
-template <class T, int D>
+// Queries of R tiles of rows as left sides, two to 32 numbers: of the first numbers they stay in registers, of the others in the lane's own
+// column of shared memory, KEPT_BYTES of it to a warp.
+template <class T, int D, int R>
 struct Queries {
+  using A = typename Fragments<T>::A;
+  struct __align__(16) Kept { A at; };
   static constexpr int STEPS = (D + 31) / 32;
-  static constexpr bool HELD = sizeof(T) == 2 && D <= 128;
+  static constexpr int MOST = sizeof(T) == 2 && D <= 128 ? 4 / R : 0, HELD = STEPS < MOST ? STEPS : MOST;
   static constexpr int UNROLLED = HELD ? STEPS : 4 / int(sizeof(T));  // few, so that not all are read at once
-  const T* rows[2];
-  Eight<T> held[HELD ? STEPS : 1][2];
+  static constexpr unsigned KEPT_BYTES = (STEPS - HELD) * R * 2 * 32 * sizeof(Kept);
+  A held[HELD ? HELD : 1][R][2];
+  Kept* kept;
 
-  // A row that is null is zeros, and so is what is beyond D.
-  __device__ __forceinline__ Queries(const T* low, const T* high) : rows{low, high} {
-    if constexpr (HELD) {
+  // `row_at(row)` of the warp's 16 R rows: where it begins; one that is null is zeros, and so is what is beyond D.
+  template <class RowAt>
+  __device__ __forceinline__ Queries(unsigned char* warp_part, RowAt row_at)
+      : kept(reinterpret_cast<Kept*>(warp_part) + threadIdx.x % 32) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-      for (int step = 0; step < STEPS; step++) held[step][0] = read(step, 0), held[step][1] = read(step, 1);
+    for (int tile = 0; tile < R; tile++) {
+      const T* rows[2] = {row_at(tile * WARP_ROWS + g), row_at(tile * WARP_ROWS + 8 + g)};
+#pragma unroll
+      for (int step = 0; step < STEPS; step++) {
+        const int d = step * 32 + t * 8;
+        Eight<T> eight[2];
+#pragma unroll
+        for (int i = 0; i < 2; i++) eight[i] = rows[i] != nullptr && d < D ? load_eight<T>(rows[i] + d) : eight_zeros<T>();
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+          const A left = left_half<T>(eight[0], eight[1], half);
+          if (step < HELD) held[step < HELD ? step : 0][tile][half] = left;
+          else kept[place(step, tile, half)].at = left;
+        }
+      }
     }
   }
-  __device__ __forceinline__ Eight<T> read(int step, int row) const {
-    const int d = step * 32 + threadIdx.x % 4 * 8;
-    return rows[row] != nullptr && d < D ? load_eight<T>(rows[row] + d) : eight_zeros<T>();
-  }
-  __device__ __forceinline__ Eight<T> at(int step, int row) const {
-    if constexpr (HELD) return held[step][row];
-    else return read(step, row);
+  __device__ __forceinline__ static int place(int step, int tile, int half) { return (((step - HELD) * R + tile) * 2 + half) * 32; }
+  __device__ __forceinline__ A at(int step, int tile, int half) const {
+    if (step < HELD) return held[step < HELD ? step : 0][tile][half];
+    const Kept left = kept[place(step, tile, half)];
+    return left.at;
   }
 };
 
@@ -196,16 +214,17 @@ struct Running {
 // What exponents are taken relative to: nothing seen gives weights of 0, not NaN.
 __device__ __forceinline__ float relative_to(float largest) { return largest == -INFINITY ? 0.0f : largest; }
 
-// The scores of a tile, [rows, keys t * 8 + 2 n + 0 and 1] in scores[n]: the order in which they are a left side for the values.
-template <class T, class KV, int D>
-__device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[4], const Queries<T, D>& queries, const unsigned char* stage) {
+// The scores of a tile of keys, [rows, keys t * 8 + 2 n + 0 and 1] in scores[tile of rows][n]: the order in which they are a left side for
+// the values. Keys are read once for all rows.
+template <class T, class KV, int D, int R>
+__device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[R][4], const Queries<T, D, R>& queries, const unsigned char* stage) {
   using Here = Stage<KV, D>;
   const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, swap = g % 2 * Here::SWAP;
   const unsigned char* row = stage + (g / 2 * 8 + g % 2) * Here::ROW;
 #pragma unroll
-  for (int n = 0; n < 4; n++) scores[n] = {{0.0f, 0.0f, 0.0f, 0.0f}};
-#pragma unroll Queries<T, D>::UNROLLED
-  for (int step = 0; step < Queries<T, D>::STEPS; step++) {
+  for (int i = 0; i < 4 * R; i++) scores[i / 4][i % 4] = {{0.0f, 0.0f, 0.0f, 0.0f}};
+#pragma unroll Queries<T, D, R>::UNROLLED
+  for (int step = 0; step < Queries<T, D, R>::STEPS; step++) {
     const unsigned byte = step * 32 * sizeof(KV);
     const unsigned char* keys = row + byte / 128 * 128 + ((byte % 128 + t * 8 * unsigned(sizeof(KV))) ^ swap);
     Eight<T> key[4];
@@ -214,22 +233,24 @@ __device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[4], con
       const KV* address = reinterpret_cast<const KV*>(keys + 2 * n * Here::ROW);
       key[n] = (step + 1) * 32 <= D || step * 32 + int(t) * 8 < D ? load_eight<T>(address) : eight_zeros<T>();
     }
-    const Eight<T> low = queries.at(step, 0), high = queries.at(step, 1);
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
+    for (int tile = 0; tile < R; tile++) {
 #pragma unroll
-      for (int n = 0; n < 4; n++) mma<T>(scores[n], left_half(low, high, half), right_half(key[n], half));
+      for (int half = 0; half < 2; half++) {
+        const typename Fragments<T>::A left = queries.at(step, tile, half);
+#pragma unroll
+        for (int n = 0; n < 4; n++) mma<T>(scores[tile][n], left, right_half(key[n], half));
+      }
     }
   }
 }
 
-// Takes a tile into the running softmax. A row that sees none of its keys is left as it was, to the bit.
-template <class T, class KV, int D>
-__device__ __forceinline__ void add_tile(Running<T, D>& running, const Queries<T, D>& queries, const unsigned char* stage,
-                                         const ScoreRule& rule, const Sight& sight, int first_key) {
-  const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  typename Fragments<T>::D scores[4];
-  score<T, KV, D>(scores, queries, stage);
+// Takes the scores of 16 rows into their running softmax; what their values are to be multiplied by. A row that sees none of the keys is
+// left as it was, to the bit.
+template <class T, int D>
+__device__ __forceinline__ void weigh(Running<T, D>& running, typename Fragments<T>::D (&scores)[4], typename Fragments<T>::A (&weights)[2],
+                                      const ScoreRule& rule, const Sight& sight, int first_key) {
+  const unsigned t = threadIdx.x % 4;
   if (rule.cap > 0.0f) {
 #pragma unroll
     for (int i = 0; i < 16; i++) scores[i / 4].at[i % 4] = __fmul_rn(rule.cap, tanhf(__fmul_rn(scores[i / 4].at[i % 4], rule.before_cap)));
@@ -273,12 +294,23 @@ __device__ __forceinline__ void add_tile(Running<T, D>& running, const Queries<T
       for (int i = 0; i < 4; i++) running.outputs[n].at[i] = __fadd_rn(__fmul_rn(running.outputs[n].at[i], factor[i / 2]), 0.0f);
     }
   }
-  typename Fragments<T>::A weights[2];
 #pragma unroll
   for (int n = 0; n < 4; n++) {
     round_pair(weights[n / 2].at[n % 2 * 2], scores[n].at[0], scores[n].at[1]);
     round_pair(weights[n / 2].at[n % 2 * 2 + 1], scores[n].at[2], scores[n].at[3]);
   }
+}
+
+// Takes a tile of keys and values into the running softmax of a warp's rows. Values are read once for all rows.
+template <class T, class KV, int D, int R>
+__device__ __forceinline__ void add_tile(Running<T, D> (&running)[R], const Queries<T, D, R>& queries, const unsigned char* stage,
+                                         const ScoreRule& rule, const Sight (&sight)[R], int first_key) {
+  typename Fragments<T>::D scores[R][4];
+  typename Fragments<T>::A weights[R][2];
+  score<T, KV, D, R>(scores, queries, stage);
+#pragma unroll
+  for (int tile = 0; tile < R; tile++) weigh<T, D>(running[tile], scores[tile], weights[tile], rule, sight[tile], first_key);
+  const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const KV* values = reinterpret_cast<const KV*>(stage + Stage<KV, D>::KEY_BYTES) + g * TILE + t * 8;
   constexpr int AT_ONCE = D / 8 % 4 == 0 ? 4 : 2;
 #pragma unroll
@@ -289,7 +321,10 @@ __device__ __forceinline__ void add_tile(Running<T, D>& running, const Queries<T
 #pragma unroll
     for (int half = 0; half < 2; half++) {
 #pragma unroll
-      for (int n = 0; n < AT_ONCE; n++) mma<T>(running.outputs[start + n], weights[half], right_half(value[n], half));
+      for (int tile = 0; tile < R; tile++) {
+#pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) mma<T>(running[tile].outputs[start + n], weights[tile][half], right_half(value[n], half));
+      }
     }
   }
 }

@@ -227,20 +227,25 @@ impl<T: Format> Scene<T> {
             .float(self.soft_cap)
     }
 
-    /// Bytes of shared memory that a tile takes.
-    fn stage_bytes<K>(&self) -> usize {
-        let row = self.geometry.head_dim * size_of::<K>();
-        TILE * row.next_multiple_of(64) + TILE * row
+    /// Bytes of shared memory that `stages` tiles take, and queries of so many tiles of rows of each warp, or their outputs.
+    fn shared_bytes<K>(&self, stages: usize, warps: usize, row_tiles: usize) -> usize {
+        let (head_dim, size) = (self.geometry.head_dim, size_of::<T>());
+        let row = head_dim * size_of::<K>();
+        let in_registers = if size == 2 && head_dim <= 128 { 4 / row_tiles } else { 0 };
+        let queries = head_dim.div_ceil(32).saturating_sub(in_registers) * row_tiles * 16 * 32 * size;
+        let tiles = stages * (TILE * row.next_multiple_of(64) + TILE * row);
+        (tiles + warps * queries).max(warps * 16 * head_dim * size)
     }
 
     /// These parts in a prefill: [T, H * D].
     fn prefill<K: Cached>(&self, cache: &Cache<K>, parts: &[Part], stages: usize) -> Vec<T> {
         let (head_dim, lists) = (self.geometry.head_dim, cache.lists(parts));
-        let warps = if head_dim > 192 { 2 } else { 4 };
+        let warps = if head_dim * size_of::<T>() > 768 { 2 } else { 4 };
+        let row_tiles = if size_of::<T>() == 2 && head_dim <= 128 { 2 } else { 1 };
         let mut cu_seqlens_q = vec![0];
         let mut items = Vec::new();
         for (sequence, (_, range)) in parts.iter().enumerate() {
-            let first_rows = (0..range.len() * self.group()).step_by(16 * warps);
+            let first_rows = (0..range.len() * self.group()).step_by(16 * row_tiles * warps);
             items.extend(first_rows.flat_map(|row| [sequence as u32, row as u32]));
             cu_seqlens_q.push(cu_seqlens_q[sequence] + range.len() as u32);
         }
@@ -248,16 +253,18 @@ impl<T: Format> Scene<T> {
         items.extend([u32::MAX; 6]);
         let tokens = cu_seqlens_q[parts.len()] as usize;
         let mut out = unwritten(tokens * self.geometry.q_width());
+        let mut records = vec![f32::NAN; tokens * self.geometry.num_heads * (head_dim + 4)];
         let name = format!("pairwright_attention_prefill_{}{}_{head_dim}", T::NAME, K::SUFFIX);
         let rows = self.rows(parts);
         let grid = [num_items + 3, self.geometry.num_kv_heads as u32, 1];
         let launch = self.launch(&name, grid, 32 * warps as u32, &rows, cache, &lists);
         launch
-            .shared(stages * self.stage_bytes::<K>() + warps * (16 * head_dim + 128) * size_of::<f32>())
+            .shared(self.shared_bytes::<K>(stages, warps, row_tiles))
             .input(&cu_seqlens_q)
             .input(&items)
             .input(&[num_items])
             .maybe(self.sinks.as_deref())
+            .output(&mut records)
             .output(&mut out)
             .int(stages)
             .run();
@@ -286,7 +293,7 @@ impl<T: Format> Scene<T> {
         let rows = self.rows(&parts);
         let grid = [num_items + 2, num_kv_heads as u32, self.group().div_ceil(16) as u32];
         self.launch(&name, grid, 32, &rows, cache, &lists)
-            .shared(stages * self.stage_bytes::<K>())
+            .shared(self.shared_bytes::<K>(stages, 1, 1))
             .input(&first_rows)
             .input(&items)
             .input(&[num_items])

@@ -12,12 +12,59 @@ use super::{Attention, HeadGeometry};
 
 /// Head sizes that kernels/attention.cu has kernels for.
 const HEAD_SIZES: [usize; 8] = [16, 32, 64, 80, 96, 128, 192, 256];
-/// Query rows that a warp computes.
-const WARP_ROWS: usize = 16;
+/// Query rows of a tensor core's tile.
+const TILE_ROWS: usize = 16;
 /// Keys that are on their way through shared memory together.
 const TILE: usize = 32;
 /// Numbers that a part of a row's attention has beside its values: largest score, sum, and what fills 16 bytes.
 const PART_HEAD: usize = 4;
+
+/// How kernels/attention.cu cuts a prefill, by formats and head size.
+struct Shape {
+    /// Of a block.
+    warps: usize,
+    /// Tiles of query rows that a warp has.
+    row_tiles: usize,
+    /// Bytes of a tile of keys and values in shared memory.
+    tile_bytes: usize,
+    /// Bytes of queries that wait in shared memory, for a tile of rows: those for which a warp has no registers.
+    query_bytes: usize,
+    /// Bytes of a tile of rows of outputs.
+    output_bytes: usize,
+}
+
+impl Shape {
+    fn new(rows: DType, cache: DType, head_dim: usize, row_tiles: usize) -> Self {
+        let (size, row_bytes) = (rows.size_in_bytes(), head_dim * cache.size_in_bytes());
+        let in_registers = if size == 2 && head_dim <= 128 { 4 / row_tiles } else { 0 };
+        Self {
+            warps: if head_dim * size > 768 { 2 } else { 4 },
+            row_tiles,
+            tile_bytes: TILE * (row_bytes.next_multiple_of(64) + row_bytes),
+            query_bytes: TILE_ROWS * 32 * size * head_dim.div_ceil(32).saturating_sub(in_registers),
+            output_bytes: TILE_ROWS * head_dim * size,
+        }
+    }
+
+    fn decode(rows: DType, cache: DType, head_dim: usize) -> Self {
+        Self { warps: 1, ..Self::new(rows, cache, head_dim, 1) }
+    }
+
+    fn prefill(rows: DType, cache: DType, head_dim: usize) -> Self {
+        let row_tiles = if rows.size_in_bytes() == 2 && head_dim <= 128 { 2 } else { 1 };
+        Self::new(rows, cache, head_dim, row_tiles)
+    }
+
+    /// Packed rows of a block.
+    fn rows(&self) -> usize {
+        self.warps * self.row_tiles * TILE_ROWS
+    }
+
+    /// Shared memory of a block through which so many tiles are on their way.
+    fn shared_bytes(&self, tiles: usize) -> usize {
+        (tiles * self.tile_bytes + self.warps * self.row_tiles * self.query_bytes).max(self.warps * self.output_bytes)
+    }
+}
 
 /// Whether there are kernels for these heads.
 pub fn has_kernels(geometry: HeadGeometry) -> bool {
@@ -43,7 +90,7 @@ pub fn reserve(
     Ok(())
 }
 
-/// Parts of `items` for all heads, [items * H, 4 + D].
+/// Parts of `items` (decoding) or rows (prefill) for all heads, [items * H, 4 + D].
 fn parts(workspace: &mut Workspace, geometry: HeadGeometry, items: usize, device: &Device) -> Result<Tensor> {
     let width = PART_HEAD + geometry.head_dim;
     workspace.rows_of(DType::F32, Slot::AttentionParts, device, items * geometry.num_heads, width)
@@ -62,27 +109,27 @@ impl Attention {
     ) -> Result<()> {
         let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
         let group = num_heads / num_kv_heads.max(1);
-        let warps = if head_dim > 192 { 2 } else { 4 };
-        let prefill = workspace.prefill_items(group, warps * WARP_ROWS)?;
-        let row_bytes = head_dim * layer.keys.dtype().size_in_bytes();
-        let tile_bytes = TILE * (row_bytes.next_multiple_of(64) + row_bytes);
+        let (dtype, cache) = (rows.dtype(), layer.keys.dtype());
+        let shape = Shape::prefill(dtype, cache, head_dim);
+        let prefill = workspace.prefill_items(group, shape.rows())?;
         let decode = workspace.step()?.decode.clone();
         let sinks = self.device_sinks.as_ref();
         if decode.most > 0 {
             let parts = parts(workspace, self.geometry, decode.most, rows.device())?;
             let step = workspace.step()?;
+            let shape = Shape::decode(dtype, cache, head_dim);
             // As many tiles on their way as shared memory holds that a block gets without asking.
-            let tiles = ((48 << 10) / tile_bytes).clamp(1, 4);
+            let tiles = ((48 << 10) / shape.tile_bytes).clamp(1, 4);
             self.over_cache(kernels, workspace, "decode", rows, layer, batch)?
-                .over_all([decode.most, num_kv_heads, group.div_ceil(WARP_ROWS)], 32)
-                .shared(tiles * tile_bytes)
+                .over_all([decode.most, num_kv_heads, group.div_ceil(TILE_ROWS)], 32)
+                .shared(shape.shared_bytes(tiles))
                 .tensor(&step.cu_seqlens_q)
                 .tensor(&decode.list)
                 .tensor(&decode.count)
                 .tensor(&parts)
                 .int(tiles)
                 .run()?;
-            Launch::named(kernels, format!("pairwright_attention_merge_{}_{head_dim}", rows.dtype().as_str()))
+            Launch::named(kernels, format!("pairwright_attention_merge_{}_{head_dim}", dtype.as_str()))
                 .over_all([step.context_lens.dim(0)?, (num_heads * head_dim / 8).div_ceil(128), 1], 128)
                 .tensor(&parts)
                 .tensor(&step.cu_items)
@@ -93,15 +140,16 @@ impl Attention {
                 .run()?;
         }
         if let Some(prefill) = prefill {
-            let tiles = if 2 * tile_bytes > 64 << 10 { 1 } else { 2 };
-            let totals = warps * (WARP_ROWS * head_dim + 128) * size_of::<f32>();
+            let records = parts(workspace, self.geometry, rows.dim(0)?, rows.device())?;
+            let tiles = if 2 * shape.tile_bytes > 64 << 10 { 1 } else { 2 };
             self.over_cache(kernels, workspace, "prefill", rows, layer, batch)?
-                .over_all([prefill.most, num_kv_heads, 1], 32 * warps)
-                .shared(tiles * tile_bytes + totals)
+                .over_all([prefill.most, num_kv_heads, 1], 32 * shape.warps)
+                .shared(shape.shared_bytes(tiles))
                 .tensor(&workspace.step()?.cu_seqlens_q)
                 .tensor(&prefill.list)
                 .tensor(&prefill.count)
                 .optional(sinks)
+                .tensor(&records)
                 .tensor(out)
                 .int(tiles)
                 .run()?;
