@@ -13,7 +13,7 @@ use crate::model::{Decoder, WeightsKind};
 use crate::ops::Compute;
 
 /// Bytes that are given back to an engine with little room.
-const LITTLE: usize = 96 << 20;
+const LITTLE: usize = 16 << 20;
 /// Sequences of a job: how much room there is does not depend on them.
 const SEQUENCES: u64 = 12;
 
@@ -67,7 +67,7 @@ fn with_little(name: &str, decoder: &dyn Fn() -> Result<Decoder, GoldenError>) -
     {
         given += piece.elem_count();
     }
-    let asked = EngineOptions { max_step_tokens: 1 << 17, max_batch: 256, kv_budget: KvBudget::Free, ..options() };
+    let asked = EngineOptions { max_step_tokens: 1 << 14, max_batch: 256, kv_budget: KvBudget::Free, ..options() };
     let (got, engine) = answers(decoder, &asked)?;
     let (tokens, blocks) = (engine.stats().max_step_tokens, engine.stats().num_blocks);
     let detail = format!(
