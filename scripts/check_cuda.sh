@@ -3,6 +3,7 @@
 # (kernels/pretend): the demo, doctor, and the golden models through the whole engine. Says nothing about speed, races or real libraries.
 #   scripts/check_cuda.sh           no machine code, and without Candle's GGUF kernels: a third of an hour on two cores, minutes when repeated
 #   scripts/check_cuda.sh --whole   all of it, as it would be used
+#   scripts/check_cuda.sh --prepare gets the compiler and takes over what the default build has compiled; the rest may then run beside cargo
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [[ "${1:-}" == --whole ]] || export PAIRWRIGHT_CUDA_LITE=1
@@ -24,6 +25,7 @@ if [[ -d "$base/release" && ! -e "$folder/release" ]]; then
     mkdir -p "$folder/release"
     cp -al "$base"/release/{build,deps,.fingerprint} "$folder/release"
 fi
+[[ "${1:-}" != --prepare ]] || exit 0
 cargo_cuda build
 cargo_cuda clippy --all-targets -- -D warnings
 program=$(realpath "$folder/release/pairwright")
@@ -54,7 +56,7 @@ done
 diff "$out/cpu.jsonl" "$out/cuda.jsonl" || { echo "check_cuda: other answers with blocks on the device" >&2; exit 1; }
 # Two devices share a job, or hold the model together.
 for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
-    PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices" --known-answers 1
+    PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices" --known-answers 0
     for stage in candidates verdicts; do
         diff <(sort "$out/device/journal/$stage.jsonl") <(sort "$out/$devices/journal/$stage.jsonl") >"$out/differ" ||
             { echo "check_cuda: $devices give other $stage than one device" >&2; head -4 "$out/differ" >&2; exit 1; }
