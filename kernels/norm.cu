@@ -2,8 +2,9 @@
 // Knows rows of numbers; knows nothing of where in a model they stand.
 #include "common.cuh"
 
-// f32 numbers of a row that each thread keeps in registers between the passes: a row has at most 32 * threads.
-constexpr int KEPT = 32;
+// f32 numbers of a row that each thread keeps in registers between the passes: a row has at most 16 * threads. With 32 a multiprocessor
+// would hold half as many rows, and wait for memory.
+constexpr int KEPT = 16;
 
 // Calls each(first kept number, first element) for the runs of LEN elements that are this thread's.
 template <int LEN, class Each>
@@ -111,9 +112,9 @@ __device__ __forceinline__ void soft_cap_elements(T* x, float cap, unsigned long
   });
 }
 
-// One block per row, of threads that follow from the width alone: it decides the order of sums.
+// One block per row, of threads that follow from the width alone, a 16th of it or more: they decide the order of sums.
 #define NORM(NAME, T)                                                                                                                   \
-  ENTRY(512, pairwright_norm_##NAME, const T* x, T* y, const float* weight, const float* bias, int width, float eps, int is_layer) {   \
+  ENTRY(1024, pairwright_norm_##NAME, const T* x, T* y, const float* weight, const float* bias, int width, float eps, int is_layer) {   \
     x += size_t(blockIdx.x) * width, y += size_t(blockIdx.x) * width;                                                                   \
     if (width % Piece<T>::LEN == 0 && are_aligned(x, y, weight, bias)) {                                                                \
       norm_row<Piece<T>::LEN>(x, y, weight, bias, width, eps, is_layer);                                                                \
@@ -121,7 +122,7 @@ __device__ __forceinline__ void soft_cap_elements(T* x, float cap, unsigned long
       norm_row<1>(x, y, weight, bias, width, eps, is_layer);                                                                            \
     }                                                                                                                                   \
   }                                                                                                                                     \
-  ENTRY(512, pairwright_add_norm_##NAME, T* residual, const T* delta, T* y, const float* weight, const float* bias, int width,         \
+  ENTRY(1024, pairwright_add_norm_##NAME, T* residual, const T* delta, T* y, const float* weight, const float* bias, int width,         \
         float eps, int is_layer) {                                                                                                      \
     const size_t start = size_t(blockIdx.x) * width;                                                                                    \
     residual += start, delta += start, y += start;                                                                                      \

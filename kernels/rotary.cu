@@ -38,6 +38,28 @@ __device__ __forceinline__ void load_head(float* head, const T* row, int dim, bo
   }
   __syncwarp();
 }
+// A head on its way, in whole pieces, while the warp is still at the one before.
+template <class T>
+struct Coming {
+  static constexpr int LEN = Piece<T>::LEN, EACH = MAX_HEAD_DIM / (32 * LEN);
+  Piece<T> pieces[EACH];
+
+  __device__ __forceinline__ void ask(const T* row, int dim) {
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+      const int first = (i * 32 + int(threadIdx.x) % 32) * LEN;
+      if (first < dim) pieces[i] = load_piece(row + first);
+    }
+  }
+  __device__ __forceinline__ void take(float* head, int dim) const {
+#pragma unroll
+    for (int i = 0; i < EACH; i++) {
+      const int first = (i * 32 + int(threadIdx.x) % 32) * LEN;
+      if (first < dim) store_span(head + first, load_span<LEN>(pieces[i].at));
+    }
+    __syncwarp();
+  }
+};
 template <class T>
 __device__ __forceinline__ void store_head(T* row, const float* head, int dim, bool in_pieces) {
   constexpr int LEN = Piece<T>::LEN;
@@ -157,10 +179,18 @@ __device__ __forceinline__ void rotate_token(T* row, const float* cos_sin, float
     }
     __syncthreads();
   }
-  for (int place = threadIdx.x / 32; place < heads + 2 * kv_heads; place += blockDim.x / 32) {
+  const int warps = blockDim.x / 32, places = heads + 2 * kv_heads, first_place = threadIdx.x / 32;
+  Coming<T> next;
+  if (in_pieces && first_place < places) next.ask(row + size_t(first_place) * dim, dim);
+  for (int place = first_place; place < places; place += warps) {
     const Part part = place < heads ? QUERIES : place < heads + kv_heads ? KEYS : VALUES;
     const int number = part == QUERIES ? place : part == KEYS ? place - heads : place - heads - kv_heads;
-    load_head(head, row + size_t(place) * dim, dim, in_pieces);
+    if (in_pieces) {
+      next.take(head, dim);
+      if (place + warps < places) next.ask(row + size_t(place + warps) * dim, dim);
+    } else {
+      load_head(head, row + size_t(place) * dim, dim, false);
+    }
     treat_head(head, part, number, cos_sin, rules, whole[part]);
     if (part == QUERIES && growth != 1.0f) {
       for (int index = threadIdx.x % 32; index < dim; index += 32) head[index] *= growth;

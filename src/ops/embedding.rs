@@ -130,7 +130,7 @@ pub fn select_rows(
 pub(super) fn gather(kernels: &Kernels, table: &Tensor, ids: &Tensor, target: &Tensor) -> Result<()> {
     let width = table.dim(1)?;
     Launch::new(kernels, "gather", table.dtype())
-        .over(target.dim(0)?, row_threads(width))
+        .over(target.dim(0)?, row_threads(width, 512))
         .tensor(table)
         .tensor(ids)
         .tensor(target)

@@ -118,8 +118,8 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// Threads of a block that works on one row of `width` elements, 16 or so to a thread: by the width alone, since they set the order of
-/// sums.
-pub fn row_threads(width: usize) -> usize {
-    (width / 16).next_multiple_of(32).clamp(32, 512)
+/// Threads of a block that works on one row of `width` elements, 16 to a thread or, where that are more than `most`, more: by the width
+/// alone, since they set the order of sums.
+pub fn row_threads(width: usize, most: usize) -> usize {
+    width.div_ceil(16).next_multiple_of(32).clamp(32, most)
 }

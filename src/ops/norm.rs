@@ -122,7 +122,7 @@ impl Norm {
     fn launch(&self, kernels: &Kernels, x: &Tensor, y: &Tensor) -> Result<()> {
         let (width, (weight, bias)) = (self.weight.len(), self.on_device()?);
         Launch::new(kernels, "norm", x.dtype())
-            .over(x.elem_count() / width.max(1), row_threads(width))
+            .over(x.elem_count() / width.max(1), row_threads(width, 1024))
             .tensor(x)
             .tensor(y)
             .tensor(weight)
@@ -208,7 +208,7 @@ impl Norm {
     fn launch_add(&self, kernels: &Kernels, residual: &Tensor, delta: &Tensor, normed: &Tensor) -> Result<()> {
         let (width, (weight, bias)) = (self.weight.len(), self.on_device()?);
         Launch::new(kernels, "add_norm", residual.dtype())
-            .over(residual.dim(0)?, row_threads(width))
+            .over(residual.dim(0)?, row_threads(width, 1024))
             .tensor(residual)
             .tensor(delta)
             .tensor(normed)

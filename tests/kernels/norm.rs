@@ -12,7 +12,7 @@ const EPS: f32 = 1e-5;
 
 /// Threads as a launch has them: by the width alone.
 fn threads(width: usize) -> u32 {
-    (width.div_ceil(16).next_multiple_of(32).clamp(32, 512)) as u32
+    (width.div_ceil(16).next_multiple_of(32).clamp(32, 1024)) as u32
 }
 
 struct Case {

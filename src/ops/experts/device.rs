@@ -116,7 +116,7 @@ impl DeviceRouting {
         }
         let mixed = workspace.rows_of(y.dtype(), Slot::Mixed, y.device(), self.tokens, width)?;
         Launch::new(&self.kernels, "combine", y.dtype())
-            .over(self.tokens, row_threads(width))
+            .over(self.tokens, row_threads(width, 512))
             .tensor(y)
             .tensor(&self.places)
             .tensor(&self.weights)

@@ -105,7 +105,7 @@ fn zeros_f32(like: &Tensor, len: usize) -> Result<Tensor> {
 fn round_rows(kernels: &Kernels, x: &Tensor, eights: &Tensor, scales: &Tensor) -> Result<()> {
     let (rows, columns) = x.dims2()?;
     Launch::new(kernels, "round_rows_fp8", x.dtype())
-        .over(rows, row_threads(columns))
+        .over(rows, row_threads(columns, 512))
         .tensor(x)
         .tensor(eights)
         .tensor(scales)
