@@ -27,7 +27,7 @@ if [[ -d "$base/release" && ! -e "$folder/release" ]]; then
 fi
 [[ "${1:-}" != --prepare ]] || exit 0
 cargo_cuda build
-cargo_cuda clippy --all-targets -- -D warnings
+cargo_cuda clippy --lib --bins -- -D warnings
 program=$(realpath "$folder/release/pairwright")
 
 out=$(mktemp -d)

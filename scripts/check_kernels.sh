@@ -8,4 +8,4 @@ tests=$(cargo test --release --locked --test kernels --no-run --message-format j
     sed -n 's/.*"name":"kernels".*"executable":"\([^"]*\)".*/\1/p' | tail -1)
 [[ -x "$tests" ]] || { echo "check_kernels: the tests were not built" >&2; exit 1; }
 # The sanitizer has to be there before the program is; what the program itself leaves behind at its end is no matter.
-CXXFLAGS="-fsanitize=address -g1" LD_PRELOAD=$("$compiler" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 "$tests" "$@"
+CXXFLAGS="-O1 -fsanitize=address -g1" LD_PRELOAD=$("$compiler" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 "$tests" "$@"

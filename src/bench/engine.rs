@@ -2,6 +2,7 @@
 //! Knows the engine only; prompts have no text, so any shape can be timed without its files.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -63,6 +64,8 @@ pub struct EngineReport {
     pub ragged_share_of_uniform: Option<f64>,
     /// This machine's ceilings: the best product rate measured beside a run, and the read rate after all.
     pub machine: MachineCeilings,
+    /// Seconds from the beginning of loading to the end of the first step.
+    pub first_step_s: f64,
     /// Most memory of the process after loading and warming up, in MiB, before any ceiling is measured.
     pub peak_rss_mib: Option<f64>,
 }
@@ -84,14 +87,18 @@ pub fn run(
     workload: Workload,
 ) -> Result<EngineReport, BenchError> {
     let options = EngineOptions { prefix_cache: workload.shared_prefix > 0, ..*options };
+    let started = Instant::now();
     let mut loaded = Loaded::new(path, load, &options)?;
+    let mut first_step_s = None;
     let mut lengths = vec![vec![workload.output_len; workload.sequences]];
     if workload.with_ragged {
         lengths.push(lengths::ragged(workload.sequences, workload.output_len));
     }
     for (number, lengths) in lengths.iter().enumerate() {
-        let requests = requests(&workload, lengths, number, loaded.vocab());
-        loaded.job(requests)?;
+        loaded.engine.add_all(requests(&workload, lengths, number, loaded.vocab()))?;
+        loaded.engine.step()?;
+        first_step_s.get_or_insert(started.elapsed().as_secs_f64());
+        loaded.job([])?;
     }
     let peak_rss_mib = memory::peak_resident_mib();
     // What other programs take comes and goes, so each job is held against the product rate just before and just after it.
@@ -133,6 +140,7 @@ pub fn run(
         ragged,
         ragged_share_of_uniform: figures.get(1).map(share),
         machine,
+        first_step_s: first_step_s.unwrap_or_default(),
         peak_rss_mib,
     })
 }

@@ -26,6 +26,10 @@ pub struct Setup {
     pub threads: usize,
     /// Most sequences at once.
     pub max_batch: usize,
+    /// Seconds until the weights were read, and on the device.
+    pub load_s: f64,
+    /// Seconds until the engine took requests: weights, the largest step once where there is a device, the cache.
+    pub ready_s: f64,
 }
 
 /// An engine to be timed.
@@ -57,7 +61,9 @@ impl Loaded {
     /// # Errors
     /// [`BenchError`] if it cannot be loaded or has no room.
     pub fn new(path: &Path, load: &LoadOptions, options: &EngineOptions) -> Result<Self, BenchError> {
+        let started = Instant::now();
         let decoder = model::load(path, load)?;
+        let load_s = started.elapsed().as_secs_f64();
         let spec = decoder.spec();
         let product_parameters = spec.num_product_parameters() as f64;
         let head_parameters = (spec.hidden_size * spec.num_logits()) as f64;
@@ -68,6 +74,8 @@ impl Loaded {
         };
         let files = gguf::locate(path).ok().flatten().filter(|_| weights != "dummy");
         let has_blocks = files.and_then(|files| Gguf::open(&files).ok()).is_some_and(|gguf| gguf.has_blocks());
+        let weight_bytes = product_parameters * bytes_per_weight;
+        let engine = Engine::new(decoder, options)?;
         let setup = Setup {
             model: path.display().to_string(),
             weights,
@@ -75,9 +83,9 @@ impl Loaded {
             formats: load.compute.formats(has_blocks),
             threads: rayon::current_num_threads(),
             max_batch: options.max_batch,
+            load_s,
+            ready_s: started.elapsed().as_secs_f64(),
         };
-        let weight_bytes = product_parameters * bytes_per_weight;
-        let engine = Engine::new(decoder, options)?;
         Ok(Self { engine, setup, product_parameters, head_parameters, weight_bytes })
     }
 

@@ -48,6 +48,8 @@ fn engine_reports_counts_rates_and_times() {
         assert!(report[field].as_f64().unwrap_or(1.0) > 0.0, "{field}");
     }
     assert!(report["machine"]["gemm_gflop_s"].as_f64().unwrap() > 0.0);
+    let until = ["load_s", "ready_s", "first_step_s"].map(|field| report[field].as_f64().unwrap());
+    assert!(0.0 < until[0] && until.is_sorted(), "{until:?}");
 }
 
 #[test]

@@ -192,6 +192,8 @@ fn engine_table(report: &EngineReport) -> String {
     }
     row("product peak", format!("{:.1} GFLOP/s", report.machine.gemm_gflop_s));
     row("read peak", format!("{:.1} GB/s", report.machine.read_gb_s));
+    row("weights read", format!("{:.2} s", report.setup.load_s));
+    row("first step's end", format!("{:.2} s", report.first_step_s));
     row("memory, peak", mib(report.peak_rss_mib));
     aligned(&rows)
 }
