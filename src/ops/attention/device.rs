@@ -19,7 +19,7 @@ const TILE: usize = 32;
 /// Numbers that a part of a row's attention has beside its values: largest score, sum, and what fills 16 bytes.
 const PART_HEAD: usize = 4;
 
-/// How kernels/attention.cu cuts a prefill, by formats and head size.
+/// How kernels/attention.cu cuts its work, by formats and head size.
 struct Shape {
     /// Of a block.
     warps: usize,
@@ -118,7 +118,7 @@ impl Attention {
             let parts = parts(workspace, self.geometry, decode.most, rows.device())?;
             let step = workspace.step()?;
             let shape = Shape::decode(dtype, cache, head_dim);
-            // As many tiles on their way as shared memory holds that a block gets without asking.
+            // As many tiles on their way as the shared memory holds that a block gets without asking; what queries take comes on top.
             let tiles = ((48 << 10) / shape.tile_bytes).clamp(1, 4);
             self.over_cache(kernels, workspace, "decode", rows, layer, batch)?
                 .over_all([decode.most, num_kv_heads, group.div_ceil(TILE_ROWS)], 32)
