@@ -25,20 +25,7 @@ struct Rules {
 // What a norm takes away from numbers, and what it multiplies them by besides the weights.
 struct Moments { float mean, scale; };
 
-// By the warp: a head to f32 and back. `head` lies in shared memory.
-template <class T>
-__device__ __forceinline__ void load_head(float* head, const T* row, int dim, bool in_pieces) {
-  constexpr int LEN = Piece<T>::LEN;
-  const int lane = threadIdx.x % 32;
-  if (in_pieces) {
-#pragma unroll 1
-    for (int first = lane * LEN; first < dim; first += 32 * LEN) store_span(head + first, load_span<LEN>(row + first));
-  } else {
-    for (int index = lane; index < dim; index += 32) head[index] = to_f32(row[index]);
-  }
-  __syncwarp();
-}
-// A head on its way, in whole pieces, while the warp is still at the one before.
+// By the warp: a head in whole pieces on its way to f32 in shared memory, while the warp may still be at the one before.
 template <class T>
 struct Coming {
   static constexpr int LEN = Piece<T>::LEN, EACH = MAX_HEAD_DIM / (32 * LEN);
@@ -60,6 +47,17 @@ struct Coming {
     __syncwarp();
   }
 };
+// By the warp: a head to f32 and back. `head` lies in shared memory.
+template <class T>
+__device__ __forceinline__ void load_head(float* head, const T* row, int dim, bool in_pieces) {
+  if (in_pieces) {
+    Coming<T> pieces;
+    pieces.ask(row, dim);
+    return pieces.take(head, dim);
+  }
+  for (int index = threadIdx.x % 32; index < dim; index += 32) head[index] = to_f32(row[index]);
+  __syncwarp();
+}
 template <class T>
 __device__ __forceinline__ void store_head(T* row, const float* head, int dim, bool in_pieces) {
   constexpr int LEN = Piece<T>::LEN;

@@ -47,7 +47,6 @@ step() {
         echo "gpu-check: no time is left for $name" | tee -a "$out/gpu-check.log"
         return
     fi
-    export -f load_files torch_products
     timeout -k 5 "$((left < limit ? left : limit))" "$@" >"$out/step.out" 2>"$out/step.log" || rc=$?
     python3 - "$name" "$rc" "$((SECONDS - start))" "$commit" "$out/step.out" >>"$out/gpu-check.jsonl" <<'PYTHON'
 import json, sys
@@ -125,21 +124,20 @@ PYTHON
 torch_products() {
     python3 - <<'PYTHON'
 import json, statistics, torch
-found = {}
-for k, n in ((4096, 14336),):
-    weight = torch.randn(n, k, device="cuda", dtype=torch.bfloat16)
-    for m in (1, 16, 64, 256, 2048):
-        x, y, times = torch.randn(m, k, device="cuda", dtype=torch.bfloat16), torch.empty(m, n, device="cuda", dtype=torch.bfloat16), []
-        product = lambda: torch.mm(x, weight.t(), out=y)
-        [product() for _ in range(3)]
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            [product() for _ in range(10)]
-        for _ in range(20):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record(); graph.replay(); end.record(); torch.cuda.synchronize()
-            times.append(start.elapsed_time(end) * 100)
-        found[f"m={m} k={k} n={n}"] = round(min(times), 2)
+found, (k, n) = {}, (4096, 14336)
+weight = torch.randn(n, k, device="cuda", dtype=torch.bfloat16)
+for m in (1, 16, 64, 256, 2048):
+    x, y, times = torch.randn(m, k, device="cuda", dtype=torch.bfloat16), torch.empty(m, n, device="cuda", dtype=torch.bfloat16), []
+    product = lambda: torch.mm(x, weight.t(), out=y)
+    [product() for _ in range(3)]
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        [product() for _ in range(10)]
+    for _ in range(20):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record(); graph.replay(); end.record(); torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) * 100)
+    found[f"m={m} k={k} n={n}"] = round(min(times), 2)
 print(json.dumps({"peer": f"torch {torch.__version__}", "linear_bf16_micros": found}))
 PYTHON
 }
@@ -152,6 +150,7 @@ run() {
     xz -dc "$file" | tar -C "$tmp" -x
     cd "$tmp"
     commit=$(cat commit)
+    export -f load_files torch_products # for the steps' own shells
     local bench=(./pairwright bench engine --weights dummy --device cuda --runs 1)
     local large=(--sequences 256 --max-batch 256 --prompt-len 200 --output-len 450)
     step doctor-quick 100 ./pairwright doctor --device cuda --quick --references references
