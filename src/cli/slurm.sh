@@ -35,9 +35,10 @@ num_rows() { cat "$journals"/*.jsonl 2>/dev/null | wc -l; }
 
 say() { printf '%s task %s: %s\n' "$(date +%H:%M:%S)" "$task" "$*"; }
 
-# Older versions of Slurm do not say when the job ends, but know.
+# Older versions of Slurm do not say when the job ends, but know. An empty answer is none: to `date` it would be midnight, long past.
 if [[ -z "${SLURM_JOB_END_TIME:-}" ]]; then
-    end="$(date -d "$(squeue -h -j "$task" -o %e)" +%s 2>/dev/null)" && export SLURM_JOB_END_TIME="$end"
+    end="$(squeue -h -j "$task" -o %e)"
+    [[ -n "$end" ]] && end="$(date -d "$end" +%s 2>/dev/null)" && export SLURM_JOB_END_TIME="$end"
 fi
 
 before="$(num_rows)"
@@ -56,10 +57,20 @@ say "exit code $code, $(num_rows) lines are there"
 if [[ "$code" == 75 || "$code" == 137 ]]; then
     if (($(num_rows) <= before)); then
         say "not one row was done: give more hours or memory"
-    elif [[ "$(squeue -h -j "$task" -o %T)" == RUNNING ]]; then
+        exit "$code"
+    fi
+    # SIGNALING: Slurm has not heard yet that its warning arrived. Nothing: it cannot be asked now. Both pass.
+    for _ in {1..30}; do
+        state="$(squeue -h -j "$task" -o %T)"
+        [[ -z "$state" || "$state" == SIGNALING ]] || break
+        sleep 1
+    done
+    if [[ "$state" == RUNNING ]]; then
         say "queued again"
         # By array and task: the number of one task is also that of the whole array.
         scontrol requeue "$task" && exit 0
+    else
+        say "not queued again: to Slurm it is ${state:-unknown}"
     fi
 fi
 exit "$code"

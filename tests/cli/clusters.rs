@@ -18,10 +18,12 @@ fn repository(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("a file of the repository")
 }
 
-/// A folder with commands of Slurm that write down their arguments, each ended by a null byte.
+/// A folder with commands of Slurm that write down their arguments, each ended by a null byte. A task is in the states that lie in `states`,
+/// one after the other, and runs when there are no more; when it ends is not said. Nobody sleeps.
 fn pretended(workshop: &Workshop) {
     use std::os::unix::fs::PermissionsExt;
-    for (name, answer) in [("sbatch", "echo 17"), ("scontrol", "true"), ("squeue", "echo RUNNING")] {
+    let squeue = "case \"$*\" in *%T) [ -s states ] || echo RUNNING >states; head -n 1 states; sed -i 1d states;; esac";
+    for (name, answer) in [("sbatch", "echo 17"), ("scontrol", "true"), ("squeue", squeue), ("sleep", "true")] {
         let script = format!("#!/bin/sh\nprintf '%s\\0' {name} \"$@\" END >>calls\n{answer}\n");
         let path = workshop.write(&format!("bin/{name}"), script);
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable file");
@@ -90,10 +92,20 @@ fn tasks_do_their_shards_and_are_queued_again_only_when_that_helps() {
     assert!(!calls(&workshop).iter().any(|call| call[0] == "scontrol"), "a task that is done was queued again");
     done(&["merge", &workshop.arg("run"), "-q"]);
     // A program that stops early, with a row done and without.
-    for (code, row, is_queued) in
-        [(75, true, true), (75, false, false), (137, true, true), (1, true, false), (3, true, false)]
-    {
+    for (code, row, states, is_queued) in [
+        (75, true, "", true),
+        (75, false, "", false),
+        (137, true, "", true),
+        (1, true, "", false),
+        (3, true, "", false),
+        // Slurm has yet to hear that its warning arrived, or cannot be asked; the job is being cancelled; Slurm never answers.
+        (75, true, "SIGNALING\n\nSIGNALING\nRUNNING\n", true),
+        (75, true, "SIGNALING\nCOMPLETING\nRUNNING\n", false),
+        (137, true, "COMPLETING\n", false),
+        (75, true, &"\n".repeat(100), false),
+    ] {
         _ = fs::remove_file(workshop.path("calls"));
+        workshop.write("states", states);
         let journal = "run/shard-00000-of-00002/journal/verdicts.jsonl";
         let stops =
             format!("(bash -c '{}exit {code}' x", if row { format!("echo x >>{journal}; ") } else { String::new() });
@@ -101,12 +113,12 @@ fn tasks_do_their_shards_and_are_queued_again_only_when_that_helps() {
         let arguments = script.lines().find(|line| line.starts_with("arguments=")).expect("its arguments");
         let changed = script.replace(program, &format!("program={stops})")).replace(arguments, "arguments=()");
         workshop.write("stops.sbatch", &changed);
-        assert_eq!(task("0", "stops.sbatch"), Some(if is_queued { 0 } else { code }), "{code} {row}");
+        assert_eq!(task("0", "stops.sbatch"), Some(if is_queued { 0 } else { code }), "{code} {row} {states:?}");
         let queued = calls(&workshop).into_iter().find(|call| call[0] == "scontrol");
         assert_eq!(
             queued,
             is_queued.then(|| ["scontrol", "requeue", "17_0"].map(str::to_owned).to_vec()),
-            "{code} {row}"
+            "{code} {row} {states:?}"
         );
     }
 }
