@@ -2,6 +2,7 @@
 //! change an answer. Then how fast it is, beside what it can do at best. [`machine`] has the facts that need no computing.
 //! Knows devices and small models; knows no text and no run.
 
+mod arrival;
 mod engine;
 pub mod golden;
 pub mod machine;
@@ -123,6 +124,7 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
         report.num_failed += usize::from(check.verdict == Verdict::Failed);
         report.checks.push(check);
     };
+    arrival::check(compute, options.quick, &mut told);
     for compute in variants(compute) {
         operations::check(&compute, &mut told);
         golden::check_toy(&compute, &mut told);

@@ -409,13 +409,21 @@ fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
     source.validate()?;
     let shape = [source.rows, source.columns];
     let tensor = match (compute.blocks_of(source), source.format) {
-        (None, StoredFormat::Dense(dtype)) => Tensor::from_raw_buffer(source.bytes, dtype, &shape, &compute.device)?,
+        (None, StoredFormat::Dense(dtype)) => on_device(compute, source.bytes, dtype, &shape)?,
         (Some(format), _) | (None, StoredFormat::Blocks(format)) => {
             let wide = product::widened(blocks::matrix(format, source, BlockInputs::F32)?.as_ref());
             Tensor::from_vec(wide, &shape, &compute.device)?
         }
     };
     tensor.to_dtype(compute.weight_dtype)
+}
+
+/// A tensor of `shape` on the compute's device whose numbers are `bytes`, row-major and in this machine's order, not necessarily aligned.
+pub(crate) fn on_device(compute: &Compute, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    match compute.runs() {
+        Runs::Cuda(kernels) => kernels.upload(bytes, dtype, shape),
+        Runs::Cpu | Runs::Candle => Tensor::from_raw_buffer(bytes, dtype, shape, &compute.device),
+    }
 }
 
 /// Whether a device had no room for what an operation wanted: less may fit. What was there before is as it was.

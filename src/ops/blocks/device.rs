@@ -156,7 +156,7 @@ impl DeviceBlocks {
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), device)).transpose()?;
         let unit = unit_of(format)?;
         let units = packed(unit, format, sources)?;
-        let units = Tensor::from_vec(units, rows_of_units(unit, rows, columns), device)?;
+        let units = kernels.upload(&units, DType::U8, &[rows_of_units(unit, rows, columns)])?;
         Ok(Self { kernels, format, unit, units, num_matrices: 1, rows, columns, bias })
     }
 
@@ -189,7 +189,7 @@ impl DeviceBlocks {
         }
         let units = packed(self.unit, self.format, sources)?;
         let len = units.len();
-        self.units.slice_set(&Tensor::from_vec(units, len, self.units.device())?, 0, number * len)
+        self.units.slice_set(&self.kernels.upload(&units, DType::U8, &[len])?, 0, number * len)
     }
 
     /// Biases of all matrices, f32 [matrices, rows].

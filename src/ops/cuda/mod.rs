@@ -4,15 +4,14 @@
 
 mod blas;
 mod library;
+mod pinned;
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
-use candle_core::cuda_backend::cudarc::driver::{
-    CudaEvent, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys,
-};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, sys};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Result, Storage, Tensor};
@@ -20,11 +19,14 @@ use candle_core::{DType, Device, Result, Storage, Tensor};
 use super::launch::Launch;
 use super::{About, DeviceError};
 pub use blas::Plan;
+use pinned::{Pinned, Uploads};
 
 include!(concat!(env!("OUT_DIR"), "/images.rs"));
 
 /// Dynamic shared memory that a kernel may use without being asked to be allowed more.
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+/// Bytes from which a tensor goes to the device by [`Uploads`].
+const UPLOADED_FROM: usize = 1 << 20;
 
 /// Kernels of a CUDA device, and its queue.
 #[derive(Clone)]
@@ -35,6 +37,8 @@ struct Loaded {
     stream: Arc<CudaStream>,
     functions: BTreeMap<&'static str, CudaFunction>,
     blas: blas::Blas,
+    /// From the first that is large.
+    uploads: Mutex<Option<Uploads>>,
     capability: (i32, i32),
     description: String,
 }
@@ -83,7 +87,8 @@ impl Kernels {
         }
         let blas = blas::Blas::new(stream.clone())?;
         let capability = (major, minor);
-        let loaded = Loaded { device: device.clone(), stream, functions, blas, capability, description };
+        let uploads = Mutex::default();
+        let loaded = Loaded { device: device.clone(), stream, functions, blas, uploads, capability, description };
         Ok((Device::Cuda(device), Self(Arc::new(loaded))))
     }
 
@@ -117,6 +122,25 @@ impl Kernels {
             _ => candle_core::bail!("a kernel does not take {:?}", tensor.dtype()),
         };
         Ok(start + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+    }
+
+    /// A tensor of `shape` on the device whose numbers are `bytes`, row-major. They are read before this returns.
+    pub(super) fn upload(&self, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let device = Device::Cuda(self.0.device.clone());
+        if bytes.len() < UPLOADED_FROM {
+            return Tensor::from_raw_buffer(bytes, dtype, shape, &device);
+        }
+        let tensor = Tensor::zeros(shape, dtype, &device)?;
+        if tensor.elem_count() * dtype.size_in_bytes() != bytes.len() {
+            candle_core::bail!("{} bytes for {shape:?} {dtype:?}", bytes.len())
+        }
+        let mut uploads = self.0.uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let uploads = match &mut *uploads {
+            Some(uploads) => uploads,
+            none => none.insert(Uploads::new(&self.0.stream)?),
+        };
+        uploads.send(bytes, self.address(&tensor)?)?;
+        Ok(tensor)
     }
 
     /// Puts a launch into the queue.
@@ -228,32 +252,25 @@ impl Graph {
 /// at once, while the host goes on.
 pub struct Staging {
     kernels: Kernels,
-    host: PinnedHostSlice<u32>,
+    host: Pinned<u32>,
     /// [capacity]
     device: Tensor,
     /// Numbers that have a place, and those of them that were sent.
     used: usize,
     sent: usize,
-    /// Behind the last copy in the queue: the host's memory is read until then.
-    copied: CudaEvent,
     num_moves: usize,
 }
 
 impl Staging {
     fn with_capacity(kernels: Kernels, capacity: usize) -> Result<Self> {
-        let context = kernels.0.stream.context();
-        // SAFETY: numbers are u32, of which no bits are wrong; what is not written is not read but by copies.
-        let host = unsafe { context.alloc_pinned::<u32>(capacity) }.w()?;
-        let copied = context.new_event(None).w()?;
+        let host = Pinned::new(&kernels.0.stream, capacity)?;
         let device = Tensor::zeros(capacity, DType::U32, &Device::Cuda(kernels.0.device.clone()))?;
-        Ok(Self { kernels, host, device, used: 0, sent: 0, copied, num_moves: 0 })
+        Ok(Self { kernels, host, device, used: 0, sent: 0, num_moves: 0 })
     }
 
     /// Begins anew, when the copies of the step before are done: it need not have been waited for otherwise.
     pub(super) fn clear(&mut self) -> Result<()> {
-        if self.sent > 0 {
-            self.copied.synchronize().w()?;
-        }
+        self.host.wait()?;
         (self.used, self.sent) = (0, 0);
         Ok(())
     }
@@ -273,32 +290,22 @@ impl Staging {
         if end > self.host.len() {
             // What was staged before stays where it lies, as long as somebody holds it.
             self.send()?;
-            self.kernels.0.stream.synchronize().w()?;
             let num_moves = self.num_moves + 1;
             *self = Self { num_moves, ..Self::with_capacity(self.kernels.clone(), (2 * end).next_power_of_two())? };
             return self.push(numbers, capacity);
         }
-        self.host.as_mut_slice().w()?[first..first + numbers.len()].copy_from_slice(numbers);
+        self.host.host()?[first..first + numbers.len()].copy_from_slice(numbers);
         self.used = end;
         self.device.narrow(0, first, capacity)
     }
 
     /// Puts the copy of all that was pushed since the last time into the queue.
     pub(super) fn send(&mut self) -> Result<()> {
-        if self.sent == self.used {
-            return Ok(());
+        if self.sent < self.used {
+            let target = self.kernels.address(&self.device)? + (self.sent * size_of::<u32>()) as u64;
+            self.host.send(self.sent..self.used, target)?;
+            self.sent = self.used;
         }
-        let stream = &self.kernels.0.stream;
-        let staged = &self.host.as_slice().w()?[self.sent..self.used];
-        stream.context().bind_to_thread().w()?;
-        let target = self.kernels.address(&self.device)? + (self.sent * size_of::<u32>()) as u64;
-        // SAFETY: both ranges lie within their buffers, which are as long as each other; the host's is not written again before `copied`,
-        // but behind `used`.
-        unsafe { sys::cuMemcpyHtoDAsync_v2(target, staged.as_ptr().cast(), size_of_val(staged), stream.cu_stream()) }
-            .result()
-            .w()?;
-        self.copied.record(stream).w()?;
-        self.sent = self.used;
         Ok(())
     }
 }
