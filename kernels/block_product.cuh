@@ -90,8 +90,7 @@ __device__ __forceinline__ void block_product(const BlockProduct<T>& product) {
   Stage* stages = reinterpret_cast<Stage*>(bytes);
   Sums& result = *reinterpret_cast<Sums*>(bytes);
 
-  RowTile tile = {0, int(blockIdx.x) * TILE, min(TILE, product.num_rows - int(blockIdx.x) * TILE)};
-  if (product.bounds) tile = find_row_tile(product.bounds, product.groups, int(blockIdx.x));
+  const RowTile tile = row_tile(product.bounds, product.groups, product.num_rows, int(blockIdx.x));
   if (tile.rows <= 0) return;
   const int first_column = int(blockIdx.y) * COLUMNS, steps = (product.in + STEP - 1) / STEP, panels = (product.out + 31) / 32;
   const RowSources<T, PIECES> row_sources(product.x, product.rows, tile, product.in);
@@ -162,6 +161,5 @@ __device__ __forceinline__ void block_product(const BlockProduct<T>& product) {
   const float* bias = product.bias ? product.bias + size_t(tile.group) * product.out + first_column : nullptr;
   const size_t place = size_t(tile.first) * product.width + product.first + first_column;
   const int columns = min(COLUMNS, product.out - first_column);
-  if (product.is_wide) store_pieces(result, static_cast<float*>(product.y) + place, bias, tile.rows, columns, product.width);
-  else store_pieces(result, static_cast<T*>(product.y) + place, bias, tile.rows, columns, product.width);
+  store_sums<T>(result, product.y, place, product.is_wide, bias, tile.rows, columns, product.width);
 }

@@ -164,8 +164,8 @@ __device__ __forceinline__ void combine_token(const T* y, const unsigned* places
     }                                                                                                                                      \
   }                                                                                                                                        \
   ENTRY(PRODUCT_THREADS, pairwright_grouped_product_##NAME, const T* x, const unsigned* rows, const unsigned* bounds, const T* weights,    \
-        const float* bias, T* y, int num_experts, int in, int out) {                                                                       \
-    grouped_product(x, rows, bounds, weights, bias, y, num_experts, in, out);                                                              \
+        const float* bias, void* y, int groups, int num_rows, int in, int out, int is_wide) {                                              \
+    grouped_product(x, rows, bounds, weights, bias, y, groups, num_rows, in, out, is_wide != 0);                                           \
   }
 EXPERTS(f32, float)
 EXPERTS(f16, f16)

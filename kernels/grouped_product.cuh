@@ -1,4 +1,5 @@
-// The product of rows grouped by matrix: each row times the matrix of its group, y = x Wᵀ + b. Blocks find their group on the device.
+// The product of rows grouped by matrix: each row times the matrix of its group, y = x Wᵀ + b. Blocks find their group on the device. With one
+// group it is what stands in for a dense product that the vendor's library has not got.
 // Knows groups as bounds; knows nothing of how rows came to be grouped.
 #pragma once
 #include "product_tile.cuh"
@@ -48,18 +49,19 @@ __device__ __forceinline__ void multiply(typename Fragments<T>::D (&sums)[2][4],
   }
 }
 
-// y [bounds[groups], out] from weights [groups, out, in]. Row i of y is that of x[rows[i]], or without `rows` of x[i]. A grid of (row
-// tiles, column tiles): at least as many row tiles as all groups can have, bounds[groups] / 64 + groups; those beyond leave at once.
-// `in` is a multiple of 8, the addresses of x and the weights are of 16. A row's sums run along k alone and in its order.
+// y [bounds[groups], out] from weights [groups, out, in], or without `bounds` y [num_rows, out] from one matrix; in f32 if it is wide. Row i of y
+// is that of x[rows[i]], or without `rows` of x[i]. A grid of (row tiles, column tiles): at least as many row tiles as all groups can have,
+// bounds[groups] / 64 + groups; those beyond leave at once. `in` is a multiple of 8, the addresses of x and the weights are of 16. A row's
+// sums run along k alone and in its order.
 template <class T>
 __device__ __forceinline__ void grouped_product(const T* x, const unsigned* rows, const unsigned* bounds, const T* weights,
-                                                const float* bias, T* y, int groups, int in, int out) {
+                                                const float* bias, void* y, int groups, int num_rows, int in, int out, bool is_wide) {
   union Memory { Slabs<T> slabs; Sums sums; };
   __align__(16) __shared__ unsigned char bytes[sizeof(Memory)];
   Slabs<T>& slabs = *reinterpret_cast<Slabs<T>*>(bytes);
   Sums& result = *reinterpret_cast<Sums*>(bytes);
-  const RowTile tile = find_row_tile(bounds, groups, int(blockIdx.x));
-  if (tile.rows == 0) return;
+  const RowTile tile = row_tile(bounds, groups, num_rows, int(blockIdx.x));
+  if (tile.rows <= 0) return;
   const int first_column = int(blockIdx.y) * TILE;
   const size_t matrix_column = size_t(tile.group) * out + first_column;
 
@@ -97,7 +99,6 @@ __device__ __forceinline__ void grouped_product(const T* x, const unsigned* rows
     for (int j = 0; j < 4; j++) put<T>(result, sums[i][j], warp_row + i * 16, warp_column + j * 8);
   }
   __syncthreads();
-  y += size_t(tile.first) * out + first_column;
   if (bias) bias += matrix_column;
-  store_pieces(result, y, bias, tile.rows, sources.columns, out);
+  store_sums<T>(result, y, size_t(tile.first) * out + first_column, is_wide, bias, tile.rows, sources.columns, out);
 }

@@ -24,7 +24,7 @@ struct Slab {
 // The tile of y in f32, padded so that rows begin in different banks.
 struct Sums { float at[TILE][TILE + 8]; };
 
-// Tile `number` of all groups' tiles, each group's own rows from bounds[group] to bounds[group + 1] on; `rows` 0: there is no such tile.
+// Tile `number` of all groups' tiles, each group's own rows from bounds[group] to bounds[group + 1] on; `rows` 0 or less: there is no such tile.
 struct RowTile { int group, first, rows; };
 
 // By each warp for itself: 32 groups at a time.
@@ -49,6 +49,12 @@ __device__ __forceinline__ RowTile find_row_tile(const unsigned* bounds, int gro
     number -= __shfl_sync(0xffffffffu, sum, 31);
   }
   return {0, 0, 0};
+}
+
+// Tile `number` of groups' rows, or without `bounds` of the rows of one group.
+__device__ __forceinline__ RowTile row_tile(const unsigned* bounds, int groups, int num_rows, int number) {
+  if (bounds) return find_row_tile(bounds, groups, number);
+  return {0, number * TILE, min(TILE, num_rows - number * TILE)};
 }
 
 // Where this thread copies rows of x from: piece `threadIdx.x % PIECES` of every APARTth row of the tile.
@@ -121,4 +127,12 @@ __device__ __forceinline__ void store_pieces(const Sums& sums, T* y, const float
   } else {
     store_tile<1>(sums, y, bias, rows, columns, width);
   }
+}
+
+// The same to numbers of either format, from element `place` on.
+template <class T>
+__device__ __forceinline__ void store_sums(const Sums& sums, void* y, size_t place, bool is_wide, const float* bias, int rows, int columns,
+                                           int width) {
+  if (is_wide) store_pieces(sums, static_cast<float*>(y) + place, bias, rows, columns, width);
+  else store_pieces(sums, static_cast<T*>(y) + place, bias, rows, columns, width);
 }

@@ -54,6 +54,21 @@ for device in cpu cuda; do
         --device "$device" --dtype f32 --activations f32 --temperature 0 --max-tokens 12 -q
 done
 diff "$out/cpu.jsonl" "$out/cuda.jsonl" || { echo "check_cuda: other answers with blocks on the device" >&2; exit 1; }
+# A library whose sums depend on the number of rows: such a product is not taken, and where there is no other our own kernel is.
+for n in {1..16}; do
+    printf '{"id":"%s","prompt":"%s. What do people of these islands cook when the first rain comes, and who sits down first?"}\n' "$n" "$n"
+done >"$out/many.jsonl"
+answers() {
+    "$program" generate --model "$out/processor/demo/model" --prompts "$out/many.jsonl" --out "$out/$1.jsonl" --dtype f32 --temperature 0 \
+        --max-tokens 8 "${@:2}"
+}
+answers steady --device cuda --logprobs 2 -q
+PRETEND_CUDA_PRODUCTS=both answers both --device cuda --logprobs 2 -q
+diff "$out/steady.jsonl" "$out/both.jsonl" || { echo "check_cuda: a product that depends on the batch was taken" >&2; exit 1; }
+answers processor --device cpu -q
+PRETEND_CUDA_PRODUCTS=unsteady answers own --device cuda 2>"$out/said"
+diff "$out/processor.jsonl" "$out/own.jsonl" || { echo "check_cuda: our own products give other answers" >&2; exit 1; }
+grep -q 'cuBLASLt has no product' "$out/said" || { echo "check_cuda: nothing was said of slower products" >&2; cat "$out/said" >&2; exit 1; }
 # Two devices share a job, or hold the model together.
 for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
     PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices" --known-answers 0

@@ -162,9 +162,16 @@ PRETEND_API int cublasLtMatmulPreferenceSetAttribute(void* preference, int attri
   return set(preference, attribute, value, bytes);
 }
 
-// ---- algorithms: there is one, which remembers what it is told and does as it always does
+// ---- algorithms: there is one, which remembers what it is told and does as it always does. On demand another stands before it, or in its place,
+// whose sums depend on the number of columns, as those of a library may that splits sums where there is room.
 
-constexpr int ALGORITHM = 1;
+constexpr int ALGORITHM = 1, UNSTEADY = 2;
+constexpr long long MANY_COLUMNS = 100;
+static bool offers(int algorithm) {
+  const char* products = getenv("PRETEND_CUDA_PRODUCTS");
+  if (algorithm == UNSTEADY) return products && *products;
+  return algorithm == ALGORITHM && !(products && !strcmp(products, "unsteady"));
+}
 PRETEND_API int cublasLtMatmulAlgoGetIds(void*, int, int, int, int, int, int, int wanted, int* ids, int* count) {
   if (wanted > 0) ids[0] = ALGORITHM;
   *count = wanted > 0;
@@ -198,7 +205,7 @@ PRETEND_API int cublasLtMatmulAlgoCheck(void*, void* product_description, void* 
   auto guard = enter();
   const Description description = describe(product_description, a, b, c, d);
   Product product;
-  if (!description.complete() || algorithm->data[0] != ALGORITHM) return INVALID_VALUE;
+  if (!description.complete() || !offers(int(algorithm->data[0]))) return INVALID_VALUE;
   const int status = product_of(description, &product);
   if (status == SUCCESS) *result = Result{*algorithm, 0, SUCCESS, 1.0f, {}};
   return status;
@@ -207,9 +214,13 @@ PRETEND_API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* product, void
                                                int* count) {
   *count = 0;
   if (wanted < 1) return INVALID_VALUE;
-  const Algorithm algorithm = {{ALGORITHM}};
-  const int status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algorithm, results);
-  *count = status == SUCCESS;
+  int status = SUCCESS;
+  for (int id : {UNSTEADY, ALGORITHM}) {
+    const Algorithm algorithm = {{(unsigned long long)id}};
+    if (*count == wanted || !offers(id)) continue;
+    status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algorithm, results + *count);
+    *count += status == SUCCESS;
+  }
   return status;
 }
 
@@ -219,7 +230,7 @@ PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const vo
   auto guard = enter();
   if (!libraries().find(handle)) return NOT_INITIALIZED;
   const Description description = describe(product_description, a_layout, b_layout, c_layout, d_layout);
-  if (!description.complete() || (algorithm && algorithm->data[0] != ALGORITHM)) return INVALID_VALUE;
+  if (!description.complete() || (algorithm && !offers(int(algorithm->data[0])))) return INVALID_VALUE;
   if (!is_device_memory(reinterpret_cast<CUdeviceptr>(workspace), workspace_bytes)) return INVALID_VALUE;
   Product product;
   if (const int status = product_of(description, &product)) return status;
@@ -231,6 +242,7 @@ PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const vo
   } else {
     product.alpha_at = alpha, product.beta_at = beta;
   }
+  if (algorithm && algorithm->data[0] == UNSTEADY && product.columns > MANY_COLUMNS) product.alpha *= 1.01;
   if (trace())
     fprintf(stderr, "pretend cuda: cublasLt %lld x %lld x %lld, %lld batches\n", product.rows, product.columns, product.inner, product.batches);
   const CUresult result = submit(stream, "cublasLt", [product] {

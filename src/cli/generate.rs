@@ -113,7 +113,7 @@ fn lines(args: &Args, file: &Path, stop: &Stop) -> anyhow::Result<Ending> {
     });
     let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
     let samples = options.num_samples;
-    let mut model = model.load()?;
+    let mut model = model.load(&args.output)?;
     let mut writer =
         LineWriter::open(&args.out, &order, samples, args.logprobs.is_some(), &parameters, args.claim.fresh)?;
     let todo: Vec<PromptRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();

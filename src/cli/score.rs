@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Ending> {
         "score": {"max_len": args.engine.max_len()},
     });
     let order: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
-    let mut model = model.load()?;
+    let mut model = model.load(&args.output)?;
     let mut writer = LineWriter::open(&args.out, &order, 1, false, &parameters, args.fresh)?;
     let todo: Vec<ScoreRequest> = requests.into_iter().filter(|request| !writer.is_done(&request.id)).collect();
     let mut progress = Progress::new(&args.output, &stop, &[("score", order.len() as u64)]);

@@ -71,9 +71,13 @@ impl NamedModel {
         }
     }
 
-    /// Loads weights and engine.
-    pub(super) fn load(&self) -> anyhow::Result<TextModel> {
-        Ok(TextModel::load(&self.dir, &self.options, self.record.clone())?)
+    /// Loads weights and engine, and says which products are slower than they might be.
+    pub(super) fn load(&self, output: &OutputArgs) -> anyhow::Result<TextModel> {
+        let model = TextModel::load(&self.dir, &self.options, self.record.clone())?;
+        if let Some(note) = products_note(&self.options.compute) {
+            output.say(&note);
+        }
+        Ok(model)
     }
 
     /// Its tokenizer and template alone, to put dialogues to an engine that has the model already.
@@ -110,6 +114,15 @@ pub(super) fn require_distinct<'a>(models: impl Iterator<Item = &'a NamedModel>,
         seen.push(model);
     }
     Ok(())
+}
+
+/// Which of the products that were loaded cuBLASLt does not serve.
+pub(super) fn products_note(compute: &Compute) -> Option<String> {
+    let (_, without) = compute.dense_products().filter(|(_, without)| !without.is_empty())?;
+    Some(format!(
+        "warning: cuBLASLt has no product that gives a row the same bits in any batch for {}; these take our own, which is slower",
+        without.join(", ")
+    ))
 }
 
 /// What `--quantize` cannot do as asked for the model in `dir`.

@@ -95,7 +95,7 @@ pub(super) struct Held {
 impl Held {
     /// The model that `wanted` names: the one at hand, if its files are the same, put to use as `wanted` says; else it is loaded in the
     /// place of that one.
-    fn get(&mut self, wanted: &NamedModel) -> anyhow::Result<&mut TextModel> {
+    fn get(&mut self, wanted: &NamedModel, output: &OutputArgs) -> anyhow::Result<&mut TextModel> {
         let is_same = self.dir == wanted.dir;
         match self.model.take().filter(|_| is_same) {
             Some(mut model) => {
@@ -104,7 +104,7 @@ impl Held {
             }
             None => {
                 self.dir.clone_from(&wanted.dir);
-                Ok(self.model.insert(wanted.load()?))
+                Ok(self.model.insert(wanted.load(output)?))
             }
         }
     }
@@ -151,7 +151,7 @@ pub(super) fn answer(
     };
     announce(output, "generate", name, loaded.lock.generators.len());
     let stages = [("generate", status.num_wanted as u64)];
-    watched(held, &generator.model, Progress::new(output, stop, &stages), |model, progress| {
+    watched(held, &generator.model, output, Progress::new(output, stop, &stages), |model, progress| {
         Ok(run::generate(run, loaded, model, &generator.stage, progress)?)
     })
 }
@@ -169,7 +169,7 @@ pub(super) fn likelihoods(
         return Ok(Ending::Completed);
     }
     let stages = [("likelihoods", loaded.records.len() as u64)];
-    watched(held, &generator.model, Progress::new(output, stop, &stages), |model, progress| {
+    watched(held, &generator.model, output, Progress::new(output, stop, &stages), |model, progress| {
         Ok(run::likelihoods(run, loaded, model, &generator.stage, progress)?)
     })
 }
@@ -178,10 +178,11 @@ pub(super) fn likelihoods(
 fn watched(
     held: &mut Held,
     model: &NamedModel,
+    output: &OutputArgs,
     mut progress: Progress,
     work: impl FnOnce(&mut TextModel, &mut Progress) -> anyhow::Result<Ending>,
 ) -> anyhow::Result<Ending> {
-    let ending = work(held.get(model)?, &mut progress)?;
+    let ending = work(held.get(model, output)?, &mut progress)?;
     progress.finish();
     Ok(ending)
 }
@@ -270,7 +271,7 @@ impl Judges {
             is_new = true;
             announce(output, "test", &record.name, self.models.len());
             let progress = Progress::new(output, stop, &[("test judge", todo.num_wanted())]);
-            let ending = watched(held, judge, progress, |model, progress| {
+            let ending = watched(held, judge, output, progress, |model, progress| {
                 match run::known_answers(run, loaded, model, &self.rubric, todo, progress) {
                     // The run's own rows will say what does not fit; a test with fewer cases is still one.
                     Err(RunError::Generate(GenerateError::TooLarge { num_rows, .. })) => {
@@ -313,7 +314,9 @@ impl Judges {
             let (_, done) = run.progress()?;
             let left = |status: Option<&StageStatus>| status.filter(|s| !s.is_done()).map(|s| s.num_wanted as u64);
             let mut stage = |name, num_rows, work: &Work<'_>| {
-                watched(held, judge, Progress::new(output, stop, &[(name, num_rows)]), |model, seen| work(model, seen))
+                watched(held, judge, output, Progress::new(output, stop, &[(name, num_rows)]), |model, seen| {
+                    work(model, seen)
+                })
             };
             let mut ending = Ending::Completed;
             if let Some(num_rows) = left(done.verdicts.get(name)) {
@@ -361,7 +364,7 @@ impl Judges {
         let ratings = ("judge", loaded.num_answers(generator.stage.options.num_samples));
         let progress = Progress::new(output, stop, &[answers, ratings]);
         let rater = Judge { tokenizer: &judge.tokenizer()?, name: &judge.record.name, rubric: &self.rubric };
-        let ending = watched(held, &generator.model, progress, |model, progress| {
+        let ending = watched(held, &generator.model, output, progress, |model, progress| {
             let ending = run::generate_and_judge(run, loaded, model, &generator.stage, rater, progress)?;
             if ending == Ending::Completed {
                 let (_, now) = run.progress()?;

@@ -238,6 +238,14 @@ impl Compute {
         about.map_err(|reason| DeviceError::NotOpened { device: "cuda", reason })
     }
 
+    /// Kinds of dense products with the matrices that were loaded so far, and the shapes that NVIDIA's library has none for that gives a row
+    /// the same bits in any batch; they take a slower one of ours. `None` where no such library is asked.
+    pub fn dense_products(&self) -> Option<(usize, Vec<String>)> {
+        let here = self.kernels.as_ref().filter(|_| self.path == OpsPath::Native)?.dense_products();
+        let further = self.further.iter().filter_map(Self::dense_products);
+        Some(further.fold(here, |(kinds, shapes), (more, without)| (kinds + more, [shapes, without].concat())))
+    }
+
     /// The CPU with f32 weights, where nothing is rounded that is not asked for: the reference of tests.
     pub fn cpu() -> Self {
         Self {

@@ -124,13 +124,19 @@ impl<T: Format> Product<T> {
     }
 
     fn run(&self, x: &[T], rows: Option<&[u32]>, bounds: &[u32]) -> Vec<T> {
-        let num_rows = bounds[self.num_experts] as usize;
+        self.run_to(x, rows, Some(bounds), bounds[self.num_experts] as usize)
+    }
+
+    /// To results of T, or of f32; without `bounds` all rows by the one matrix.
+    fn run_to<Y: Format>(&self, x: &[T], rows: Option<&[u32]>, bounds: Option<&[u32]>, num_rows: usize) -> Vec<Y> {
         let mut y = unwritten(num_rows * self.outputs);
-        let grid = [(num_rows / 64 + self.num_experts) as u32, self.outputs.div_ceil(64) as u32, 1];
+        let row_tiles = if bounds.is_some() { num_rows / 64 + self.num_experts } else { num_rows.div_ceil(64) };
+        let grid = [row_tiles as u32, self.outputs.div_ceil(64) as u32, 1];
         let name = format!("pairwright_grouped_product_{}", T::NAME);
         let launch = Launch::new(&name, grid, 128).input(x);
-        let launch = launch.maybe(rows).input(bounds).input(&self.weights).maybe(self.bias.as_deref());
-        launch.output(&mut y).int(self.num_experts).int(self.inputs).int(self.outputs).run();
+        let launch = launch.maybe(rows).maybe(bounds).input(&self.weights).maybe(self.bias.as_deref());
+        let launch = launch.output(&mut y).int(self.num_experts).int(num_rows).int(self.inputs).int(self.outputs);
+        launch.int(usize::from(Y::NAME == "f32")).run();
         y
     }
 
@@ -191,6 +197,29 @@ fn products_by_expert_in_f16() {
 #[test]
 fn products_by_expert_in_bf16() {
     SHAPES.iter().for_each(|&shape| check_product::<bf16>(&mut Random(84), shape, false));
+}
+
+/// Rows by one matrix, as where the vendor's library has no such product: those of one group, narrow and wide.
+fn check_one_matrix<T: Format>(random: &mut Random) {
+    for (num_rows, inputs, outputs, has_bias) in [(1, 8, 5, true), (64, 72, 64, false), (131, 40, 130, true)] {
+        let product: Product<T> = Product::new(random, 1, inputs, outputs, has_bias);
+        let x: Vec<T> = random.numbers(num_rows * inputs, 1.0);
+        let what = format!("{T} {num_rows} x {inputs} x {outputs}", T = T::NAME);
+        let y: Vec<T> = product.run_to(&x, None, None, num_rows);
+        assert_eq!(y, product.run(&x, None, &[0, num_rows as u32]), "{what}: as one group");
+        let sums: Vec<f32> = product.run_to(&x, None, None, num_rows);
+        let want: Vec<f32> = x.chunks(inputs).flat_map(|row| product.want(row, 0)).collect();
+        assert_near(&sums, &want, f32::STEP, (inputs as f32).sqrt(), &what);
+        assert_eq!(y, sums.iter().map(|&sum| T::rounded(sum)).collect::<Vec<_>>(), "{what}: rounded");
+    }
+}
+
+#[test]
+fn products_by_one_matrix() {
+    let mut random = Random(85);
+    check_one_matrix::<f32>(&mut random);
+    check_one_matrix::<f16>(&mut random);
+    check_one_matrix::<bf16>(&mut random);
 }
 
 fn check_combining<T: Format>(random: &mut Random) {

@@ -310,7 +310,7 @@ fn load<'l>(
         let compute = engine.compute()?;
         let named = NamedModel::find(&dir, engine, &compute, args.job.sampling.seed, template)?;
         let started = Instant::now();
-        let model = named.load()?;
+        let model = named.load(&args.output)?;
         let load_s = started.elapsed().as_secs_f64();
         let (max_batch, max_len) = (engine.engine_options(&compute).max_batch, wanted.facts.max_len);
         *held = Some(Loaded { dir, model, load_s, device: engine.describe(&compute), max_batch, max_len });

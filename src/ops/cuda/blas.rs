@@ -1,10 +1,11 @@
-//! Products through cuBLASLt: y [m, n] = x [m, k] Wᵀ [k, n] (+ bias), summed in f32. A weight matrix has one plan, whose algorithm is chosen
-//! once and serves every m, splits no sum and gets no memory to put parts of one into: so a row's bits do not depend on how many rows
-//! there are. Knows matrices; knows no layer.
+//! Products through cuBLASLt: y [m, n] = x [m, k] Wᵀ [k, n] (+ bias), summed in f32. A weight matrix has one plan, whose algorithm serves every m,
+//! splits no sum, gets no memory to put parts of one into, and was seen to give a row the same bits for several m. It is chosen for the first
+//! matrix of its kind. Knows matrices; knows no layer.
 
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
@@ -12,6 +13,7 @@ use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Error, Result, Tensor};
 
 use super::Kernels;
+use super::trial::{Shape, is_steady};
 
 /// Rows that an algorithm is chosen for: the largest batch that decodes at once.
 const PLANNED_ROWS: usize = 256;
@@ -25,10 +27,20 @@ const ALIGNMENT: u32 = 16;
 /// `CUBLAS_OP_T`.
 const TRANSPOSED: i32 = 1;
 
+/// What a choice depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind {
+    shape: Shape,
+    has_scales: bool,
+    has_bias: bool,
+}
+
 /// The library's handle.
 pub struct Blas {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
+    /// None: the library has no algorithm for the kind.
+    chosen: Mutex<HashMap<Kind, Option<sys::cublasLtMatmulAlgo_t>>>,
 }
 
 // SAFETY: NVIDIA says that a cuBLASLt handle may be used from several threads.
@@ -39,7 +51,18 @@ unsafe impl Sync for Blas {}
 impl Blas {
     pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self> {
         let handle = result::create_handle().map_err(failed("cublasLtCreate"))?;
-        Ok(Self { handle, stream })
+        Ok(Self { handle, stream, chosen: Mutex::default() })
+    }
+
+    /// Kinds of products that an algorithm was looked for, and of these the shapes that have none.
+    pub(super) fn looked_for(&self) -> (usize, Vec<String>) {
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let without = chosen.iter().filter(|(_, algorithm)| algorithm.is_none());
+        let name = |Kind { shape: Shape { input, n, k, .. }, .. }: &Kind| format!("{} {n}x{k}", input.as_str());
+        let mut without: Vec<String> = without.map(|(kind, _)| name(kind)).collect();
+        without.sort();
+        without.dedup();
+        (chosen.len(), without)
     }
 }
 
@@ -82,21 +105,28 @@ impl Drop for Parts {
 
 impl Plan {
     /// A plan for W [n, k], in fp8 with `scales` [n] if these are given, and the bias [n] in the format `output` of the results, if there
-    /// is one.
+    /// is one. `None` if the library has no algorithm that fits.
     pub(super) fn new(
         kernels: &Kernels,
         weight: &Tensor,
         scales: Option<&Tensor>,
         bias: Option<&Tensor>,
         output: DType,
-    ) -> Result<Self> {
+    ) -> Result<Option<Self>> {
         let (n, k) = weight.dims2()?;
+        let shape = Shape { input: weight.dtype(), output, n, k };
+        let kind = Kind { shape, has_scales: scales.is_some(), has_bias: bias.is_some() };
         let (weight, scales, bias) = (weight.clone(), scales.cloned(), bias.cloned());
         let mut parts = Parts { weight, scales, bias, output, description: std::ptr::null_mut() };
         // For choosing, any scales will do for the rows of x.
         parts.description = parts.described(kernels, parts.scales.as_ref())?;
-        let algorithm = parts.choose(kernels, n, k)?;
-        Ok(Self { parts: Arc::new(parts), algorithm })
+        let lock = || kernels.0.blas.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&kind).copied();
+        let algorithm = match known {
+            Some(known) => known,
+            None => *lock().entry(kind).or_insert(parts.choose(kernels, shape)?),
+        };
+        Ok(algorithm.map(|algorithm| Self { parts: Arc::new(parts), algorithm }))
     }
 
     /// y = x Wᵀ + bias, both contiguous rows on the device, y in the plan's output format; the rows of an x in fp8 have `scales` [m] if
@@ -118,14 +148,7 @@ impl Plan {
         if parts.scales.is_some() != scales.is_some() || scales.is_some_and(|scales| scales.elem_count() != m) {
             candle_core::bail!("a product of {m} rows in fp8 without a scale for each")
         }
-        // Where a description holds the address of this product's scales it is this product's own.
-        let own = scales.map(|scales| parts.described(kernels, Some(scales))).transpose()?;
-        let done = parts.run(kernels, own.unwrap_or(parts.description), x, y, &self.algorithm);
-        if let Some(own) = own {
-            // SAFETY: made above; what was put into the queue does not read it.
-            let _ = unsafe { result::destroy_matmul_desc(own) };
-        }
-        done.map_err(failed("cublasLtMatmul"))
+        parts.run(kernels, x, scales, y, &self.algorithm)?.map_err(failed("cublasLtMatmul"))
     }
 }
 
@@ -176,12 +199,15 @@ impl Parts {
         Ok(())
     }
 
-    /// The library's first choice for [`PLANNED_ROWS`] among algorithms that split no sum and take any number of rows.
-    fn choose(&self, kernels: &Kernels, n: usize, k: usize) -> Result<sys::cublasLtMatmulAlgo_t> {
-        let layouts =
-            |m| Layouts::new(self.weight.dtype(), self.output, m, n, k).map_err(failed("cublasLtMatrixLayoutCreate"));
-        let offered =
-            self.offered(kernels, &layouts(PLANNED_ROWS)?).map_err(failed("cublasLtMatmulAlgoGetHeuristic"))?;
+    /// The library's first choice for [`PLANNED_ROWS`] among algorithms that split no sum, take any number of rows, and give a row the same
+    /// bits in each.
+    fn choose(&self, kernels: &Kernels, shape: Shape) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
+        let Shape { input, output, n, k } = shape;
+        let layouts = |m| Layouts::new(input, output, m, n, k).map_err(failed("cublasLtMatrixLayoutCreate"));
+        let offered = match self.offered(kernels, &layouts(PLANNED_ROWS)?) {
+            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Vec::new(),
+            offered => offered.map_err(failed("cublasLtMatmulAlgoGetHeuristic"))?,
+        };
         let others = OTHER_ROWS.into_iter().map(layouts).collect::<Result<Vec<_>>>()?;
         let takes = |algorithm: &sys::cublasLtMatmulAlgo_t, layouts: &Layouts| {
             let mut found = MaybeUninit::uninit();
@@ -202,15 +228,18 @@ impl Parts {
             // SAFETY: written if the check went well.
             status.result().is_ok() && unsafe { found.assume_init() }.workspaceSize == 0
         };
-        let num_offered = offered.len();
-        let mut fitting = offered.into_iter().filter(|algorithm| !splits(algorithm));
-        match fitting.find(|algorithm| others.iter().all(|layouts| takes(algorithm, layouts))) {
-            Some(algorithm) => Ok(algorithm),
-            None => candle_core::bail!(
-                "cuBLASLt has no algorithm for {:?} [{n}, {k}] that takes any number of rows and splits no sum ({num_offered} looked at)",
-                self.weight.dtype()
-            ),
+        for algorithm in offered {
+            let fits = !splits(&algorithm) && others.iter().all(|layouts| takes(&algorithm, layouts));
+            let run = |x: &Tensor, y: &Tensor| {
+                let ones = || Tensor::ones(x.dim(0)?, DType::F32, x.device());
+                let scales = self.scales.as_ref().map(|_| ones()).transpose()?;
+                Ok(self.run(kernels, x, scales.as_ref(), y, &algorithm)?.is_ok())
+            };
+            if fits && is_steady(kernels, shape, run)? {
+                return Ok(Some(algorithm));
+            }
         }
+        Ok(None)
     }
 
     /// Algorithms that the library would take, the best first.
@@ -262,7 +291,26 @@ impl Parts {
         offered
     }
 
+    /// The product with rows x, in fp8 with `scales` if W has such; the inner result is the library's.
     fn run(
+        &self,
+        kernels: &Kernels,
+        x: &Tensor,
+        scales: Option<&Tensor>,
+        y: &Tensor,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+    ) -> Result<std::result::Result<(), CublasError>> {
+        // Where a description holds the address of this product's scales it is this product's own.
+        let own = scales.map(|scales| self.described(kernels, Some(scales))).transpose()?;
+        let done = self.run_as(kernels, own.unwrap_or(self.description), x, y, algorithm);
+        if let Some(own) = own {
+            // SAFETY: made above; what was put into the queue does not read it.
+            let _ = unsafe { result::destroy_matmul_desc(own) };
+        }
+        Ok(done)
+    }
+
+    fn run_as(
         &self,
         kernels: &Kernels,
         description: sys::cublasLtMatmulDesc_t,

@@ -5,6 +5,7 @@
 mod blas;
 mod library;
 mod pinned;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -134,13 +135,18 @@ impl Kernels {
         if tensor.elem_count() * dtype.size_in_bytes() != bytes.len() {
             candle_core::bail!("{} bytes for {shape:?} {dtype:?}", bytes.len())
         }
+        self.fill(&tensor, bytes)?;
+        Ok(tensor)
+    }
+
+    /// Puts `bytes` to where a tensor with room for them begins. They are read before this returns.
+    fn fill(&self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
         let mut uploads = self.0.uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let uploads = match &mut *uploads {
             Some(uploads) => uploads,
             none => none.insert(Uploads::new(&self.0.stream)?),
         };
-        uploads.send(bytes, self.address(&tensor)?)?;
-        Ok(tensor)
+        uploads.send(bytes, self.address(tensor)?)
     }
 
     /// Puts a launch into the queue.
@@ -173,15 +179,20 @@ impl Kernels {
     }
 
     /// A plan for products with W [n, k], whose rows are in fp8 and have `scales` [n] if these are given, and the bias [n], if there is
-    /// one; results are of `output`.
+    /// one; results are of `output`. `None` if the library has no algorithm that gives a row the same bits whatever the number of rows.
     pub(super) fn plan(
         &self,
         weight: &Tensor,
         scales: Option<&Tensor>,
         bias: Option<&Tensor>,
         output: DType,
-    ) -> Result<Plan> {
+    ) -> Result<Option<Plan>> {
         Plan::new(self, weight, scales, bias, output)
+    }
+
+    /// Kinds of dense products so far, and the shapes that the library has no algorithm for.
+    pub(super) fn dense_products(&self) -> (usize, Vec<String>) {
+        self.0.blas.looked_for()
     }
 
     /// Whether products in fp8 take a scale for each row and each column (cuBLAS documentation: compute capability 9.0 alone).

@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::super::blocks::{DeviceBlocks, Grouping};
 use super::super::launch::{Launch, row_threads};
-use super::super::linear::{MatrixView, stacked};
+use super::super::linear::{MatrixView, product, stacked};
 use super::super::workspace::{Slot, Workspace};
 use super::super::{Compute, Kernels, Runs};
 use super::Router;
@@ -13,9 +13,6 @@ use super::Router;
 /// What the kernels can do: experts, and chosen ones of a token.
 const MOST_EXPERTS: usize = 512;
 const MOST_CHOSEN: usize = 16;
-/// Rows, and columns, of a block's tile of a grouped product; and its threads.
-const TILE: usize = 64;
-const PRODUCT_THREADS: usize = 128;
 /// Inputs of a product come in pieces of 16 bytes.
 const WHOLE_PIECES: usize = 8;
 /// Threads of the one block that groups rows.
@@ -219,28 +216,11 @@ impl GroupedLinear {
         }
         let y = workspace.rows_of(x.dtype(), slot, x.device(), entries, out)?;
         let rows = gathers.then_some(&routing.rows);
-        let (kernels, weight, bias) = match self {
-            Self::Blocks(blocks) => {
-                blocks.run(x, &y, 0, Some(&Grouping { rows, bounds: &routing.bounds, num_rows: entries }))?;
-                return Ok(y);
-            }
-            Self::Dense { kernels, weight, bias } => (kernels, weight, bias),
-        };
-        if x.dtype() != weight.dtype() {
-            candle_core::bail!("a grouped product of {:?} with {:?}", x.dtype(), weight.dtype())
+        let grouping = Grouping { rows, bounds: &routing.bounds, num_rows: entries };
+        match self {
+            Self::Blocks(blocks) => blocks.run(x, &y, 0, Some(&grouping))?,
+            Self::Dense { kernels, weight, bias } => product(kernels, x, weight, bias.as_ref(), &y, Some(&grouping))?,
         }
-        Launch::new(kernels, "grouped_product", x.dtype())
-            .over_all([entries / TILE + num_experts, out.div_ceil(TILE), 1], PRODUCT_THREADS)
-            .tensor(x)
-            .optional(rows)
-            .tensor(&routing.bounds)
-            .tensor(weight)
-            .optional(bias.as_ref())
-            .tensor(&y)
-            .int(num_experts)
-            .int(columns)
-            .int(out)
-            .run()?;
         Ok(y)
     }
 }

@@ -1,8 +1,10 @@
 //! A matrix on a CUDA device, as it is or in fp8 (e4m3): then each output has a scale, and so has each row of the input, which is rounded on
-//! the way. A row's scale is its own, so its result depends on no other row. Knows matrices; knows no layer.
+//! the way. A row's scale is its own, so its result depends on no other row. Products are cuBLASLt's where that gives a row the same bits in
+//! any company, else our own. Knows matrices; knows no layer.
 
 use candle_core::{DType, Result, Tensor};
 
+use super::super::blocks::Grouping;
 use super::super::cuda::Plan;
 use super::super::launch::{Launch, row_threads};
 use super::super::workspace::{Slot, Workspace};
@@ -14,6 +16,10 @@ const FP8_MULTIPLE: usize = 16;
 const SCALE_THREADS: usize = 256;
 const SCALED_AT_ONCE: usize = 8;
 const MOST_ROWS: usize = 1 << 15;
+/// Rows, and columns, of a block's tile of our own product; its threads; and what inputs come in pieces of: 16 bytes.
+const TILE: usize = 64;
+const PRODUCT_THREADS: usize = 128;
+const WHOLE_PIECES: usize = 8;
 
 /// See the module's text.
 #[derive(Clone)]
@@ -22,9 +28,18 @@ pub struct DeviceMatrix {
     /// [out, in], in fp8 if `rounded`.
     pub(super) weight: Tensor,
     rounded: Option<Rounded>,
-    plan: Plan,
+    product: Product,
     /// Format of the results.
     pub(super) output: DType,
+}
+
+/// Whose product it is.
+#[derive(Clone)]
+enum Product {
+    /// cuBLASLt's.
+    Library(Plan),
+    /// Our own, with the bias in f32 `[out]`.
+    Own(Option<Tensor>),
 }
 
 #[derive(Clone)]
@@ -46,34 +61,46 @@ impl DeviceMatrix {
     ) -> Result<Self> {
         let (out, columns) = weight.dims2()?;
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), weight.device())).transpose()?;
-        let in_output = |bias: &Option<Tensor>| bias.as_ref().map(|bias| bias.to_dtype(output)).transpose();
         if !(compute.fp8 && out.is_multiple_of(FP8_MULTIPLE) && columns.is_multiple_of(FP8_MULTIPLE)) {
-            let plan = kernels.plan(&weight, None, in_output(&bias)?.as_ref(), output)?;
-            return Ok(Self { kernels, weight, rounded: None, plan, output });
+            let product = Product::new(&kernels, &weight, bias, output)?;
+            return Ok(Self { kernels, weight, rounded: None, product, output });
         }
         let (eights, scales) =
             (Tensor::zeros((out, columns), DType::F8E4M3, weight.device())?, zeros_f32(&weight, out)?);
         round_rows(&kernels, &weight, &eights, &scales)?;
         let scales_itself = kernels.scales_fp8_rows();
         let plan = match scales_itself {
-            true => kernels.plan(&eights, Some(&scales), in_output(&bias)?.as_ref(), output)?,
+            true => {
+                let bias = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
+                kernels.plan(&eights, Some(&scales), bias.as_ref(), output)?
+            }
             false => kernels.plan(&eights, None, None, DType::F32)?,
         };
-        Ok(Self { kernels, weight: eights, rounded: Some(Rounded { scales, bias }), plan, output })
+        let Some(plan) = plan else {
+            candle_core::bail!(
+                "cuBLASLt has no product in fp8 with a matrix of {out}x{columns} that gives a row the same bits in any batch\nhint: --quantize q8_0, or 16 bits"
+            )
+        };
+        let product = Product::Library(plan);
+        Ok(Self { kernels, weight: eights, rounded: Some(Rounded { scales, bias }), product, output })
     }
 
     /// y [rows, out] = x Wᵀ + bias.
     pub(super) fn run(&self, workspace: &mut Workspace, x: &Tensor, y: &Tensor) -> Result<()> {
-        let Some(rounded) = &self.rounded else { return self.plan.run(&self.kernels, x, None, y) };
+        let plan = match &self.product {
+            Product::Library(plan) => plan,
+            Product::Own(bias) => return product(&self.kernels, x, &self.weight, bias.as_ref(), y, None),
+        };
+        let Some(rounded) = &self.rounded else { return plan.run(&self.kernels, x, None, y) };
         let ((rows, columns), out, device) = (x.dims2()?, self.weight.dim(0)?, x.device());
         let eights = workspace.rows_of(DType::F8E4M3, Slot::Rounded, device, rows, columns)?;
         let scales = workspace.rows_of(DType::F32, Slot::RoundedScales, device, rows, 1)?;
         round_rows(&self.kernels, x, &eights, &scales)?;
         if self.kernels.scales_fp8_rows() {
-            return self.plan.run(&self.kernels, &eights, Some(&scales), y);
+            return plan.run(&self.kernels, &eights, Some(&scales), y);
         }
         let sums = workspace.rows_of(DType::F32, Slot::Sums, device, rows, out)?;
-        self.plan.run(&self.kernels, &eights, None, &sums)?;
+        plan.run(&self.kernels, &eights, None, &sums)?;
         Launch::new(&self.kernels, "scale_rows", y.dtype())
             .over_all([out.div_ceil(SCALE_THREADS * SCALED_AT_ONCE), rows.min(MOST_ROWS), 1], SCALE_THREADS)
             .tensor(&sums)
@@ -91,10 +118,65 @@ impl DeviceMatrix {
         if self.rounded.is_some() {
             candle_core::bail!("a matrix in fp8 keeps the format of its results")
         }
-        let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), self.weight.device())?.to_dtype(output));
-        let plan = self.kernels.plan(&self.weight, None, bias.transpose()?.as_ref(), output)?;
-        Ok(Self { plan, output, ..self })
+        let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), self.weight.device())).transpose()?;
+        let product = Product::new(&self.kernels, &self.weight, bias, output)?;
+        Ok(Self { product, output, ..self })
     }
+}
+
+impl Product {
+    /// Of W [out, in], and a bias in f32 `[out]`, with results in `output`.
+    fn new(kernels: &Kernels, weight: &Tensor, bias: Option<Tensor>, output: DType) -> Result<Self> {
+        let in_output = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
+        if let Some(plan) = kernels.plan(weight, None, in_output.as_ref(), output)? {
+            return Ok(Self::Library(plan));
+        }
+        let (out, columns) = weight.dims2()?;
+        if !columns.is_multiple_of(WHOLE_PIECES) {
+            candle_core::bail!(
+                "neither cuBLASLt nor we have a product with a matrix of {out}x{columns} that gives a row the same bits in any batch\nhint: --ops portable"
+            )
+        }
+        Ok(Self::Own(bias))
+    }
+}
+
+/// y = x Wᵀ + bias in our own kernel, results in y's format, x's or f32: all rows by the one matrix W [out, in], or by `grouping` each by its
+/// own of W [matrices, out, in], with the biases in f32 [matrices, out].
+pub fn product(
+    kernels: &Kernels,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    y: &Tensor,
+    grouping: Option<&Grouping<'_>>,
+) -> Result<()> {
+    let &[.., out, columns] = weight.dims() else { candle_core::bail!("a matrix of {:?}", weight.shape()) };
+    let num_matrices = weight.elem_count() / (out * columns).max(1);
+    let num_rows = grouping.map_or(x.dim(0)?, |grouping| grouping.num_rows);
+    let fits = x.dim(1)? == columns && x.dtype() == weight.dtype() && y.dims2()? == (num_rows, out);
+    if !fits || (y.dtype() != x.dtype() && y.dtype() != DType::F32) || (grouping.is_none() && num_matrices != 1) {
+        let (x, y, weight) = ((x.shape(), x.dtype()), (y.shape(), y.dtype()), (weight.shape(), weight.dtype()));
+        candle_core::bail!("a product of {x:?} with {weight:?} to {y:?}")
+    }
+    let row_tiles = match grouping {
+        None => num_rows.div_ceil(TILE),
+        Some(_) => num_rows / TILE + num_matrices,
+    };
+    Launch::new(kernels, "grouped_product", x.dtype())
+        .over_all([row_tiles, out.div_ceil(TILE), 1], PRODUCT_THREADS)
+        .tensor(x)
+        .optional(grouping.and_then(|grouping| grouping.rows))
+        .optional(grouping.map(|grouping| grouping.bounds))
+        .tensor(weight)
+        .optional(bias)
+        .tensor(y)
+        .int(num_matrices)
+        .int(num_rows)
+        .int(columns)
+        .int(out)
+        .int(usize::from(y.dtype() == DType::F32))
+        .run()
 }
 
 fn zeros_f32(like: &Tensor, len: usize) -> Result<Tensor> {

@@ -10,6 +10,7 @@ use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
 use device::DeviceMatrix;
+pub(super) use device::product;
 
 use super::blocks::DeviceBlocks;
 use super::embedding::gather;
