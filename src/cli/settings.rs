@@ -74,8 +74,11 @@ impl NamedModel {
     /// Loads weights and engine, and says which products are slower than they might be.
     pub(super) fn load(&self, output: &OutputArgs) -> anyhow::Result<TextModel> {
         let model = TextModel::load(&self.dir, &self.options, self.record.clone())?;
-        if let Some(note) = products_note(&self.options.compute) {
-            output.say(&note);
+        if let without @ [_, ..] = model.slow_products() {
+            output.say(&format!(
+                "warning: cuBLASLt has no product that gives a row the same bits in any batch for {}; these take our own, which is slower",
+                without.join(", ")
+            ));
         }
         Ok(model)
     }
@@ -114,15 +117,6 @@ pub(super) fn require_distinct<'a>(models: impl Iterator<Item = &'a NamedModel>,
         seen.push(model);
     }
     Ok(())
-}
-
-/// Which of the products that were loaded cuBLASLt does not serve.
-pub(super) fn products_note(compute: &Compute) -> Option<String> {
-    let (_, without) = compute.dense_products().filter(|(_, without)| !without.is_empty())?;
-    Some(format!(
-        "warning: cuBLASLt has no product that gives a row the same bits in any batch for {}; these take our own, which is slower",
-        without.join(", ")
-    ))
 }
 
 /// What `--quantize` cannot do as asked for the model in `dir`.

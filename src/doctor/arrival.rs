@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 
 use super::Check;
-use crate::ops::{Compute, on_device};
+use crate::ops::{Compute, Loading, on_device};
 
 /// Lengths of tensors: less and more than what is sent at once, and more than is on its way at a time.
 const LENGTHS: [usize; 5] = [1000, 1 << 20, (8 << 20) + 3, 40 << 20, (1 << 20) + 1];
@@ -23,7 +23,8 @@ pub fn check(compute: &Compute, quick: bool, told: &mut dyn FnMut(Check)) {
 }
 
 fn sent(name: &str, compute: &Compute, quick: bool) -> candle_core::Result<Check> {
-    let send = |bytes: &[u8]| on_device(compute, bytes, DType::U8, &[bytes.len()]);
+    let mut loading = Loading::default();
+    let mut send = |bytes: &[u8]| on_device(compute, &mut loading, bytes, DType::U8, &[bytes.len()]);
     // The top of Weyl's sequence: no piece is like another.
     let number = |i| ((i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8;
     let numbers = LENGTHS.map(|len| (0..len).map(number).collect::<Vec<_>>());

@@ -50,6 +50,14 @@ fn independence(name: &str, decoder: Decoder, sequences: u64, told: &mut dyn FnM
         ("nothing captured", EngineOptions { captures: false, ..usual }),
     ];
     let mut engine = Engine::new(decoder, &usual)?;
+    if engine.decoder().compute().kernels.is_some() {
+        // Slow, but not wrong.
+        let detail = match engine.decoder().slow_products() {
+            [] => "all are served by NVIDIA's library".to_owned(),
+            without => format!("our own, which is slower, for {}", without.join(", ")),
+        };
+        told(Check::ok(format!("{name}: products"), detail));
+    }
     let vocab = engine.decoder().spec().vocab_size as u32;
     let want = run(&mut engine, requests(vocab, sequences))?;
     let num_captured = engine.stats().num_captured_steps;

@@ -145,24 +145,11 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
     if matches!(compute.runs(), Runs::Cuda(_)) {
         engine::check(&Compute { quantize: Some(GgmlDType::Q8_0), ..compute.clone() }, true, &mut told);
     }
-    if let Some(check) = dense_products(compute) {
-        told(check);
-    }
     room::check(compute, &mut told);
     if !options.quick {
         report.ceilings = operations::time(compute, &mut told);
     }
     Ok(report)
-}
-
-/// How many kinds of products NVIDIA's library was found to serve so far. That it does not serve some is slow, but not wrong.
-fn dense_products(compute: &Compute) -> Option<Check> {
-    let (kinds, without) = compute.dense_products()?;
-    let detail = match without.len() {
-        0 => format!("an algorithm that gives a row the same bits in any batch for {kinds} kinds"),
-        count => format!("none for {count} of {kinds} kinds, which take our own kernel: {}", without.join(", ")),
-    };
-    Some(Check::ok("products by cuBLASLt", detail))
 }
 
 /// The formats to check operations in.

@@ -95,6 +95,7 @@ pub struct TextModel {
     max_batch: usize,
     config: HfConfig,
     record: ModelRecord,
+    slow_products: Vec<String>,
 }
 
 impl TextModel {
@@ -140,11 +141,12 @@ impl TextModel {
     pub fn load(dir: &Path, options: &TextModelOptions, record: ModelRecord) -> Result<Self, TextModelError> {
         let config = HfConfig::read(dir)?;
         let tokenizer = ChatTokenizer::load(dir, &options.template)?;
-        let mut engines = Vec::new();
+        let (mut engines, mut slow_products) = (Vec::new(), Vec::new());
         for compute in std::iter::once(&options.compute).chain(&options.others) {
             let load = LoadOptions { compute: compute.clone(), weights: options.weights, max_len: options.max_len };
             let decoder = model::load(dir, &load)?;
             check_vocabulary(dir, &tokenizer, decoder.spec().vocab_size)?;
+            slow_products = decoder.slow_products().to_vec();
             engines.push(Engine::new(decoder, &options.engine)?);
         }
         let engine = Fleet::new(engines)?;
@@ -152,7 +154,7 @@ impl TextModel {
         eos_ids.extend(tokenizer.eos_ids());
         eos_ids.sort_unstable();
         eos_ids.dedup();
-        Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record })
+        Ok(Self { engine, tokenizer, eos_ids, max_batch: options.engine.max_batch, config, record, slow_products })
     }
 
     /// Puts the same weights to another use: under another name, and with dialogues put otherwise.
@@ -189,6 +191,11 @@ impl TextModel {
     /// A sampling default that the model's authors recommend (generation_config.json), for example `temperature`.
     pub fn recommended(&self, field: &str) -> Option<f64> {
         self.config.generation_number(field)
+    }
+
+    /// As [`crate::model::Decoder::slow_products`].
+    pub fn slow_products(&self) -> &[String] {
+        &self.slow_products
     }
 
     /// What was loaded.

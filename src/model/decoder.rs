@@ -30,6 +30,7 @@ pub struct Decoder {
     stages: Vec<(Compute, Range<usize>)>,
     norm: Norm,
     head: Linear,
+    slow_products: Vec<String>,
 }
 
 impl Decoder {
@@ -51,8 +52,9 @@ impl Decoder {
         let stages = stages(compute, &spec)?;
         let (first, last) = (&stages[0].0, &stages[stages.len() - 1].0);
         let mut loader = Loader::new(last, source);
-        let head = loader.head(&tensors::head(&spec))?.with_wide_results()?;
+        let head = loader.head(&tensors::head(&spec))?.with_wide_results(loader.loading())?;
         let norm = loader.norm(&spec.norm, "model.norm", spec.hidden_size)?;
+        let mut slow_products = loader.loading().slow_products();
         let mut loader = Loader::new(first, source);
         let embedding = match spec.head {
             Head::Tied if stages.len() == 1 => Embedding::Tied(head.clone()),
@@ -76,8 +78,17 @@ impl Decoder {
                 let table = layer.rope.map_or(&unturned, |rope| &tables[rope]).clone();
                 layers.push(Layer::new(&mut loader, &spec, table, index, caches[index])?);
             }
+            slow_products.extend(loader.loading().slow_products());
         }
-        Ok(Self { spec, max_len, embedding, per_layer, layers, stages, norm, head })
+        slow_products.sort();
+        slow_products.dedup();
+        Ok(Self { spec, max_len, embedding, per_layer, layers, stages, norm, head, slow_products })
+    }
+
+    /// Shapes of dense products for which NVIDIA's library has none that gives a row the same bits in any batch; they take ours, which is
+    /// slower.
+    pub fn slow_products(&self) -> &[String] {
+        &self.slow_products
     }
 
     /// Shape and choices.

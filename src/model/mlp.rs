@@ -130,7 +130,7 @@ impl Experts {
         }
         let compute = loader.compute();
         // Scores in f32: a near tie should not fall as bf16 rounds.
-        let router = loader.linear(&stored.router)?.with_wide_results()?;
+        let router = loader.linear(&stored.router)?.with_wide_results(loader.loading())?;
         let widths = stored.experts.first().map_or([0; 2], |(input, down)| [input.columns, down.columns]);
         let products = if has_kernels(compute, stored.experts.len(), rule.num_chosen, &widths) {
             let (input, down) =

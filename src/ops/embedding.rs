@@ -7,7 +7,7 @@ use super::launch::{Launch, row_threads};
 use super::linear::{Linear, MatrixView, StoredFormat};
 use super::norm::StreamRows;
 use super::workspace::{Slot, Workspace, with_slice_mut};
-use super::{Compute, Kernels, Runs};
+use super::{Compute, Kernels, Loading, Runs};
 
 /// The embedding table [V, hidden].
 #[derive(Clone)]
@@ -27,18 +27,26 @@ impl Embedding {
     /// # Errors
     /// If size or format of the bytes do not fit.
     pub fn table(compute: &Compute, source: &MatrixView<'_>) -> Result<Self> {
+        Self::table_in(compute, &mut Loading::default(), source)
+    }
+
+    /// The same, as one of several matrices on the way to a device.
+    ///
+    /// # Errors
+    /// As for [`Self::table`].
+    pub fn table_in(compute: &Compute, loading: &mut Loading, source: &MatrixView<'_>) -> Result<Self> {
         source.validate()?;
         match (compute.runs(), compute.blocks_of(source), source.format) {
-            (Runs::Cpu, Some(_), _) => Ok(Self::Blocks(Linear::new(compute, &[*source], None)?)),
+            (Runs::Cpu, Some(_), _) => Ok(Self::Blocks(Linear::new_in(compute, loading, &[*source], None)?)),
             (Runs::Cuda(_), ..) if compute.device_blocks_of(source).is_some() => {
-                Ok(Self::Blocks(Linear::new(compute, &[*source], None)?))
+                Ok(Self::Blocks(Linear::new_in(compute, loading, &[*source], None)?))
             }
             (Runs::Cpu, None, StoredFormat::Dense(weight_dtype @ (DType::BF16 | DType::F16)))
                 if compute.weight_dtype == DType::F32 =>
             {
-                Ok(Self::Table(super::dense(&Compute { weight_dtype, ..compute.clone() }, source)?))
+                Ok(Self::Table(super::dense(&Compute { weight_dtype, ..compute.clone() }, loading, source)?))
             }
-            _ => Ok(Self::Table(super::dense(compute, source)?)),
+            _ => Ok(Self::Table(super::dense(compute, loading, source)?)),
         }
     }
 

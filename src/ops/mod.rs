@@ -35,7 +35,7 @@ pub(crate) mod workspace;
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
-pub use cuda::{Graph, Kernels};
+pub use cuda::{Graph, Kernels, Loading};
 use paged::KvFormat;
 pub use staged::{Room, decode_items};
 use stored::{MatrixView, StoredFormat};
@@ -238,14 +238,6 @@ impl Compute {
         about.map_err(|reason| DeviceError::NotOpened { device: "cuda", reason })
     }
 
-    /// Kinds of dense products with the matrices that were loaded so far, and the shapes that NVIDIA's library has none for that gives a row
-    /// the same bits in any batch; they take a slower one of ours. `None` where no such library is asked.
-    pub fn dense_products(&self) -> Option<(usize, Vec<String>)> {
-        let here = self.kernels.as_ref().filter(|_| self.path == OpsPath::Native)?.dense_products();
-        let further = self.further.iter().filter_map(Self::dense_products);
-        Some(further.fold(here, |(kinds, shapes), (more, without)| (kinds + more, [shapes, without].concat())))
-    }
-
     /// The CPU with f32 weights, where nothing is rounded that is not asked for: the reference of tests.
     pub fn cpu() -> Self {
         Self {
@@ -413,11 +405,11 @@ fn storage_dtype(storage: &CpuStorage) -> DType {
 
 /// A stored matrix as a [rows, columns] tensor in the compute's weight format: of blocks, and of what the compute rounds to
 /// blocks, the widened values.
-fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
+fn dense(compute: &Compute, loading: &mut Loading, source: &MatrixView<'_>) -> Result<Tensor> {
     source.validate()?;
     let shape = [source.rows, source.columns];
     let tensor = match (compute.blocks_of(source), source.format) {
-        (None, StoredFormat::Dense(dtype)) => on_device(compute, source.bytes, dtype, &shape)?,
+        (None, StoredFormat::Dense(dtype)) => on_device(compute, loading, source.bytes, dtype, &shape)?,
         (Some(format), _) | (None, StoredFormat::Blocks(format)) => {
             let wide = product::widened(blocks::matrix(format, source, BlockInputs::F32)?.as_ref());
             Tensor::from_vec(wide, &shape, &compute.device)?
@@ -427,9 +419,15 @@ fn dense(compute: &Compute, source: &MatrixView<'_>) -> Result<Tensor> {
 }
 
 /// A tensor of `shape` on the compute's device whose numbers are `bytes`, row-major and in this machine's order, not necessarily aligned.
-pub(crate) fn on_device(compute: &Compute, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+pub(crate) fn on_device(
+    compute: &Compute,
+    loading: &mut Loading,
+    bytes: &[u8],
+    dtype: DType,
+    shape: &[usize],
+) -> Result<Tensor> {
     match compute.runs() {
-        Runs::Cuda(kernels) => kernels.upload(bytes, dtype, shape),
+        Runs::Cuda(kernels) => kernels.upload(loading, bytes, dtype, shape),
         Runs::Cpu | Runs::Candle => Tensor::from_raw_buffer(bytes, dtype, shape, &compute.device),
     }
 }

@@ -10,7 +10,7 @@ use crate::ops::experts::{DeviceRouter, GroupedLinear, Router, has_kernels};
 use crate::ops::linear::Linear;
 use crate::ops::linear::MatrixView;
 use crate::ops::norm::Norm;
-use crate::ops::{Compute, Room, Slot, Workspace};
+use crate::ops::{Compute, Loading, Room, Slot, Workspace};
 
 /// Rows that are computed by the reference.
 const DISTINCT: usize = 8;
@@ -149,13 +149,13 @@ fn grouped(
         let operations = 2 * tokens * num_chosen * k * n;
         if has_kernels(&compute, num_experts, num_chosen, &[k]) {
             let router = DeviceRouter::new(&compute, &rule)?;
-            let mut all = None;
+            let (mut all, mut loading) = (None, Loading::default());
             each_expert(&mut |expert, views| {
                 let all: &GroupedLinear = match &mut all {
                     Some(all) => all,
                     none => none.insert(GroupedLinear::new(&compute, num_experts, views, false)?),
                 };
-                all.set(&compute, expert, views, None)
+                all.set(&compute, &mut loading, expert, views, None)
             })?;
             let Some(all) = all else { candle_core::bail!("a mixture of no experts") };
             let run = move || {

@@ -142,14 +142,6 @@ fn load_options(model: &ModelArgs, engine: &EngineArgs) -> anyhow::Result<LoadOp
     Ok(load)
 }
 
-/// Which products were slower than they might be.
-fn say_products(load: &LoadOptions) -> anyhow::Result<()> {
-    match settings::products_note(&load.compute) {
-        Some(note) => Ok(writeln!(std::io::stderr(), "{note}")?),
-        None => Ok(()),
-    }
-}
-
 fn run_engine(args: &EngineBench) -> anyhow::Result<(String, String)> {
     let load = load_options(&args.model, &args.engine)?;
     let (path, options): (&Path, _) = (&args.model.model, args.engine.engine_options(&load.compute));
@@ -166,7 +158,6 @@ fn run_engine(args: &EngineBench) -> anyhow::Result<(String, String)> {
         return Ok((serde_json::to_string(&report)?, steady_table(&report)));
     }
     let report = engine::run(path, &load, &options, workload)?;
-    say_products(&load)?;
     Ok((serde_json::to_string(&report)?, engine_table(&report)))
 }
 
@@ -184,7 +175,6 @@ fn run_judge(args: &JudgeBench) -> anyhow::Result<(String, String)> {
         runs: args.runs,
     };
     let report = judge::run(&args.model.model, &load, &args.engine.engine_options(&load.compute), workload)?;
-    say_products(&load)?;
     Ok((serde_json::to_string(&report)?, judge_table(&report)))
 }
 

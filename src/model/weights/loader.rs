@@ -7,27 +7,33 @@ use super::rounding::stays_dense;
 use super::{Elements, ModelError, WeightSource};
 use crate::model::spec::NormSpec;
 use crate::model::tensors::{self, Matrix, Pairs, Stored};
-use crate::ops::Compute;
 use crate::ops::embedding::Embedding;
 use crate::ops::experts::GroupedLinear;
 use crate::ops::linear::{Linear, MatrixView};
 use crate::ops::norm::{Norm, NormKind};
+use crate::ops::{Compute, Loading};
 
 /// Builds layers out of a source.
 pub struct Loader<'a> {
     source: &'a WeightSource,
     compute: &'a Compute,
+    loading: Loading,
 }
 
 impl<'a> Loader<'a> {
     /// A loader of this source.
     pub fn new(compute: &'a Compute, source: &'a WeightSource) -> Self {
-        Self { source, compute }
+        Self { source, compute, loading: Loading::default() }
     }
 
     /// Device and formats that layers are built for.
     pub fn compute(&self) -> &'a Compute {
         self.compute
+    }
+
+    /// What the matrices so far have in common.
+    pub fn loading(&mut self) -> &mut Loading {
+        &mut self.loading
     }
 
     /// A matrix of a layer.
@@ -63,12 +69,12 @@ impl<'a> Loader<'a> {
         let (num_experts, mut grouped) = (matrices.len(), None);
         for (expert, matrix) in matrices.enumerate() {
             let compute = self.compute;
-            self.with_stored(matrix, |views, biases| {
+            self.with_stored(matrix, |loading, views, biases| {
                 let all: &GroupedLinear = match &mut grouped {
                     Some(all) => all,
                     none => none.insert(GroupedLinear::new(compute, num_experts, views, biases.is_some())?),
                 };
-                all.set(compute, expert, views, biases.as_deref())
+                all.set(compute, loading, expert, views, biases.as_deref())
             })?;
         }
         Ok(grouped.ok_or_else(|| candle_core::Error::Msg("a mixture of no experts".to_owned()))?)
@@ -81,14 +87,16 @@ impl<'a> Loader<'a> {
         matrix: &Matrix,
     ) -> Result<Linear, ModelError> {
         let compute = self.compute;
-        self.with_stored(matrix, |views, biases| Linear::new(&choose(compute, views), views, biases))
+        self.with_stored(matrix, |loading, views, biases| {
+            Linear::new_in(&choose(compute, views), loading, views, biases)
+        })
     }
 
     /// Calls `make` with what is stored of a matrix: its parts, and its biases one behind the other.
     fn with_stored<R>(
         &mut self,
         matrix: &Matrix,
-        make: impl FnOnce(&[MatrixView<'_>], Option<Vec<f32>>) -> candle_core::Result<R>,
+        make: impl FnOnce(&mut Loading, &[MatrixView<'_>], Option<Vec<f32>>) -> candle_core::Result<R>,
     ) -> Result<R, ModelError> {
         let mut data = Vec::with_capacity(matrix.parts.len());
         for (part, rows) in &matrix.parts {
@@ -105,7 +113,7 @@ impl<'a> Loader<'a> {
                 all.extend(self.vector(bias)?);
             }
         }
-        let made = make(&views, biases)?;
+        let made = make(&mut self.loading, &views, biases)?;
         matrix.parts.iter().for_each(|(part, _)| self.source.release(part));
         Ok(made)
     }
@@ -129,7 +137,8 @@ impl<'a> Loader<'a> {
     pub fn embedding(&mut self, stored: &Stored) -> Result<Embedding, ModelError> {
         let Elements { bytes, format } = self.source.read(stored)?;
         let (rows, columns) = (stored.shape.first().copied().unwrap_or(1), stored.shape.last().copied().unwrap_or(1));
-        let embedding = Embedding::table(self.compute, &MatrixView { bytes: &bytes, format, rows, columns })?;
+        let embedding =
+            Embedding::table_in(self.compute, &mut self.loading, &MatrixView { bytes: &bytes, format, rows, columns })?;
         self.source.release(stored);
         Ok(embedding)
     }

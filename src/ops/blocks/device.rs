@@ -5,13 +5,13 @@ use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::super::Kernels;
 use super::super::ggml_block::Block;
 use super::super::launch::Launch;
 use super::super::panels::{Layout, Scales};
 use super::super::rounded::GROUP;
 use super::super::stored::{MatrixView, StoredFormat};
 use super::super::tile::PANEL;
+use super::super::{Kernels, Loading};
 use super::bytes_in;
 
 /// Inputs of a unit: two groups.
@@ -147,6 +147,7 @@ impl DeviceBlocks {
     /// If sizes or formats do not fit, or the device has no room.
     pub fn new(
         kernels: Kernels,
+        loading: &mut Loading,
         device: &Device,
         format: GgmlDType,
         sources: &[MatrixView<'_>],
@@ -156,7 +157,7 @@ impl DeviceBlocks {
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), device)).transpose()?;
         let unit = unit_of(format)?;
         let units = packed(unit, format, sources)?;
-        let units = kernels.upload(&units, DType::U8, &[rows_of_units(unit, rows, columns)])?;
+        let units = kernels.upload(loading, &units, DType::U8, &[rows_of_units(unit, rows, columns)])?;
         Ok(Self { kernels, format, unit, units, num_matrices: 1, rows, columns, bias })
     }
 
@@ -182,14 +183,14 @@ impl DeviceBlocks {
     ///
     /// # Errors
     /// If sizes or formats do not fit.
-    pub fn set(&self, number: usize, sources: &[MatrixView<'_>]) -> Result<()> {
+    pub fn set(&self, loading: &mut Loading, number: usize, sources: &[MatrixView<'_>]) -> Result<()> {
         let rows: usize = sources.iter().map(|source| source.rows).sum();
         if rows != self.rows || sources.iter().any(|source| source.columns != self.columns) {
             candle_core::bail!("matrix {number} has {rows} rows, others {}", self.rows)
         }
         let units = packed(self.unit, self.format, sources)?;
         let len = units.len();
-        self.units.slice_set(&self.kernels.upload(&units, DType::U8, &[len])?, 0, number * len)
+        self.units.slice_set(&self.kernels.upload(loading, &units, DType::U8, &[len])?, 0, number * len)
     }
 
     /// Biases of all matrices, f32 [matrices, rows].

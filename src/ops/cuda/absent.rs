@@ -24,7 +24,13 @@ impl Kernels {
         match self.0 {}
     }
 
-    pub(super) fn upload(&self, _bytes: &[u8], _dtype: DType, _shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn upload(
+        &self,
+        _loading: &mut Loading,
+        _bytes: &[u8],
+        _dtype: DType,
+        _shape: &[usize],
+    ) -> Result<Tensor> {
         match self.0 {}
     }
 
@@ -34,15 +40,12 @@ impl Kernels {
 
     pub(super) fn plan(
         &self,
+        _loading: &mut Loading,
         _weight: &Tensor,
         _scales: Option<&Tensor>,
         _bias: Option<&Tensor>,
         _output: DType,
     ) -> Result<Option<Plan>> {
-        match self.0 {}
-    }
-
-    pub(super) fn dense_products(&self) -> (usize, Vec<String>) {
         match self.0 {}
     }
 
@@ -77,6 +80,17 @@ impl Kernels {
     /// Short description of the card.
     pub fn describe(&self) -> String {
         match self.0 {}
+    }
+}
+
+/// What matrices that go to one device, one after the other, have in common: nothing.
+#[derive(Default)]
+pub struct Loading;
+
+impl Loading {
+    /// None.
+    pub fn slow_products(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
@@ -15,10 +15,10 @@ use candle_core::{DType, Error, Result, Tensor};
 use super::Kernels;
 use super::trial::{Shape, is_steady};
 
-/// Rows that an algorithm is chosen for: the largest batch that decodes at once.
-const PLANNED_ROWS: usize = 256;
-/// Further numbers of rows that it must take: what decode steps are padded to, a prompt's end, and large steps.
-const OTHER_ROWS: [usize; 14] = [1, 2, 3, 4, 7, 8, 16, 48, 64, 129, 512, 1000, 4096, 16_384];
+/// Numbers of rows that the library is asked for algorithms for, until one fits: the largest batch that decodes at once, a prompt, a small batch.
+const PLANNED_ROWS: [usize; 3] = [256, 4096, 16];
+/// Numbers of rows that an algorithm must take: what decode steps are padded to, a prompt's end, and large steps.
+const TAKEN_ROWS: [usize; 15] = [1, 2, 3, 4, 7, 8, 16, 48, 64, 129, 256, 512, 1000, 4096, 16_384];
 /// Algorithms that the library is asked for.
 const MOST_ALGORITHMS: usize = 16;
 /// Bytes that addresses of inputs and results are multiples of.
@@ -39,9 +39,11 @@ struct Kind {
 pub struct Blas {
     handle: sys::cublasLtHandle_t,
     stream: Arc<CudaStream>,
-    /// None: the library has no algorithm for the kind.
-    chosen: Mutex<HashMap<Kind, Option<sys::cublasLtMatmulAlgo_t>>>,
 }
+
+/// What was chosen for the kinds so far. None: the library has no algorithm for the kind.
+#[derive(Default)]
+pub(super) struct Choices(HashMap<Kind, Option<sys::cublasLtMatmulAlgo_t>>);
 
 // SAFETY: NVIDIA says that a cuBLASLt handle may be used from several threads.
 unsafe impl Send for Blas {}
@@ -51,18 +53,15 @@ unsafe impl Sync for Blas {}
 impl Blas {
     pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self> {
         let handle = result::create_handle().map_err(failed("cublasLtCreate"))?;
-        Ok(Self { handle, stream, chosen: Mutex::default() })
+        Ok(Self { handle, stream })
     }
+}
 
-    /// Kinds of products that an algorithm was looked for, and of these the shapes that have none.
-    pub(super) fn looked_for(&self) -> (usize, Vec<String>) {
-        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        let without = chosen.iter().filter(|(_, algorithm)| algorithm.is_none());
+impl Choices {
+    /// Shapes that the library has no algorithm for.
+    pub(super) fn without(&self) -> impl Iterator<Item = String> {
         let name = |Kind { shape: Shape { input, n, k, .. }, .. }: &Kind| format!("{} {n}x{k}", input.as_str());
-        let mut without: Vec<String> = without.map(|(kind, _)| name(kind)).collect();
-        without.sort();
-        without.dedup();
-        (chosen.len(), without)
+        self.0.iter().filter(|(_, algorithm)| algorithm.is_none()).map(move |(kind, _)| name(kind))
     }
 }
 
@@ -108,6 +107,7 @@ impl Plan {
     /// is one. `None` if the library has no algorithm that fits.
     pub(super) fn new(
         kernels: &Kernels,
+        choices: &mut Choices,
         weight: &Tensor,
         scales: Option<&Tensor>,
         bias: Option<&Tensor>,
@@ -120,11 +120,9 @@ impl Plan {
         let mut parts = Parts { weight, scales, bias, output, description: std::ptr::null_mut() };
         // For choosing, any scales will do for the rows of x.
         parts.description = parts.described(kernels, parts.scales.as_ref())?;
-        let lock = || kernels.0.blas.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(&kind).copied();
-        let algorithm = match known {
-            Some(known) => known,
-            None => *lock().entry(kind).or_insert(parts.choose(kernels, shape)?),
+        let algorithm = match choices.0.get(&kind) {
+            Some(known) => *known,
+            None => *choices.0.entry(kind).or_insert(parts.choose(kernels, shape)?),
         };
         Ok(algorithm.map(|algorithm| Self { parts: Arc::new(parts), algorithm }))
     }
@@ -199,16 +197,16 @@ impl Parts {
         Ok(())
     }
 
-    /// The library's first choice for [`PLANNED_ROWS`] among algorithms that split no sum, take any number of rows, and give a row the same
-    /// bits in each.
+    /// The library's first choice for one of [`PLANNED_ROWS`] among algorithms that split no sum, take any number of rows, and give a row the
+    /// same bits in each.
     fn choose(&self, kernels: &Kernels, shape: Shape) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
         let Shape { input, output, n, k } = shape;
         let layouts = |m| Layouts::new(input, output, m, n, k).map_err(failed("cublasLtMatrixLayoutCreate"));
-        let offered = match self.offered(kernels, &layouts(PLANNED_ROWS)?) {
-            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Vec::new(),
-            offered => offered.map_err(failed("cublasLtMatmulAlgoGetHeuristic"))?,
+        let offered = |rows| match self.offered(kernels, &layouts(rows)?) {
+            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(Vec::new()),
+            offered => offered.map_err(failed("cublasLtMatmulAlgoGetHeuristic")),
         };
-        let others = OTHER_ROWS.into_iter().map(layouts).collect::<Result<Vec<_>>>()?;
+        let all_layouts = TAKEN_ROWS.into_iter().map(layouts).collect::<Result<Vec<_>>>()?;
         let takes = |algorithm: &sys::cublasLtMatmulAlgo_t, layouts: &Layouts| {
             let mut found = MaybeUninit::uninit();
             let (weight, x, y) = (layouts.weight, layouts.x, layouts.y);
@@ -228,15 +226,22 @@ impl Parts {
             // SAFETY: written if the check went well.
             status.result().is_ok() && unsafe { found.assume_init() }.workspaceSize == 0
         };
-        for algorithm in offered {
-            let fits = !splits(&algorithm) && others.iter().all(|layouts| takes(&algorithm, layouts));
-            let run = |x: &Tensor, y: &Tensor| {
-                let ones = || Tensor::ones(x.dim(0)?, DType::F32, x.device());
-                let scales = self.scales.as_ref().map(|_| ones()).transpose()?;
-                Ok(self.run(kernels, x, scales.as_ref(), y, &algorithm)?.is_ok())
-            };
-            if fits && is_steady(kernels, shape, run)? {
-                return Ok(Some(algorithm));
+        let mut looked_at = Vec::new();
+        for rows in PLANNED_ROWS {
+            for algorithm in offered(rows)? {
+                if looked_at.contains(&algorithm) {
+                    continue;
+                }
+                looked_at.push(algorithm);
+                let fits = !splits(&algorithm) && all_layouts.iter().all(|layouts| takes(&algorithm, layouts));
+                let run = |x: &Tensor, y: &Tensor| {
+                    let ones = || Tensor::ones(x.dim(0)?, DType::F32, x.device());
+                    let scales = self.scales.as_ref().map(|_| ones()).transpose()?;
+                    Ok(self.run(kernels, x, scales.as_ref(), y, &algorithm)?.is_ok())
+                };
+                if fits && is_steady(kernels, shape, run)? {
+                    return Ok(Some(algorithm));
+                }
             }
         }
         Ok(None)

@@ -9,9 +9,9 @@ mod trial;
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::result::launch_kernel;
+use candle_core::cuda_backend::cudarc::driver::result::{launch_kernel, memcpy_htod_async};
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, sys};
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
@@ -38,10 +38,23 @@ struct Loaded {
     stream: Arc<CudaStream>,
     functions: BTreeMap<&'static str, CudaFunction>,
     blas: blas::Blas,
-    /// From the first that is large.
-    uploads: Mutex<Option<Uploads>>,
     capability: (i32, i32),
     description: String,
+}
+
+/// What matrices that go to one device, one after the other, have in common.
+#[derive(Default)]
+pub struct Loading {
+    /// From the first that is large.
+    uploads: Option<Uploads>,
+    choices: blas::Choices,
+}
+
+impl Loading {
+    /// Shapes of dense products that the library has none for that gives a row the same bits in any batch; they take ours, which is slower.
+    pub fn slow_products(&self) -> Vec<String> {
+        self.choices.without().collect()
+    }
 }
 
 impl std::fmt::Debug for Kernels {
@@ -88,8 +101,7 @@ impl Kernels {
         }
         let blas = blas::Blas::new(stream.clone())?;
         let capability = (major, minor);
-        let uploads = Mutex::default();
-        let loaded = Loaded { device: device.clone(), stream, functions, blas, uploads, capability, description };
+        let loaded = Loaded { device: device.clone(), stream, functions, blas, capability, description };
         Ok((Device::Cuda(device), Self(Arc::new(loaded))))
     }
 
@@ -126,7 +138,7 @@ impl Kernels {
     }
 
     /// A tensor of `shape` on the device whose numbers are `bytes`, row-major. They are read before this returns.
-    pub(super) fn upload(&self, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    pub(super) fn upload(&self, loading: &mut Loading, bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let device = Device::Cuda(self.0.device.clone());
         if bytes.len() < UPLOADED_FROM {
             return Tensor::from_raw_buffer(bytes, dtype, shape, &device);
@@ -135,18 +147,23 @@ impl Kernels {
         if tensor.elem_count() * dtype.size_in_bytes() != bytes.len() {
             candle_core::bail!("{} bytes for {shape:?} {dtype:?}", bytes.len())
         }
-        self.fill(&tensor, bytes)?;
-        Ok(tensor)
-    }
-
-    /// Puts `bytes` to where a tensor with room for them begins. They are read before this returns.
-    fn fill(&self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
-        let mut uploads = self.0.uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let uploads = match &mut *uploads {
+        let uploads = match &mut loading.uploads {
             Some(uploads) => uploads,
             none => none.insert(Uploads::new(&self.0.stream)?),
         };
-        uploads.send(bytes, self.address(tensor)?)
+        uploads.send(bytes, self.address(&tensor)?)?;
+        Ok(tensor)
+    }
+
+    /// Puts a few bytes to where a tensor begins that they fit into.
+    fn fill(&self, tensor: &Tensor, bytes: &[u8]) -> Result<()> {
+        if tensor.elem_count() * tensor.dtype().size_in_bytes() < bytes.len() {
+            candle_core::bail!("{} bytes for {:?} {:?}", bytes.len(), tensor.shape(), tensor.dtype())
+        }
+        self.0.stream.context().bind_to_thread().w()?;
+        // SAFETY: the tensor has room for the bytes, and lives until the queue has come behind this; memory that is not pinned is read before
+        // the call returns.
+        unsafe { memcpy_htod_async(self.address(tensor)?, bytes, self.0.stream.cu_stream()) }.w()
     }
 
     /// Puts a launch into the queue.
@@ -182,17 +199,13 @@ impl Kernels {
     /// one; results are of `output`. `None` if the library has no algorithm that gives a row the same bits whatever the number of rows.
     pub(super) fn plan(
         &self,
+        loading: &mut Loading,
         weight: &Tensor,
         scales: Option<&Tensor>,
         bias: Option<&Tensor>,
         output: DType,
     ) -> Result<Option<Plan>> {
-        Plan::new(self, weight, scales, bias, output)
-    }
-
-    /// Kinds of dense products so far, and the shapes that the library has no algorithm for.
-    pub(super) fn dense_products(&self) -> (usize, Vec<String>) {
-        self.0.blas.looked_for()
+        Plan::new(self, &mut loading.choices, weight, scales, bias, output)
     }
 
     /// Whether products in fp8 take a scale for each row and each column (cuBLAS documentation: compute capability 9.0 alone).

@@ -7,7 +7,7 @@ use super::super::blocks::{DeviceBlocks, Grouping};
 use super::super::launch::{Launch, row_threads};
 use super::super::linear::{MatrixView, product, stacked};
 use super::super::workspace::{Slot, Workspace};
-use super::super::{Compute, Kernels, Runs};
+use super::super::{Compute, Kernels, Loading, Runs};
 use super::Router;
 
 /// What the kernels can do: experts, and chosen ones of a token.
@@ -169,17 +169,18 @@ impl GroupedLinear {
     pub fn set(
         &self,
         compute: &Compute,
+        loading: &mut Loading,
         expert: usize,
         sources: &[MatrixView<'_>],
         bias: Option<&[f32]>,
     ) -> Result<()> {
         let all = match self {
             Self::Dense { weight, bias, .. } => {
-                weight.slice_set(&stacked(compute, sources)?.unsqueeze(0)?, 0, expert)?;
+                weight.slice_set(&stacked(compute, loading, sources)?.unsqueeze(0)?, 0, expert)?;
                 bias.as_ref()
             }
             Self::Blocks(blocks) => {
-                blocks.set(expert, sources)?;
+                blocks.set(loading, expert, sources)?;
                 blocks.bias()
             }
         };

@@ -8,7 +8,7 @@ use super::super::blocks::Grouping;
 use super::super::cuda::Plan;
 use super::super::launch::{Launch, row_threads};
 use super::super::workspace::{Slot, Workspace};
-use super::super::{Compute, Kernels};
+use super::super::{Compute, Kernels, Loading};
 
 /// What rows and columns of an fp8 product are multiples of (cuBLAS documentation, cublasLtMatmul).
 const FP8_MULTIPLE: usize = 16;
@@ -54,6 +54,7 @@ impl DeviceMatrix {
     /// W [out, in] as it lies on the device, or in fp8 if `compute` rounds to it and the sizes allow; results in `output`.
     pub(super) fn new(
         compute: &Compute,
+        loading: &mut Loading,
         kernels: Kernels,
         weight: Tensor,
         bias: Option<&[f32]>,
@@ -62,7 +63,7 @@ impl DeviceMatrix {
         let (out, columns) = weight.dims2()?;
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), weight.device())).transpose()?;
         if !(compute.fp8 && out.is_multiple_of(FP8_MULTIPLE) && columns.is_multiple_of(FP8_MULTIPLE)) {
-            let product = Product::new(&kernels, &weight, bias, output)?;
+            let product = Product::new(&kernels, loading, &weight, bias, output)?;
             return Ok(Self { kernels, weight, rounded: None, product, output });
         }
         let (eights, scales) =
@@ -72,9 +73,9 @@ impl DeviceMatrix {
         let plan = match scales_itself {
             true => {
                 let bias = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
-                kernels.plan(&eights, Some(&scales), bias.as_ref(), output)?
+                kernels.plan(loading, &eights, Some(&scales), bias.as_ref(), output)?
             }
-            false => kernels.plan(&eights, None, None, DType::F32)?,
+            false => kernels.plan(loading, &eights, None, None, DType::F32)?,
         };
         let Some(plan) = plan else {
             candle_core::bail!(
@@ -114,21 +115,27 @@ impl DeviceMatrix {
     }
 
     /// The same with results in `output`.
-    pub(super) fn with_output(self, output: DType, bias: Option<&[f32]>) -> Result<Self> {
+    pub(super) fn with_output(self, loading: &mut Loading, output: DType, bias: Option<&[f32]>) -> Result<Self> {
         if self.rounded.is_some() {
             candle_core::bail!("a matrix in fp8 keeps the format of its results")
         }
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), self.weight.device())).transpose()?;
-        let product = Product::new(&self.kernels, &self.weight, bias, output)?;
+        let product = Product::new(&self.kernels, loading, &self.weight, bias, output)?;
         Ok(Self { product, output, ..self })
     }
 }
 
 impl Product {
     /// Of W [out, in], and a bias in f32 `[out]`, with results in `output`.
-    fn new(kernels: &Kernels, weight: &Tensor, bias: Option<Tensor>, output: DType) -> Result<Self> {
+    fn new(
+        kernels: &Kernels,
+        loading: &mut Loading,
+        weight: &Tensor,
+        bias: Option<Tensor>,
+        output: DType,
+    ) -> Result<Self> {
         let in_output = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
-        if let Some(plan) = kernels.plan(weight, None, in_output.as_ref(), output)? {
+        if let Some(plan) = kernels.plan(loading, weight, None, in_output.as_ref(), output)? {
             return Ok(Self::Library(plan));
         }
         let (out, columns) = weight.dims2()?;

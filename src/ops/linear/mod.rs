@@ -18,7 +18,7 @@ use super::product::{Inputs, Job, WeightMatrix};
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::PANEL;
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
-use super::{Compute, DenseProducts, Kernels, Runs, SharedOut, bf16x3, blocks, packed};
+use super::{Compute, DenseProducts, Kernels, Loading, Runs, SharedOut, bf16x3, blocks, packed};
 
 /// A matrix of a stack.
 type Weight = Arc<dyn WeightMatrix>;
@@ -53,6 +53,19 @@ impl Linear {
     /// # Errors
     /// If sizes or formats do not fit each other.
     pub fn new(compute: &Compute, sources: &[MatrixView<'_>], bias: Option<Vec<f32>>) -> Result<Self> {
+        Self::new_in(compute, &mut Loading::default(), sources, bias)
+    }
+
+    /// The same, as one of several on the way to a device.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn new_in(
+        compute: &Compute,
+        loading: &mut Loading,
+        sources: &[MatrixView<'_>],
+        bias: Option<Vec<f32>>,
+    ) -> Result<Self> {
         let Some(in_features) = sources.first().map(|source| source.columns) else {
             candle_core::bail!("a linear layer of no matrix")
         };
@@ -69,9 +82,9 @@ impl Linear {
             candle_core::bail!("a bias of {} for {out_features} outputs", bias.len())
         }
         let form = match compute.runs() {
-            Runs::Candle => Form::Portable(stacked(compute, sources)?),
+            Runs::Candle => Form::Portable(stacked(compute, loading, sources)?),
             Runs::Cpu => Form::Native(native(compute, sources)?),
-            Runs::Cuda(kernels) => on_device(compute, &kernels, sources, bias.as_deref())?,
+            Runs::Cuda(kernels) => on_device(compute, loading, &kernels, sources, bias.as_deref())?,
         };
         let bias = bias.map(|mut bias| {
             bias.resize(out_features + PANEL, 0.0);
@@ -84,10 +97,10 @@ impl Linear {
     ///
     /// # Errors
     /// If the device cannot.
-    pub fn with_wide_results(mut self) -> Result<Self> {
+    pub fn with_wide_results(mut self, loading: &mut Loading) -> Result<Self> {
         let bias = self.bias.as_ref().map(|bias| &bias[..self.out_features]);
         self.form = match self.form {
-            Form::Cuda(matrix) => Form::Cuda(matrix.with_output(DType::F32, bias)?),
+            Form::Cuda(matrix) => Form::Cuda(matrix.with_output(loading, DType::F32, bias)?),
             Form::CudaBlocks(parts, _) => Form::CudaBlocks(parts, DType::F32),
             other => other,
         };
@@ -285,18 +298,24 @@ impl Linear {
 }
 
 /// The stacked matrices for a CUDA device: in blocks if all of them are, else as one.
-fn on_device(compute: &Compute, kernels: &Kernels, sources: &[MatrixView<'_>], bias: Option<&[f32]>) -> Result<Form> {
+fn on_device(
+    compute: &Compute,
+    loading: &mut Loading,
+    kernels: &Kernels,
+    sources: &[MatrixView<'_>],
+    bias: Option<&[f32]>,
+) -> Result<Form> {
     let output = compute.activation_dtype;
     if sources.iter().any(|source| compute.device_blocks_of(source).is_none()) {
-        let weight = stacked(compute, sources)?;
-        return Ok(Form::Cuda(DeviceMatrix::new(compute, kernels.clone(), weight, bias, output)?));
+        let weight = stacked(compute, loading, sources)?;
+        return Ok(Form::Cuda(DeviceMatrix::new(compute, loading, kernels.clone(), weight, bias, output)?));
     }
     let (mut parts, mut first) = (Vec::new(), 0);
     for run in sources.chunk_by(|a, b| compute.device_blocks_of(a) == compute.device_blocks_of(b)) {
         let Some(format) = compute.device_blocks_of(&run[0]) else { continue };
         let rows: usize = run.iter().map(|source| source.rows).sum();
         let bias = bias.map(|bias| &bias[first..first + rows]);
-        parts.push(DeviceBlocks::new(kernels.clone(), &compute.device, format, run, bias)?);
+        parts.push(DeviceBlocks::new(kernels.clone(), loading, &compute.device, format, run, bias)?);
         first += rows;
     }
     Ok(Form::CudaBlocks(parts, output))
@@ -324,7 +343,7 @@ fn dense(compute: &Compute, sources: &[MatrixView<'_>]) -> Weight {
 }
 
 /// The stacked matrices as one [out, in] tensor in the compute's weight format.
-pub(super) fn stacked(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Tensor> {
-    let parts = sources.iter().map(|source| super::dense(compute, source)).collect::<Result<Vec<_>>>()?;
+pub(super) fn stacked(compute: &Compute, loading: &mut Loading, sources: &[MatrixView<'_>]) -> Result<Tensor> {
+    let parts = sources.iter().map(|source| super::dense(compute, loading, source)).collect::<Result<Vec<_>>>()?;
     Tensor::cat(&parts, 0)?.contiguous()
 }
