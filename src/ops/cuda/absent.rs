@@ -85,7 +85,7 @@ impl Kernels {
 
 /// What matrices that go to one device, one after the other, have in common: nothing.
 #[derive(Default)]
-pub struct Loading;
+pub struct Loading(());
 
 impl Loading {
     /// None.
