@@ -1,6 +1,7 @@
 // The pretend driver's modules, functions and launches. A module's image is not run: its functions are those of the same name that were compiled
 // for the CPU. Knows names, sizes and limits; knows nothing of what a kernel does.
 #include "pretend.hpp"
+#include <cstring>
 #include "../host.hpp"
 
 using namespace pretend;
@@ -31,7 +32,9 @@ Function* find_function(CUfunction handle) {
 
 // PTX is text; what nvcc makes of it is an ELF file, and a fat binary holds some of both.
 bool is_image(const void* image) {
-  const unsigned magic = *static_cast<const unsigned*>(image), first = magic & 0xff;
+  unsigned magic;
+  memcpy(&magic, image, sizeof magic);
+  const unsigned first = magic & 0xff;
   return magic == 0xba55ed50 || magic == 0x464c457f || first == '/' || first == '.' || first == '\n';
 }
 
