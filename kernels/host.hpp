@@ -1,27 +1,16 @@
 // Runs a kernel on the CPU: a block's threads are fibers that take turns, and give way at barriers and warp operations alone. One block
-// at a time per operating system thread. It checks logic; races that the fixed order hides, and speed, it says nothing about.
-// Knows the language of kernels; knows no kernel.
+// at a time per operating system thread. It checks logic, and under ThreadSanitizer that nobody relies on the order of turns; of speed it says
+// nothing. Knows the language of kernels; knows no kernel.
 #pragma once
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
-#include <sys/mman.h>
-#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__)
-#include <ucontext.h>
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
+#include "fibers.hpp"
 
 #define PAIRWRIGHT_HOST 1
 #undef __global__
@@ -46,71 +35,6 @@ namespace host {
 
 struct Index { unsigned x, y, z; };
 
-[[noreturn]] inline void fail(const char* what) {
-  fprintf(stderr, "host kernel: %s\n", what);
-  abort();
-}
-
-// Where a fiber was left.
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
-struct Context { void* stack_pointer = nullptr; };
-extern "C" void pairwright_host_switch(void** left, void* entered);
-__asm__(R"(
-.text
-.weak pairwright_host_switch
-.type pairwright_host_switch,@function
-pairwright_host_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size pairwright_host_switch,.-pairwright_host_switch
-)");
-inline void go(Context& from, Context& to, bool) { pairwright_host_switch(&from.stack_pointer, to.stack_pointer); }
-inline void prepare(Context& context, char* stack, size_t size, void (*entry)()) {
-  void** top = reinterpret_cast<void**>(stack + size) - 3;  // 8 beside a multiple of 16 at entry, as after a call
-  *--top = reinterpret_cast<void*>(entry);
-  for (int saved = 0; saved < 6; saved++) *--top = nullptr;
-  context.stack_pointer = top;
-}
-#else
-struct Context { ucontext_t state; char* stack = nullptr; size_t size = 0; void* shadow = nullptr; };
-inline void go(Context& from, Context& to, [[maybe_unused]] bool for_good) {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &from.shadow, to.stack, to.size);
-#endif
-  swapcontext(&from.state, &to.state);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(from.shadow, nullptr, nullptr);
-#endif
-}
-inline void prepare(Context& context, char* stack, size_t size, void (*entry)()) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(stack, size);  // what an earlier fiber left there
-#endif
-  getcontext(&context.state);
-  context.stack = stack;
-  context.size = size;
-  context.state.uc_stack.ss_sp = stack;
-  context.state.uc_stack.ss_size = size;
-  context.state.uc_link = nullptr;
-  makecontext(&context.state, entry, 0);
-}
-#endif
-
-constexpr size_t STACK_BYTES = 128 * 1024;
-constexpr unsigned MOST_THREADS = 1024;
 constexpr size_t SLOT_BYTES = 48;
 constexpr unsigned long PATIENCE = 1000000;
 
@@ -119,40 +43,19 @@ struct Warp {
   unsigned mask[32];
   unsigned char turn[32];  // which of the two slots a lane uses next: one may still be read while the other is filled
   alignas(16) unsigned char slot[2][32][SLOT_BYTES];
+  char meeting[2];
 };
 
-struct Fiber { Context context; Index thread; unsigned number, stack; bool started, done; };
+// A copy of 16 bytes that was asked for, or of zeros.
+struct Copy { void* to; const void* from; };
 
-// Stacks for a block, kept from one run to the next: memory that is new must be cleared page by page.
-struct Stacks {
-  char* memory;
-  unsigned num_used = 0;
-  std::vector<unsigned> unused;
-  Stacks() {
-    std::lock_guard<std::mutex> guard(lock());
-    if (!kept().empty()) {
-      memory = kept().back();
-      kept().pop_back();
-      return;
-    }
-    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void* fresh = mmap(nullptr, MOST_THREADS * STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
-    if (fresh == MAP_FAILED) fail("no memory for stacks");
-    memory = static_cast<char*>(fresh);
-  }
-  Stacks(const Stacks&) = delete;
-  ~Stacks() {
-    std::lock_guard<std::mutex> guard(lock());
-    kept().push_back(memory);
-  }
-  unsigned take() {
-    if (unused.empty()) return num_used++;
-    unsigned stack = unused.back();
-    unused.pop_back();
-    return stack;
-  }
-  static std::mutex& lock() { static auto* only = new std::mutex; return *only; }
-  static std::vector<char*>& kept() { static auto* all = new std::vector<char*>; return *all; }
+struct Fiber {
+  Context context;
+  Index thread;
+  unsigned number, stack;
+  bool started, done;
+  std::vector<Copy> copies;          // on their way
+  std::vector<size_t> group_lens;    // how many of them are in each group that was ended, oldest first
 };
 
 struct Block {
@@ -163,16 +66,18 @@ struct Block {
   Index block_size, grid_size, block;
   std::vector<unsigned char> dynamic;
   Stacks stacks;
+  explicit Block(unsigned threads) : fibers(threads), warps((threads + 31) / 32), stacks(threads) {}
   const std::function<void()>* body = nullptr;
+  char beginning, meeting[2], ending;  // where its threads meet: addresses alone
 };
 
 inline thread_local Block* running = nullptr;
 
-inline Fiber& self() { return running->fibers[running->current]; }
-inline unsigned lane() { return self().number % 32; }
-inline Warp& warp() { return running->warps[self().number / 32]; }
+UNSEEN inline Fiber& self() { return running->fibers[running->current]; }
+UNSEEN inline unsigned lane() { return self().number % 32; }
+UNSEEN inline Warp& warp() { return running->warps[self().number / 32]; }
 
-inline unsigned next_alive() {
+UNSEEN inline unsigned next_alive() {
   unsigned next = running->current;
   do next = next + 1 == running->fibers.size() ? 0 : next + 1;
   while (running->fibers[next].done && next != running->current);
@@ -181,15 +86,21 @@ inline unsigned next_alive() {
 
 void entry();
 
-// A fiber gets a stack when it is first entered.
-inline void start(unsigned number) {
+// A fiber gets a stack when it is first entered. To ThreadSanitizer that would make those that share one the same thread, and leave nothing
+// between them to be found.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool TAKES_OVER = false;
+#else
+constexpr bool TAKES_OVER = true;
+#endif
+UNSEEN inline void start(unsigned number) {
   Fiber& fiber = running->fibers[number];
   fiber.started = true;
-  fiber.stack = running->stacks.take();
-  prepare(fiber.context, running->stacks.memory + size_t(fiber.stack) * STACK_BYTES, STACK_BYTES, entry);
+  fiber.stack = TAKES_OVER ? running->stacks.take() : number;
+  running->stacks.place(fiber.context, fiber.stack, entry);
 }
 
-inline void give_way() {
+UNSEEN inline void give_way() {
   unsigned left = running->current, next = next_alive();
   if (next == left) return;
   if (!running->fibers[next].started) start(next);
@@ -198,19 +109,19 @@ inline void give_way() {
 }
 
 template <class Ready>
-inline void wait_until(const char* what, Ready ready) {
+UNSEEN inline void wait_until(const char* what, Ready ready) {
   for (unsigned long turns = 0; !ready(); turns++) {
     if (turns > PATIENCE) fail(what);
     give_way();
   }
 }
 
-inline void open_barrier_if_full() {
+UNSEEN inline void open_barrier_if_full() {
   if (running->arrived >= running->alive) running->arrived = 0, running->barrier++;
 }
 
 // Lets go every group of lanes that all wait with the same mask; lanes that have ended count as there.
-inline void release(Warp& warp) {
+UNSEEN inline void release(Warp& warp) {
   for (unsigned lane = 0; lane < 32; lane++) {
     if (!(warp.waiting >> lane & 1)) continue;
     unsigned group = warp.mask[lane] & warp.alive;
@@ -221,7 +132,7 @@ inline void release(Warp& warp) {
   }
 }
 
-inline void warp_barrier(unsigned mask) {
+UNSEEN inline void warp_barrier(unsigned mask) {
   Warp& mine = warp();
   unsigned bit = 1u << lane();
   if (!(mask & bit)) fail("a lane waits with a mask that it is not in");
@@ -236,10 +147,10 @@ inline void warp_barrier(unsigned mask) {
 struct Shown {
   const unsigned char (*slots)[SLOT_BYTES];
   template <class T>
-  T of(unsigned lane) const { T value; memcpy(&value, slots[lane & 31], sizeof value); return value; }
+  UNSEEN T of(unsigned lane) const { T value; memcpy(&value, slots[lane & 31], sizeof value); return value; }
 };
 template <class T>
-inline Shown show(unsigned mask, const T& value) {
+UNSEEN inline Shown show(unsigned mask, const T& value) {
   static_assert(sizeof(T) <= SLOT_BYTES, "a value larger than a slot");
   Warp& mine = warp();
   unsigned turn = mine.turn[lane()];
@@ -248,7 +159,7 @@ inline Shown show(unsigned mask, const T& value) {
   return Shown{mine.slot[turn]};
 }
 
-inline void entry() {
+UNSEEN inline void entry() {
 #if defined(__SANITIZE_ADDRESS__)
   const void* bottom;
   size_t size;
@@ -257,8 +168,11 @@ inline void entry() {
   if (!running->home.stack) running->home.stack = static_cast<char*>(const_cast<void*>(bottom)), running->home.size = size;
 #endif
   while (true) {
+    leave(&running->beginning);
     (*running->body)();
     Fiber& me = self();
+    if (!me.copies.empty()) fail("a thread ends before copies that it asked for have come");
+    arrive(&running->ending);
     me.done = true;
     running->alive--;
     Warp& mine = warp();
@@ -267,28 +181,25 @@ inline void entry() {
     if (running->alive == 0) go(me.context, running->home, true);
     open_barrier_if_full();
     Fiber& next = running->fibers[running->current = next_alive()];
+    if (!TAKES_OVER && !next.started) start(next.number);
     if (next.started) {
-      running->stacks.unused.push_back(me.stack);
+      if (TAKES_OVER) running->stacks.unused.push_back(me.stack);
       go(me.context, next.context, true);
     }
     // One that has not begun takes over this stack: a kernel without barriers needs no other.
     next.started = true;
     next.stack = me.stack;
-#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__)
     next.context.stack = me.context.stack, next.context.size = me.context.size;
-#endif
   }
 }
 
 // Runs `body` once per thread of a grid, blocks dealt out to `workers` threads of the operating system.
 inline void run(Index grid, Index block, size_t dynamic_bytes, const std::function<void()>& body, unsigned workers) {
   auto work = [&](unsigned first, unsigned stride) {
-    Block state;
-    state.block_size = block, state.grid_size = grid, state.body = &body;
-    unsigned threads = block.x * block.y * block.z;
+    const unsigned threads = block.x * block.y * block.z;
     if (threads > MOST_THREADS) fail("a block of too many threads");
-    state.fibers.resize(threads);
-    state.warps.resize((threads + 31) / 32);
+    Block state(threads);
+    state.block_size = block, state.grid_size = grid, state.body = &body;
     running = &state;
     unsigned long blocks = (unsigned long)grid.x * grid.y * grid.z;
     for (unsigned long number = first; number < blocks; number += stride) {
@@ -300,12 +211,15 @@ inline void run(Index grid, Index block, size_t dynamic_bytes, const std::functi
       for (unsigned thread = 0; thread < threads; thread++) {
         Fiber& fiber = state.fibers[thread];
         fiber.number = thread, fiber.started = fiber.done = false;
+        fiber.copies.clear(), fiber.group_lens.clear();
         fiber.thread = {thread % block.x, thread / block.x % block.y, thread / block.x / block.y};
         state.warps[thread / 32].alive |= 1u << thread % 32;
       }
       state.stacks.num_used = 0, state.stacks.unused.clear();
+      arrive(&state.beginning);
       start(0);
       go(state.home, state.fibers[0].context, false);
+      leave(&state.ending);
     }
     running = nullptr;
   };
@@ -313,6 +227,30 @@ inline void run(Index grid, Index block, size_t dynamic_bytes, const std::functi
   std::vector<std::thread> threads;
   for (unsigned worker = 0; worker < workers; worker++) threads.emplace_back(work, worker, workers);
   for (std::thread& thread : threads) thread.join();
+}
+
+// Copies by a thread to shared memory come when it waits for them, and not before; their place is written to as soon as they are asked for.
+inline void copy_later(void* to, const void* from) {
+#if defined(__SANITIZE_THREAD__)
+  __tsan_write_range(to, 16);
+#endif
+  self().copies.push_back({to, from});
+}
+inline void end_group() {
+  Fiber& me = self();
+  size_t grouped = 0;
+  for (size_t len : me.group_lens) grouped += len;
+  me.group_lens.push_back(me.copies.size() - grouped);
+}
+inline void wait_for_groups(size_t left) {
+  Fiber& me = self();
+  while (me.group_lens.size() > left) {
+    const auto end = me.copies.begin() + ptrdiff_t(me.group_lens[0]);
+    for (auto copy = me.copies.begin(); copy != end; copy++)
+      copy->from ? (void)memcpy(copy->to, copy->from, 16) : (void)memset(copy->to, 0, 16);
+    me.copies.erase(me.copies.begin(), end);
+    me.group_lens.erase(me.group_lens.begin());
+  }
 }
 
 inline void* dynamic_shared() {
@@ -365,13 +303,22 @@ inline To bits(From from) {
 #define blockDim (::host::running->block_size)
 #define gridDim (::host::running->grid_size)
 
-inline void __syncthreads() {
-  unsigned before = host::running->barrier;
+UNSEEN inline void __syncthreads() {
+  const unsigned before = host::running->barrier;
+  char* meeting = &host::running->meeting[before % 2];  // some may come to the next barrier before others have left this one
+  host::arrive(meeting);
   host::running->arrived++;
   host::open_barrier_if_full();
   host::wait_until("a block waits for a thread that does not come", [&] { return host::running->barrier != before; });
+  host::leave(meeting);
 }
-inline void __syncwarp(unsigned mask = ~0u) { host::warp_barrier(mask); }
+// Of warp operations this one alone puts memory in order.
+UNSEEN inline void __syncwarp(unsigned mask = ~0u) {
+  char* meeting = &host::warp().meeting[host::warp().turn[host::lane()]];
+  host::arrive(meeting);
+  host::warp_barrier(mask);
+  host::leave(meeting);
+}
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 template <class T>

@@ -72,7 +72,7 @@ PAIRWRIGHT_MMA(f16)
 // Copies 16 bytes to shared memory, or zeros if `there` is false, without waiting; both addresses multiples of 16.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool there) {
 #ifdef PAIRWRIGHT_HOST
-  there ? (void)memcpy(shared, global, 16) : (void)memset(shared, 0, 16);
+  host::copy_later(shared, there ? global : nullptr);
 #else
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
                :: "r"(uint32_t(__cvta_generic_to_shared(shared))), "l"(global), "r"(there ? 16 : 0) : "memory");
@@ -80,14 +80,18 @@ __device__ __forceinline__ void copy_async(void* shared, const void* global, boo
 }
 // Ends a group of copies.
 __device__ __forceinline__ void commit_copies() {
-#ifndef PAIRWRIGHT_HOST
+#ifdef PAIRWRIGHT_HOST
+  host::end_group();
+#else
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 // Waits until at most LEFT groups of this thread are on their way. Others' copies need a barrier besides.
 template <int LEFT>
 __device__ __forceinline__ void wait_for_copies() {
-#ifndef PAIRWRIGHT_HOST
+#ifdef PAIRWRIGHT_HOST
+  host::wait_for_groups(LEFT);
+#else
   asm volatile("cp.async.wait_group %0;" :: "n"(LEFT) : "memory");
 #endif
 }

@@ -151,6 +151,7 @@ fn build() -> PathBuf {
     let compile = |file: &PathBuf| {
         let object = folder.join(file.file_name().expect("a name")).with_extension("o");
         let mut command = Command::new(&compiler);
+        command.env_remove("LD_PRELOAD"); // a sanitizer that is there for the kernels
         command.args(flags.split(' ')).args(more.split_whitespace()).arg("-include").arg(sources.join("host.hpp"));
         (command.args(["-x", "c++", "-c"]).arg(file).arg("-o").arg(&object).spawn(), object)
     };
@@ -165,6 +166,7 @@ fn build() -> PathBuf {
     }
     let part = folder.join("kernels.part");
     let mut linker = Command::new(&compiler);
+    linker.env_remove("LD_PRELOAD");
     linker.args(["-shared", "-pthread"]).args(more.split_whitespace()).args(&objects).arg("-o").arg(&part);
     assert!(linker.status().expect("the linker").success(), "the kernels were not linked");
     std::fs::rename(&part, &library).expect("the library's name");
