@@ -120,26 +120,23 @@ UNSEEN inline void open_barrier_if_full() {
   if (running->arrived >= running->alive) running->arrived = 0, running->barrier++;
 }
 
-// Lets go every group of lanes that all wait with the same mask; lanes that have ended count as there.
-UNSEEN inline void release(Warp& warp) {
-  for (unsigned lane = 0; lane < 32; lane++) {
-    if (!(warp.waiting >> lane & 1)) continue;
-    unsigned group = warp.mask[lane] & warp.alive;
-    bool complete = (warp.waiting & group) == group;
-    for (unsigned other = 0; complete && other < 32; other++)
-      complete = !(group >> other & 1) || warp.mask[other] == warp.mask[lane];
-    if (complete) warp.waiting &= ~group;
-  }
+// Lets go the lanes of `mask` if all of them wait, and with that mask; lanes that have ended count as there.
+UNSEEN inline void release(Warp& warp, unsigned mask) {
+  const unsigned group = mask & warp.alive;
+  if ((warp.waiting & group) != group) return;
+  for (unsigned rest = group; rest != 0; rest &= rest - 1)
+    if (warp.mask[__builtin_ctz(rest)] != mask) return;
+  warp.waiting &= ~group;
 }
 
 UNSEEN inline void warp_barrier(unsigned mask) {
   Warp& mine = warp();
-  unsigned bit = 1u << lane();
+  const unsigned own = lane(), bit = 1u << own;
   if (!(mask & bit)) fail("a lane waits with a mask that it is not in");
   mine.waiting |= bit;
-  mine.mask[lane()] = mask;
-  mine.turn[lane()] ^= 1;
-  release(mine);
+  mine.mask[own] = mask;
+  mine.turn[own] ^= 1;
+  release(mine, mask);
   wait_until("a warp waits for a lane that does not come", [&] { return !(mine.waiting & bit); });
 }
 
@@ -177,7 +174,8 @@ UNSEEN inline void entry() {
     running->alive--;
     Warp& mine = warp();
     mine.alive &= ~(1u << lane());
-    release(mine);
+    for (unsigned rest = mine.waiting; rest != 0; rest &= rest - 1)
+      if (mine.waiting & rest & -rest) release(mine, mine.mask[__builtin_ctz(rest)]);
     if (running->alive == 0) go(me.context, running->home, true);
     open_barrier_if_full();
     Fiber& next = running->fibers[running->current = next_alive()];

@@ -80,7 +80,7 @@ __device__ __forceinline__ void rotate_head(float* head, const float* cos_sin, i
   __syncwarp();
 }
 
-// This lane's part of the sum over a head of (x - mean) to the power of 1 or 2.
+// This lane's part of the sum over a head of (x - mean) to the power of 1 or 2: of the numbers that it changes in norm_head.
 __device__ __forceinline__ float lane_sum(const float* head, int dim, float mean, bool squared) {
   float sum = 0.0f;
 #pragma unroll 2
@@ -134,7 +134,6 @@ __device__ __forceinline__ void treat_head(float* head, Part part, int number, c
   if (!norm) return;
   const bool is_layer = rules.is_layer && part != VALUES;
   const Moments moments = span == TOKEN ? whole : head_moments(head, rules.head_dim, is_layer, rules.eps);
-  __syncwarp();
   norm_head(head, norm, rules.head_dim, moments);
   if (part != VALUES && !rules.after_rotation) rotate_head(head, cos_sin, rules.pairs);
 }

@@ -87,7 +87,7 @@ impl<'a> Launch<'a> {
         let mut addresses: Vec<*mut c_void> = self.arguments.iter_mut().map(|word| (&raw mut *word).cast()).collect();
         // SAFETY: the function is that of kernels/host.cpp; each argument is a word as wide as any parameter, and the memory that words
         // point to is borrowed for as long as this launch lives. Whether a kernel stays within it is what the tests, and one run of
-        // them under AddressSanitizer, find out.
+        // them under sanitizers, find out.
         let known = unsafe {
             (library().launch)(
                 name.as_ptr(),
