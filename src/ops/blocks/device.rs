@@ -16,9 +16,6 @@ use super::bytes_in;
 
 /// Inputs of a unit: two groups.
 const INPUTS: usize = 2 * GROUP;
-/// Rows of a block's tile of y, and its threads.
-const TILE: usize = 64;
-const PRODUCT_THREADS: usize = 128;
 /// Tiles that a launch has of the larger kind, 64 outputs, before that is the better one: as many as large cards run at once.
 const MANY_TILES: usize = 128;
 const GATHER_THREADS: usize = 128;
@@ -120,6 +117,20 @@ pub struct Grouping<'a> {
     pub num_rows: usize,
 }
 
+/// Rows, and at most as many columns, of a block's tile of y in products of our own, and its threads (kernels/product_tile.cuh).
+pub const PRODUCT_TILE: usize = 64;
+pub const PRODUCT_THREADS: usize = 128;
+
+impl Grouping<'_> {
+    /// The most tiles that `num_rows` rows take: grouped, the last one of each matrix may have few.
+    pub fn most_row_tiles(grouping: Option<&Self>, num_rows: usize, num_matrices: usize) -> usize {
+        match grouping {
+            None => num_rows.div_ceil(PRODUCT_TILE),
+            Some(_) => num_rows / PRODUCT_TILE + num_matrices,
+        }
+    }
+}
+
 /// See the module's text.
 #[derive(Clone)]
 pub struct DeviceBlocks {
@@ -215,11 +226,8 @@ impl DeviceBlocks {
             let (x, y) = (x.shape(), y.shape());
             candle_core::bail!("a product of {x:?} with {}x{} to {y:?} from {first}", self.rows, self.columns)
         }
-        let row_tiles = match grouping {
-            None => num_rows.div_ceil(TILE),
-            Some(_) => num_rows / TILE + self.num_matrices,
-        };
-        let outputs = if row_tiles * self.rows.div_ceil(64) < MANY_TILES { 32 } else { 64 };
+        let row_tiles = Grouping::most_row_tiles(grouping, num_rows, self.num_matrices);
+        let outputs = if row_tiles * self.rows.div_ceil(PRODUCT_TILE) < MANY_TILES { 32 } else { PRODUCT_TILE };
         let name = format!("pairwright_block_product_{}_{}_{outputs}", self.unit.name(), x.dtype().as_str());
         Launch::named(&self.kernels, name)
             .over_all([row_tiles, self.rows.div_ceil(outputs), 1], PRODUCT_THREADS)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use candle_core::Result;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::k_quants::*;
-pub use device::{DeviceBlocks, Grouping};
+pub use device::{DeviceBlocks, Grouping, PRODUCT_THREADS, PRODUCT_TILE};
 use rayon::prelude::*;
 
 use super::BlockInputs;

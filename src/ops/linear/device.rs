@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::super::blocks::Grouping;
+use super::super::blocks::{Grouping, PRODUCT_THREADS, PRODUCT_TILE};
 use super::super::cuda::Plan;
 use super::super::launch::{Launch, row_threads};
 use super::super::workspace::{Slot, Workspace};
@@ -16,9 +16,7 @@ const FP8_MULTIPLE: usize = 16;
 const SCALE_THREADS: usize = 256;
 const SCALED_AT_ONCE: usize = 8;
 const MOST_ROWS: usize = 1 << 15;
-/// Rows, and columns, of a block's tile of our own product; its threads; and what inputs come in pieces of: 16 bytes.
-const TILE: usize = 64;
-const PRODUCT_THREADS: usize = 128;
+/// What inputs of our own product come in pieces of: 16 bytes.
 const WHOLE_PIECES: usize = 8;
 
 /// See the module's text.
@@ -166,12 +164,9 @@ pub fn product(
         let (x, y, weight) = ((x.shape(), x.dtype()), (y.shape(), y.dtype()), (weight.shape(), weight.dtype()));
         candle_core::bail!("a product of {x:?} with {weight:?} to {y:?}")
     }
-    let row_tiles = match grouping {
-        None => num_rows.div_ceil(TILE),
-        Some(_) => num_rows / TILE + num_matrices,
-    };
+    let row_tiles = Grouping::most_row_tiles(grouping, num_rows, num_matrices);
     Launch::new(kernels, "grouped_product", x.dtype())
-        .over_all([row_tiles, out.div_ceil(TILE), 1], PRODUCT_THREADS)
+        .over_all([row_tiles, out.div_ceil(PRODUCT_TILE), 1], PRODUCT_THREADS)
         .tensor(x)
         .optional(grouping.and_then(|grouping| grouping.rows))
         .optional(grouping.map(|grouping| grouping.bounds))
