@@ -16,9 +16,6 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
-#if !defined(__x86_64__)
-#error "ThreadSanitizer is told of fibers on x86-64 alone"
-#endif
 #include <sanitizer/tsan_interface.h>
 extern "C" void __tsan_write_range(void* address, unsigned long bytes);  // in no header
 #endif
