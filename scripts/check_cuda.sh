@@ -68,6 +68,9 @@ answers() {
 answers steady --device cuda --logprobs 2 -q
 PRETEND_CUDA_PRODUCTS=both answers both --device cuda --logprobs 2 -q
 diff "$out/steady.jsonl" "$out/both.jsonl" || { echo "check_cuda: a product that depends on the batch was taken" >&2; exit 1; }
+# One that refuses most numbers of rows: they are run in parts, and with more rows than there are.
+PRETEND_CUDA_PRODUCTS="whole tiles" answers tiles --device cuda --logprobs 2 -q
+diff "$out/steady.jsonl" "$out/tiles.jsonl" || { echo "check_cuda: parts and padding give other answers" >&2; exit 1; }
 answers processor --device cpu -q
 PRETEND_CUDA_PRODUCTS=unsteady answers own --device cuda 2>"$out/said"
 diff "$out/processor.jsonl" "$out/own.jsonl" || { echo "check_cuda: our own products give other answers" >&2; exit 1; }

@@ -162,15 +162,25 @@ PRETEND_API int cublasLtMatmulPreferenceSetAttribute(void* preference, int attri
   return set(preference, attribute, value, bytes);
 }
 
-// ---- algorithms: there is one, which remembers what it is told and does as it always does. On demand another stands before it, or in its place,
-// whose sums depend on the number of columns, as those of a library may that splits sums where there is room.
+// ---- algorithms. All do the same, but each takes only numbers of columns near the one that it was offered for, as those of the real library
+// do. On demand some refuse more; or others stand before them, or in their place, whose sums depend on the number of columns, as those of a
+// library may that splits sums where there is room.
 
 constexpr int ALGORITHM = 1, UNSTEADY = 2;
-constexpr long long MANY_COLUMNS = 100;
-static bool offers(int algorithm) {
+static bool products_are(const char* word) {
   const char* products = getenv("PRETEND_CUDA_PRODUCTS");
-  if (algorithm == UNSTEADY) return products && *products;
-  return algorithm == ALGORITHM && !(products && !strcmp(products, "unsteady"));
+  return products && !strcmp(products, word);
+}
+static bool offers(int algorithm) {
+  if (algorithm == UNSTEADY) return products_are("both") || products_are("unsteady");
+  return algorithm == ALGORITHM && !products_are("unsteady");
+}
+// `data[7]` is the number of columns that the algorithm was offered for; 0: it was set up by hand and takes any.
+static bool takes(const Algorithm& algorithm, long long columns) {
+  const long long most = (long long)algorithm.data[7];
+  if (most == 0) return true;
+  if (products_are("whole tiles") && columns % 16) return false;
+  return columns <= most && columns > most / 2;
 }
 PRETEND_API int cublasLtMatmulAlgoGetIds(void*, int, int, int, int, int, int, int wanted, int* ids, int* count) {
   if (wanted > 0) ids[0] = ALGORITHM;
@@ -207,6 +217,7 @@ PRETEND_API int cublasLtMatmulAlgoCheck(void*, void* product_description, void* 
   Product product;
   if (!description.complete() || !offers(int(algorithm->data[0]))) return INVALID_VALUE;
   const int status = product_of(description, &product);
+  if (status == SUCCESS && !takes(*algorithm, product.columns)) return NOT_SUPPORTED;
   if (status == SUCCESS) *result = Result{*algorithm, 0, SUCCESS, 1.0f, {}};
   return status;
 }
@@ -216,7 +227,9 @@ PRETEND_API int cublasLtMatmulAlgoGetHeuristic(void* handle, void* product, void
   if (wanted < 1) return INVALID_VALUE;
   int status = SUCCESS;
   for (int id : {UNSTEADY, ALGORITHM}) {
-    const Algorithm algorithm = {{(unsigned long long)id}};
+    Algorithm algorithm = {{(unsigned long long)id}};
+    const Attributes* layout = known(d);
+    algorithm.data[7] = layout ? layout->get<unsigned long long>(COLUMNS, 0) : 0;
     if (*count == wanted || !offers(id)) continue;
     status = cublasLtMatmulAlgoCheck(handle, product, a, b, c, d, &algorithm, results + *count);
     *count += status == SUCCESS;
@@ -234,6 +247,7 @@ PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const vo
   if (!is_device_memory(reinterpret_cast<CUdeviceptr>(workspace), workspace_bytes)) return INVALID_VALUE;
   Product product;
   if (const int status = product_of(description, &product)) return status;
+  if (algorithm && !takes(*algorithm, product.columns)) return NOT_SUPPORTED;
   if (product.a.type == F8 && !(is_aligned(a, 16) && is_aligned(b, 16) && is_aligned(c, 16) && is_aligned(d, 16))) return NOT_SUPPORTED;
   product.a.data = const_cast<void*>(a), product.b.data = const_cast<void*>(b);
   product.c.data = const_cast<void*>(c), product.d.data = d;
@@ -242,7 +256,7 @@ PRETEND_API int cublasLtMatmul(void* handle, void* product_description, const vo
   } else {
     product.alpha_at = alpha, product.beta_at = beta;
   }
-  if (algorithm && algorithm->data[0] == UNSTEADY && product.columns > MANY_COLUMNS) product.alpha *= 1.01;
+  if (algorithm && algorithm->data[0] == UNSTEADY) product.alpha *= 1.0 + 0.001 * double(product.columns);
   if (trace())
     fprintf(stderr, "pretend cuda: cublasLt %lld x %lld x %lld, %lld batches\n", product.rows, product.columns, product.inner, product.batches);
   const CUresult result = submit(stream, "cublasLt", [product] {

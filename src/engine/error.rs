@@ -71,7 +71,12 @@ pub enum EngineError {
 
 impl From<candle_core::Error> for EngineError {
     fn from(error: candle_core::Error) -> Self {
-        if is_out_of_memory(&error) { Self::OutOfMemory } else { Self::Tensor(error) }
+        match error {
+            // Where in the program it came up tells users nothing.
+            candle_core::Error::WithBacktrace { inner, .. } => Self::from(*inner),
+            error if is_out_of_memory(&error) => Self::OutOfMemory,
+            error => Self::Tensor(error),
+        }
     }
 }
 

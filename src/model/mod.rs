@@ -183,6 +183,9 @@ pub enum ModelError {
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}\nhint: this is a fault of the program or of the device; please report it")]
     Tensor(candle_core::Error),
+    /// What this device has no operation for; with a hint.
+    #[error("{0}")]
+    NotOffered(String),
     /// Its layers need one another on one device, or there are fewer of them than devices.
     #[error(
         "this model cannot be cut over {devices} devices\nhint: give it one device, or one engine on each: cuda:0,cuda:1"
@@ -200,7 +203,13 @@ pub enum ModelError {
 
 impl From<candle_core::Error> for ModelError {
     fn from(error: candle_core::Error) -> Self {
-        if is_out_of_memory(&error) { Self::OutOfMemory } else { Self::Tensor(error) }
+        match error {
+            // Where in the program it came up tells users nothing.
+            candle_core::Error::WithBacktrace { inner, .. } => Self::from(*inner),
+            error if is_out_of_memory(&error) => Self::OutOfMemory,
+            candle_core::Error::Msg(words) if words.contains("\nhint: ") => Self::NotOffered(words),
+            error => Self::Tensor(error),
+        }
     }
 }
 

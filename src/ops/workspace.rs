@@ -27,6 +27,12 @@ pub enum Slot {
     RoundedScales,
     /// See [`Self::Rounded`].
     Sums,
+    /// A product's rows where it is run with more than there are, on a CUDA device.
+    PaddedInput,
+    /// What it gives: see [`Self::PaddedInput`].
+    PaddedOutput,
+    /// The same in f32.
+    PaddedSums,
     /// What goes into the activation.
     GateUp,
     /// What comes out of it.

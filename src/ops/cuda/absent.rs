@@ -132,10 +132,25 @@ impl Staging {
 #[derive(Clone)]
 pub struct Plan(Infallible);
 
+/// A part of a product's rows.
+pub struct Part {
+    pub rows: usize,
+    pub padded_rows: usize,
+}
+
 impl Plan {
+    pub(in crate::ops) fn part(&self, _kernels: &Kernels, _m: usize) -> Result<Part> {
+        match self.0 {}
+    }
+
+    pub(in crate::ops) fn most_padding(&self) -> usize {
+        match self.0 {}
+    }
+
     pub(in crate::ops) fn run(
         &self,
         _kernels: &Kernels,
+        _part: &Part,
         _x: &Tensor,
         _scales: Option<&Tensor>,
         _y: &Tensor,

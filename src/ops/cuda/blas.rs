@@ -1,6 +1,6 @@
-//! Products through cuBLASLt: y [m, n] = x [m, k] Wᵀ [k, n] (+ bias), summed in f32. A weight matrix has one plan, whose algorithm serves every m,
-//! splits no sum, gets no memory to put parts of one into, and was seen to give a row the same bits for several m. It is chosen for the first
-//! matrix of its kind. Knows matrices; knows no layer.
+//! Products through cuBLASLt: y [m, n] = x [m, k] Wᵀ [k, n] (+ bias), summed in f32. A weight matrix has one plan, with algorithms for every m
+//! that split no sum, get no memory to put parts of one into, and were seen to give a row the same bits as each other. They are chosen for
+//! the first matrix of its kind. Knows matrices; knows no layer.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -13,12 +13,9 @@ use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Error, Result, Tensor};
 
 use super::Kernels;
-use super::trial::{Shape, is_steady};
+use super::choice::{Choice, Offer, Part};
+use super::trial::{Shape, Trial};
 
-/// Numbers of rows that the library is asked for algorithms for, until one fits: the largest batch that decodes at once, a prompt, a small batch.
-const PLANNED_ROWS: [usize; 3] = [256, 4096, 16];
-/// Numbers of rows that an algorithm must take: what decode steps are padded to, a prompt's end, and large steps.
-const TAKEN_ROWS: [usize; 15] = [1, 2, 3, 4, 7, 8, 16, 48, 64, 129, 256, 512, 1000, 4096, 16_384];
 /// Algorithms that the library is asked for.
 const MOST_ALGORITHMS: usize = 16;
 /// Bytes that addresses of inputs and results are multiples of.
@@ -41,9 +38,12 @@ pub struct Blas {
     stream: Arc<CudaStream>,
 }
 
-/// What was chosen for the kinds so far. None: the library has no algorithm for the kind.
+/// One of the library's algorithms, as it was set up.
+pub type Algorithm = sys::cublasLtMatmulAlgo_t;
+
+/// What was chosen for the kinds so far, or why the library has nothing for the kind.
 #[derive(Default)]
-pub(super) struct Choices(HashMap<Kind, Option<sys::cublasLtMatmulAlgo_t>>);
+pub(super) struct Choices(HashMap<Kind, std::result::Result<Arc<Choice<Algorithm>>, String>>);
 
 // SAFETY: NVIDIA says that a cuBLASLt handle may be used from several threads.
 unsafe impl Send for Blas {}
@@ -60,8 +60,10 @@ impl Blas {
 impl Choices {
     /// Shapes that the library has no algorithm for.
     pub(super) fn without(&self) -> impl Iterator<Item = String> {
-        let name = |Kind { shape: Shape { input, n, k, .. }, .. }: &Kind| format!("{} {n}x{k}", input.as_str());
-        self.0.iter().filter(|(_, algorithm)| algorithm.is_none()).map(move |(kind, _)| name(kind))
+        self.0.iter().filter_map(|(Kind { shape: Shape { input, n, k, .. }, .. }, choice)| {
+            let why = choice.as_ref().err()?;
+            Some(format!("{} {n}x{k} ({why})", input.as_str()))
+        })
     }
 }
 
@@ -76,7 +78,7 @@ impl Drop for Blas {
 #[derive(Clone)]
 pub struct Plan {
     parts: Arc<Parts>,
-    algorithm: sys::cublasLtMatmulAlgo_t,
+    choice: Arc<Choice<Algorithm>>,
 }
 
 struct Parts {
@@ -120,16 +122,37 @@ impl Plan {
         let mut parts = Parts { weight, scales, bias, output, description: std::ptr::null_mut() };
         // For choosing, any scales will do for the rows of x.
         parts.description = parts.described(kernels, parts.scales.as_ref())?;
-        let algorithm = match choices.0.get(&kind) {
-            Some(known) => *known,
-            None => *choices.0.entry(kind).or_insert(parts.choose(kernels, shape)?),
+        let choice = match choices.0.get(&kind) {
+            Some(known) => known.clone(),
+            None => {
+                let offer = OfKind { parts: &parts, kernels, trial: Trial::new(kernels, shape)? };
+                let choice = Choice::new(&offer)?.map(Arc::new);
+                choices.0.entry(kind).or_insert(choice).clone()
+            }
         };
-        Ok(algorithm.map(|algorithm| Self { parts: Arc::new(parts), algorithm }))
+        Ok(choice.ok().map(|choice| Self { parts: Arc::new(parts), choice }))
     }
 
-    /// y = x Wᵀ + bias, both contiguous rows on the device, y in the plan's output format; the rows of an x in fp8 have `scales` [m] if
-    /// those of W have.
-    pub(in crate::ops) fn run(&self, kernels: &Kernels, x: &Tensor, scales: Option<&Tensor>, y: &Tensor) -> Result<()> {
+    /// The first of the parts that a product of m rows falls into, each to be run by itself.
+    pub(in crate::ops) fn part(&self, kernels: &Kernels, m: usize) -> Result<Part<Algorithm>> {
+        self.choice.part(m, |algorithm, rows| self.parts.takes(kernels, algorithm, rows))
+    }
+
+    /// Most rows that a part is run with and that are not its own.
+    pub(in crate::ops) fn most_padding(&self) -> usize {
+        self.choice.most_padding()
+    }
+
+    /// y = x Wᵀ + bias by a part's algorithm, both its padded rows, contiguous on the device, y in the plan's output format; the rows of an
+    /// x in fp8 have `scales` [m] if those of W have.
+    pub(in crate::ops) fn run(
+        &self,
+        kernels: &Kernels,
+        part: &Part<Algorithm>,
+        x: &Tensor,
+        scales: Option<&Tensor>,
+        y: &Tensor,
+    ) -> Result<()> {
         let parts = &*self.parts;
         let ((m, k), (n, _)) = (x.dims2()?, parts.weight.dims2()?);
         if parts.weight.dim(1)? != k
@@ -140,13 +163,10 @@ impl Plan {
             let (x, y, weight) = ((x.shape(), x.dtype()), (y.shape(), y.dtype()), &parts.weight);
             candle_core::bail!("a product of {x:?} with {:?} {:?} to {y:?}", weight.shape(), weight.dtype())
         }
-        if m == 0 {
-            return Ok(());
-        }
         if parts.scales.is_some() != scales.is_some() || scales.is_some_and(|scales| scales.elem_count() != m) {
             candle_core::bail!("a product of {m} rows in fp8 without a scale for each")
         }
-        parts.run(kernels, x, scales, y, &self.algorithm)?.map_err(failed("cublasLtMatmul"))
+        parts.run(kernels, x, scales, y, &part.algorithm)?.map_err(failed("cublasLtMatmul"))
     }
 }
 
@@ -197,62 +217,28 @@ impl Parts {
         Ok(())
     }
 
-    /// The library's first choice for one of [`PLANNED_ROWS`] among algorithms that split no sum, take any number of rows, and give a row the
-    /// same bits in each.
-    fn choose(&self, kernels: &Kernels, shape: Shape) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
-        let Shape { input, output, n, k } = shape;
-        let layouts = |m| Layouts::new(input, output, m, n, k).map_err(failed("cublasLtMatrixLayoutCreate"));
-        let offered = |rows| match self.offered(kernels, &layouts(rows)?) {
-            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(Vec::new()),
-            offered => offered.map_err(failed("cublasLtMatmulAlgoGetHeuristic")),
+    fn layouts(&self, m: usize) -> std::result::Result<Layouts, CublasError> {
+        let unusable = |_: Error| CublasError(sys::cublasStatus_t::CUBLAS_STATUS_MAPPING_ERROR);
+        let (n, k) = self.weight.dims2().map_err(unusable)?;
+        Layouts::new(self.weight.dtype(), self.output, m, n, k)
+    }
+
+    /// Whether the library would run an algorithm with m rows, without any memory for it.
+    fn takes(&self, kernels: &Kernels, algorithm: &Algorithm, m: usize) -> Result<bool> {
+        let layouts = self.layouts(m).map_err(failed("cublasLtMatrixLayoutCreate"))?;
+        let mut found = MaybeUninit::uninit();
+        let (weight, x, y) = (layouts.weight, layouts.x, layouts.y);
+        let handle = kernels.0.blas.handle;
+        // SAFETY: all handles are alive; the library writes what it is told to.
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoCheck(handle, self.description, weight, x, y, y, algorithm, found.as_mut_ptr())
         };
-        let all_layouts = TAKEN_ROWS.into_iter().map(layouts).collect::<Result<Vec<_>>>()?;
-        let takes = |algorithm: &sys::cublasLtMatmulAlgo_t, layouts: &Layouts| {
-            let mut found = MaybeUninit::uninit();
-            let (weight, x, y) = (layouts.weight, layouts.x, layouts.y);
-            // SAFETY: all handles are alive; the library writes what it is told to.
-            let status = unsafe {
-                sys::cublasLtMatmulAlgoCheck(
-                    kernels.0.blas.handle,
-                    self.description,
-                    weight,
-                    x,
-                    y,
-                    y,
-                    algorithm,
-                    found.as_mut_ptr(),
-                )
-            };
-            // SAFETY: written if the check went well.
-            status.result().is_ok() && unsafe { found.assume_init() }.workspaceSize == 0
-        };
-        let mut looked_at = Vec::new();
-        for rows in PLANNED_ROWS {
-            for algorithm in offered(rows)? {
-                if looked_at.contains(&algorithm) {
-                    continue;
-                }
-                looked_at.push(algorithm);
-                let fits = !splits(&algorithm) && all_layouts.iter().all(|layouts| takes(&algorithm, layouts));
-                let run = |x: &Tensor, y: &Tensor| {
-                    let ones = || Tensor::ones(x.dim(0)?, DType::F32, x.device());
-                    let scales = self.scales.as_ref().map(|_| ones()).transpose()?;
-                    Ok(self.run(kernels, x, scales.as_ref(), y, &algorithm)?.is_ok())
-                };
-                if fits && is_steady(kernels, shape, run)? {
-                    return Ok(Some(algorithm));
-                }
-            }
-        }
-        Ok(None)
+        // SAFETY: written if the check went well.
+        Ok(status.result().is_ok() && unsafe { found.assume_init() }.workspaceSize == 0)
     }
 
     /// Algorithms that the library would take, the best first.
-    fn offered(
-        &self,
-        kernels: &Kernels,
-        layouts: &Layouts,
-    ) -> std::result::Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
+    fn offered(&self, kernels: &Kernels, layouts: &Layouts) -> std::result::Result<Vec<Algorithm>, CublasError> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = result::create_matmul_pref()?;
         let set = |attribute, address: *const c_void, size| {
@@ -303,7 +289,7 @@ impl Parts {
         x: &Tensor,
         scales: Option<&Tensor>,
         y: &Tensor,
-        algorithm: &sys::cublasLtMatmulAlgo_t,
+        algorithm: &Algorithm,
     ) -> Result<std::result::Result<(), CublasError>> {
         // Where a description holds the address of this product's scales it is this product's own.
         let own = scales.map(|scales| self.described(kernels, Some(scales))).transpose()?;
@@ -321,11 +307,10 @@ impl Parts {
         description: sys::cublasLtMatmulDesc_t,
         x: &Tensor,
         y: &Tensor,
-        algorithm: &sys::cublasLtMatmulAlgo_t,
+        algorithm: &Algorithm,
     ) -> std::result::Result<(), CublasError> {
         let unusable = |_: Error| CublasError(sys::cublasStatus_t::CUBLAS_STATUS_MAPPING_ERROR);
-        let ((m, k), n) = (x.dims2().map_err(unusable)?, self.weight.dim(0).map_err(unusable)?);
-        let layouts = Layouts::new(self.weight.dtype(), self.output, m, n, k)?;
+        let layouts = self.layouts(x.dim(0).map_err(unusable)?)?;
         let address = |tensor| kernels.address(tensor).map_err(unusable);
         let (weight, x, y) = (address(&self.weight)?, address(x)?, address(y)?);
         let blas = &kernels.0.blas;
@@ -356,8 +341,38 @@ impl Parts {
     }
 }
 
-/// Whether an algorithm adds up parts of a sum; taken for so if it does not say.
-fn splits(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+/// What a kind of product is offered, shown by one matrix of the kind.
+struct OfKind<'a> {
+    parts: &'a Parts,
+    kernels: &'a Kernels,
+    trial: Trial<'a>,
+}
+
+impl Offer<Algorithm> for OfKind<'_> {
+    fn offered(&self, rows: usize) -> Result<Vec<Algorithm>> {
+        let layouts = self.parts.layouts(rows).map_err(failed("cublasLtMatrixLayoutCreate"))?;
+        match self.parts.offered(self.kernels, &layouts) {
+            Ok(offered) => Ok(offered.into_iter().filter(|algorithm| !splits(algorithm)).collect()),
+            Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(Vec::new()),
+            Err(error) => Err(failed("cublasLtMatmulAlgoGetHeuristic")(error)),
+        }
+    }
+
+    fn takes(&self, algorithm: &Algorithm, rows: usize) -> Result<bool> {
+        self.parts.takes(self.kernels, algorithm, rows)
+    }
+
+    fn bits(&self, algorithm: &Algorithm, rows: usize) -> Result<Option<Vec<u64>>> {
+        self.trial.bits(rows, |x, y| {
+            // Any scales will do for the rows of x.
+            let ones = self.parts.scales.as_ref().map(|_| Tensor::ones(rows, DType::F32, x.device())).transpose()?;
+            Ok(self.parts.run(self.kernels, x, ones.as_ref(), y, algorithm)?.is_ok())
+        })
+    }
+}
+
+/// Whether an algorithm says that it adds up parts of a sum. What does not say is found out when it is tried.
+fn splits(algorithm: &Algorithm) -> bool {
     use sys::cublasLtMatmulAlgoConfigAttributes_t as Attribute;
     let word = |attribute| {
         let (mut word, mut written) = (0u32, 0);
@@ -369,7 +384,7 @@ fn splits(algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
     };
     let [parts, scheme] =
         [Attribute::CUBLASLT_ALGO_CONFIG_SPLITK_NUM, Attribute::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME].map(word);
-    parts.is_none_or(|parts| parts > 1) || scheme.is_none_or(|scheme| scheme != 0)
+    parts.is_some_and(|parts| parts > 1) || scheme.is_some_and(|scheme| scheme != 0)
 }
 
 /// How a product's matrices lie, as the library wants to be told.

@@ -3,6 +3,7 @@
 //! Knows Candle's device and NVIDIA's libraries; knows no operation.
 
 mod blas;
+mod choice;
 mod library;
 mod pinned;
 mod trial;
@@ -51,7 +52,8 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// Shapes of dense products that the library has none for that gives a row the same bits in any batch; they take ours, which is slower.
+    /// Shapes of dense products that the library has none for that gives a row the same bits in any batch, each with what was found of the
+    /// library; they take ours, which is slower.
     pub fn slow_products(&self) -> Vec<String> {
         self.choices.without().collect()
     }

@@ -90,16 +90,18 @@ impl DeviceMatrix {
             Product::Library(plan) => plan,
             Product::Own(bias) => return product(&self.kernels, x, &self.weight, bias.as_ref(), y, None),
         };
-        let Some(rounded) = &self.rounded else { return plan.run(&self.kernels, x, None, y) };
         let ((rows, columns), out, device) = (x.dims2()?, self.weight.dim(0)?, x.device());
-        let eights = workspace.rows_of(DType::F8E4M3, Slot::Rounded, device, rows, columns)?;
-        let scales = workspace.rows_of(DType::F32, Slot::RoundedScales, device, rows, 1)?;
+        let Some(rounded) = &self.rounded else { return self.run_parts(workspace, plan, x, None, rows, y) };
+        // What is read beyond the rows, where a part is run with more than it has, is what is left of another step.
+        let most_rows = rows + plan.most_padding();
+        let eights = workspace.rows_of(DType::F8E4M3, Slot::Rounded, device, most_rows, columns)?;
+        let scales = workspace.rows_of(DType::F32, Slot::RoundedScales, device, most_rows, 1)?;
         round_rows(&self.kernels, x, &eights, &scales)?;
         if self.kernels.scales_fp8_rows() {
-            return plan.run(&self.kernels, &eights, Some(&scales), y);
+            return self.run_parts(workspace, plan, &eights, Some(&scales), rows, y);
         }
         let sums = workspace.rows_of(DType::F32, Slot::Sums, device, rows, out)?;
-        plan.run(&self.kernels, &eights, None, &sums)?;
+        self.run_parts(workspace, plan, &eights, None, rows, &sums)?;
         Launch::new(&self.kernels, "scale_rows", y.dtype())
             .over_all([out.div_ceil(SCALE_THREADS * SCALED_AT_ONCE), rows.min(MOST_ROWS), 1], SCALE_THREADS)
             .tensor(&sums)
@@ -110,6 +112,46 @@ impl DeviceMatrix {
             .int(rows)
             .int(out)
             .run()
+    }
+
+    /// y [rows, out] = x Wᵀ + bias by the library, in as many parts as its algorithms want. Where x is rounded it has rows for any padding.
+    fn run_parts(
+        &self,
+        workspace: &mut Workspace,
+        plan: &Plan,
+        x: &Tensor,
+        scales: Option<&Tensor>,
+        rows: usize,
+        y: &Tensor,
+    ) -> Result<()> {
+        let mut first = 0;
+        while first < rows {
+            let part = plan.part(&self.kernels, rows - first)?;
+            let own = |tensor: &Tensor| tensor.narrow(0, first, part.rows);
+            if part.rows == part.padded_rows {
+                let scales = scales.map(&own).transpose()?;
+                plan.run(&self.kernels, &part, &own(x)?, scales.as_ref(), &own(y)?)?;
+            } else {
+                let padded = |tensor: &Tensor| tensor.narrow(0, first, part.padded_rows);
+                let wide_x = match self.rounded {
+                    Some(_) => padded(x)?,
+                    None => {
+                        let columns = x.dim(1)?;
+                        let wide =
+                            workspace.rows_of(x.dtype(), Slot::PaddedInput, x.device(), part.padded_rows, columns)?;
+                        wide.slice_set(&own(x)?, 0, 0)?;
+                        wide
+                    }
+                };
+                let slot = if y.dtype() == DType::F32 { Slot::PaddedSums } else { Slot::PaddedOutput };
+                let wide_y = workspace.rows_of(y.dtype(), slot, x.device(), part.padded_rows, y.dim(1)?)?;
+                let scales = scales.map(padded).transpose()?;
+                plan.run(&self.kernels, &part, &wide_x, scales.as_ref(), &wide_y)?;
+                own(y)?.slice_set(&wide_y.narrow(0, 0, part.rows)?, 0, 0)?;
+            }
+            first += part.rows;
+        }
+        Ok(())
     }
 
     /// The same with results in `output`.
