@@ -1,5 +1,5 @@
 // The product of rows grouped by matrix: each row times the matrix of its group, y = x Wᵀ + b. Blocks find their group on the device. With one
-// group it is what stands in for a dense product that the vendor's library has not got.
+// group it is what stands in for a dense product in f32 that the vendor's library has not got.
 // Knows groups as bounds; knows nothing of how rows came to be grouped.
 #pragma once
 #include "product_tile.cuh"

@@ -1,6 +1,7 @@
-// What surrounds a dense product y = x Wᵀ + b: rows that begin as the bias, inputs rounded to 8 bits, and sums scaled back.
-// Knows rows; the product itself is the vendor's library's.
-#include "common.cuh"
+// What surrounds a dense product y = x Wᵀ + b: rows that begin as the bias, inputs rounded to 8 bits, and sums scaled back; and that product
+// itself in 16 bits, for where the vendor's library has none that will do: an entry for each size of tiles, rows by columns.
+// Knows rows; which tiles are taken is the host's to say.
+#include "dense_product.cuh"
 
 // The largest number of fp8 (e4m3).
 constexpr float FP8_MAX = 448.0f;
@@ -81,3 +82,16 @@ __device__ __forceinline__ void round_row(const T* x, fp8* y, float* row_scale, 
 LINEAR(f32, float)
 LINEAR(f16, f16)
 LINEAR(bf16, bf16)
+
+#define PRODUCT(NAME, T, ROWS, COLUMNS, WARPS_DOWN, STAGES, BLOCKS)                                                                      \
+  RESIDENT_ENTRY(DENSE_THREADS, BLOCKS, pairwright_product_##ROWS##x##COLUMNS##_##NAME, const T* x, const T* weights, const float* bias, \
+                 void* y, int rows, int in, int out, int is_wide) {                                                                      \
+    dense_product<T, DenseTile<ROWS, COLUMNS, WARPS_DOWN, STAGES>>(x, weights, bias, y, rows, in, out, is_wide != 0);                    \
+  }
+#define PRODUCTS(NAME, T)           \
+  PRODUCT(NAME, T, 128, 128, 2, 3, 2) \
+  PRODUCT(NAME, T, 64, 128, 2, 3, 3)  \
+  PRODUCT(NAME, T, 64, 64, 2, 4, 3)   \
+  PRODUCT(NAME, T, 16, 32, 1, 8, 4)
+PRODUCTS(f16, f16)
+PRODUCTS(bf16, bf16)

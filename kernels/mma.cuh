@@ -69,6 +69,42 @@ PAIRWRIGHT_MMA(bf16)
 PAIRWRIGHT_MMA(f16)
 #endif
 
+// Eight neighbours along what is summed over: what a lane takes at a time of a row of either side.
+template <class T>
+struct __align__(sizeof(T) == 1 ? 8 : 16) Eight { T at[8]; };
+
+template <class T, class From>
+__device__ __forceinline__ Eight<T> load_eight(const From* address) {
+  const Eight<From> read = *reinterpret_cast<const Eight<From>*>(address);
+  if constexpr (sizeof(From) == sizeof(T)) {
+    return read;
+  } else {
+    Eight<T> wide;
+#pragma unroll
+    for (int i = 0; i < 8; i++) wide.at[i] = from_f32<T>(to_f32(read.at[i]));
+    return wide;
+  }
+}
+template <class T>
+__device__ __forceinline__ Eight<T> eight_zeros() {
+  Eight<T> zeros;
+#pragma unroll
+  for (int i = 0; i < 8; i++) zeros.at[i] = from_f32<T>(0.0f);
+  return zeros;
+}
+// A half of each as fragments: which of the 32 numbers that a quad holds are which k of the two products is free as long as both sides
+// agree, so each lane takes its own eight: the first four for the first product, the others for the second.
+template <class T>
+__device__ __forceinline__ typename Fragments<T>::A left_half(const Eight<T>& low, const Eight<T>& high, int half) {
+  const int i = 4 * half;
+  return {{{low.at[i], low.at[i + 1]}, {high.at[i], high.at[i + 1]}, {low.at[i + 2], low.at[i + 3]}, {high.at[i + 2], high.at[i + 3]}}};
+}
+template <class T>
+__device__ __forceinline__ typename Fragments<T>::B right_half(const Eight<T>& eight, int half) {
+  const int i = 4 * half;
+  return {{{eight.at[i], eight.at[i + 1]}, {eight.at[i + 2], eight.at[i + 3]}}};
+}
+
 // Copies 16 bytes to shared memory, or zeros if `there` is false, without waiting; both addresses multiples of 16.
 __device__ __forceinline__ void copy_async(void* shared, const void* global, bool there) {
 #ifdef PAIRWRIGHT_HOST

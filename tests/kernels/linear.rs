@@ -1,4 +1,4 @@
-//! What surrounds a product: rows of a bias, rows in 8 bits and sums scaled back, against the definition.
+//! A dense product, and what surrounds it: rows of a bias, rows in 8 bits and sums scaled back, against the definition.
 
 use half::{bf16, f16};
 
@@ -90,4 +90,59 @@ fn sums_are_scaled_by_row_and_column() {
     check_scaling::<f32>(&mut random);
     check_scaling::<f16>(&mut random);
     check_scaling::<bf16>(&mut random);
+}
+
+/// y = x Wᵀ + b by tiles of `rows` by `columns`, of which `steps` are in shared memory.
+fn multiply<T: Format, Y: Format>(
+    (tile_rows, tile_columns, steps): (usize, usize, usize),
+    x: &[T],
+    weights: &[T],
+    bias: Option<&[f32]>,
+    [rows, inputs, outputs]: [usize; 3],
+) -> Vec<Y> {
+    let mut y = unwritten(rows * outputs);
+    let name = format!("pairwright_product_{tile_rows}x{tile_columns}_{}", T::NAME);
+    let grid = [rows.div_ceil(tile_rows) as u32, outputs.div_ceil(tile_columns) as u32, 1];
+    let launch = Launch::new(&name, grid, 128).shared(steps * (tile_rows + tile_columns) * 128);
+    let launch = launch.input(x).input(weights).maybe(bias).output(&mut y);
+    launch.int(rows).int(inputs).int(outputs).int(usize::from(Y::NAME == "f32")).run();
+    y
+}
+
+fn check_product<T: Format>(random: &mut Random, shape: [usize; 3], has_bias: bool) {
+    const TILES: [(usize, usize, usize); 4] = [(128, 128, 3), (64, 128, 3), (64, 64, 4), (16, 32, 8)];
+    let [rows, inputs, outputs] = shape;
+    let (x, weights): (Vec<T>, Vec<T>) = (random.numbers(rows * inputs, 1.0), random.numbers(outputs * inputs, 1.0));
+    let bias: Option<Vec<f32>> = has_bias.then(|| random.numbers(outputs, 1.0));
+    let want: Vec<f32> = (0..rows * outputs)
+        .map(|index| {
+            let (row, column) =
+                (&x[index / outputs * inputs..][..inputs], &weights[index % outputs * inputs..][..inputs]);
+            let sum: f64 = row.iter().zip(column).map(|(x, w)| f64::from(x.wide()) * f64::from(w.wide())).sum();
+            (sum + bias.as_ref().map_or(0.0, |bias| f64::from(bias[index % outputs]))) as f32
+        })
+        .collect();
+    let what = format!("{} {shape:?}", T::NAME);
+    let first: Vec<f32> = multiply(TILES[0], &x, &weights, bias.as_deref(), shape);
+    assert_near(&first, &want, 1e-6, (inputs as f32).sqrt(), &what);
+    let narrow: Vec<T> = first.iter().map(|&y| T::rounded(y)).collect();
+    for tile in TILES {
+        assert_eq!(multiply::<T, f32>(tile, &x, &weights, bias.as_deref(), shape), first, "{what}: {tile:?}");
+        assert_eq!(multiply::<T, T>(tile, &x, &weights, bias.as_deref(), shape), narrow, "{what}: {tile:?}, rounded");
+        let last = &x[(rows - 1) * inputs..];
+        let alone: Vec<f32> = multiply(tile, last, &weights, bias.as_deref(), [1, inputs, outputs]);
+        assert_eq!(alone, first[(rows - 1) * outputs..], "{what}: {tile:?}, a row alone");
+    }
+}
+
+#[test]
+fn dense_products_have_the_same_bits_in_tiles_of_any_size() {
+    let mut random = Random(73);
+    // Parts of tiles, one number and one piece over, fewer steps than are held, an odd number of outputs.
+    for (shape, has_bias) in
+        [([1, 8, 1], false), ([130, 72, 137], true), ([17, 640, 34], true), ([65, 136, 129], false)]
+    {
+        check_product::<f16>(&mut random, shape, has_bias);
+        check_product::<bf16>(&mut random, shape, has_bias);
+    }
 }

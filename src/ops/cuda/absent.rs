@@ -53,6 +53,10 @@ impl Kernels {
         match self.0 {}
     }
 
+    pub(super) fn multiprocessors(&self) -> usize {
+        match self.0 {}
+    }
+
     /// Nothing to capture.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ struct Loaded {
     functions: BTreeMap<&'static str, CudaFunction>,
     blas: blas::Blas,
     capability: (i32, i32),
+    multiprocessors: usize,
     description: String,
 }
 
@@ -102,8 +103,11 @@ impl Kernels {
             }
         }
         let blas = blas::Blas::new(stream.clone())?;
+        let count = sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let multiprocessors = context.attribute(count).w()?.max(1) as usize;
         let capability = (major, minor);
-        let loaded = Loaded { device: device.clone(), stream, functions, blas, capability, description };
+        let of_all = device.clone();
+        let loaded = Loaded { device: of_all, stream, functions, blas, capability, multiprocessors, description };
         Ok((Device::Cuda(device), Self(Arc::new(loaded))))
     }
 
@@ -213,6 +217,11 @@ impl Kernels {
     /// Whether products in fp8 take a scale for each row and each column (cuBLAS documentation: compute capability 9.0 alone).
     pub(super) fn scales_fp8_rows(&self) -> bool {
         self.0.capability == (9, 0)
+    }
+
+    /// Multiprocessors of the card.
+    pub(super) fn multiprocessors(&self) -> usize {
+        self.0.multiprocessors
     }
 
     /// What `work` puts into the queue, kept to be run again and again instead of being run.

@@ -18,6 +18,11 @@ const SCALED_AT_ONCE: usize = 8;
 const MOST_ROWS: usize = 1 << 15;
 /// What inputs of our own product come in pieces of: 16 bytes.
 const WHOLE_PIECES: usize = 8;
+/// Tiles of kernels/dense_product.cuh, rows by columns and the steps that are held, from the largest on; and its threads. All give the same bits.
+const DENSE_TILES: [(usize, usize, usize); 4] = [(128, 128, 3), (64, 128, 3), (64, 64, 4), (16, 32, 8)];
+const DENSE_THREADS: usize = 128;
+/// Bytes of a row or column in a step.
+const DENSE_STEP_BYTES: usize = 128;
 
 /// See the module's text.
 #[derive(Clone)]
@@ -88,7 +93,7 @@ impl DeviceMatrix {
     pub(super) fn run(&self, workspace: &mut Workspace, x: &Tensor, y: &Tensor) -> Result<()> {
         let plan = match &self.product {
             Product::Library(plan) => plan,
-            Product::Own(bias) => return product(&self.kernels, x, &self.weight, bias.as_ref(), y, None),
+            Product::Own(bias) => return dense_product(&self.kernels, x, &self.weight, bias.as_ref(), y),
         };
         let ((rows, columns), out, device) = (x.dims2()?, self.weight.dim(0)?, x.device());
         let Some(rounded) = &self.rounded else { return self.run_parts(workspace, plan, x, None, rows, y) };
@@ -186,6 +191,34 @@ impl Product {
         }
         Ok(Self::Own(bias))
     }
+}
+
+/// y = x Wᵀ + bias by our own kernel, results in y's format, x's or f32; the bias in f32 `[out]`.
+fn dense_product(kernels: &Kernels, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: &Tensor) -> Result<()> {
+    let ((rows, columns), (out, inputs)) = (x.dims2()?, weight.dims2()?);
+    let fits = columns == inputs && x.dtype() == weight.dtype() && y.dims2()? == (rows, out);
+    if x.dtype() == DType::F32 || !fits || (y.dtype() != x.dtype() && y.dtype() != DType::F32) {
+        return product(kernels, x, weight, bias, y, None);
+    }
+    let (tile_rows, tile_columns, steps) = dense_tile(rows, out, kernels.multiprocessors());
+    let launch = Launch::new(kernels, &format!("product_{tile_rows}x{tile_columns}"), x.dtype())
+        .over_all([rows.div_ceil(tile_rows), out.div_ceil(tile_columns), 1], DENSE_THREADS)
+        .shared(steps * (tile_rows + tile_columns) * DENSE_STEP_BYTES);
+    let launch = launch.tensor(x).tensor(weight).optional(bias).tensor(y);
+    launch.int(rows).int(columns).int(out).int(usize::from(y.dtype() == DType::F32)).run()
+}
+
+/// For a few rows the tile that has few; else the largest that has rows for at least half of its own and of which there are enough for every
+/// multiprocessor, or the smallest of these.
+fn dense_tile(rows: usize, out: usize, multiprocessors: usize) -> (usize, usize, usize) {
+    let [larger @ .., small, for_few] = DENSE_TILES;
+    if rows <= for_few.0 {
+        return for_few;
+    }
+    let fills = |&(tile_rows, tile_columns, _): &(usize, usize, usize)| {
+        2 * rows > tile_rows && rows.div_ceil(tile_rows) * out.div_ceil(tile_columns) >= multiprocessors
+    };
+    larger.into_iter().find(fills).unwrap_or(small)
 }
 
 /// y = x Wᵀ + bias in our own kernel, results in y's format, x's or f32: all rows by the one matrix W [out, in], or by `grouping` each by its
