@@ -45,7 +45,7 @@ impl Kernels {
         _scales: Option<&Tensor>,
         _bias: Option<&Tensor>,
         _output: DType,
-    ) -> Result<Option<Plan>> {
+    ) -> Result<std::result::Result<Plan, String>> {
         match self.0 {}
     }
 

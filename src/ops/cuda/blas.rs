@@ -106,7 +106,7 @@ impl Drop for Parts {
 
 impl Plan {
     /// A plan for W [n, k], in fp8 with `scales` [n] if these are given, and the bias [n] in the format `output` of the results, if there
-    /// is one. `None` if the library has no algorithm that fits.
+    /// is one; or why the library has no algorithms that fit.
     pub(super) fn new(
         kernels: &Kernels,
         choices: &mut Choices,
@@ -114,7 +114,7 @@ impl Plan {
         scales: Option<&Tensor>,
         bias: Option<&Tensor>,
         output: DType,
-    ) -> Result<Option<Self>> {
+    ) -> Result<std::result::Result<Self, String>> {
         let (n, k) = weight.dims2()?;
         let shape = Shape { input: weight.dtype(), output, n, k };
         let kind = Kind { shape, has_scales: scales.is_some(), has_bias: bias.is_some() };
@@ -130,7 +130,7 @@ impl Plan {
                 choices.0.entry(kind).or_insert(choice).clone()
             }
         };
-        Ok(choice.ok().map(|choice| Self { parts: Arc::new(parts), choice }))
+        Ok(choice.map(|choice| Self { parts: Arc::new(parts), choice }))
     }
 
     /// The first of the parts that a product of m rows falls into, each to be run by itself.
@@ -225,6 +225,16 @@ impl Parts {
 
     /// Whether the library would run an algorithm with m rows, without any memory for it.
     fn takes(&self, kernels: &Kernels, algorithm: &Algorithm, m: usize) -> Result<bool> {
+        Ok(self.checked(kernels, algorithm, m)? == Ok(0))
+    }
+
+    /// Bytes of memory that an algorithm wants with m rows; the inner result is the library's.
+    fn checked(
+        &self,
+        kernels: &Kernels,
+        algorithm: &Algorithm,
+        m: usize,
+    ) -> Result<std::result::Result<usize, CublasError>> {
         let layouts = self.layouts(m).map_err(failed("cublasLtMatrixLayoutCreate"))?;
         let mut found = MaybeUninit::uninit();
         let (weight, x, y) = (layouts.weight, layouts.x, layouts.y);
@@ -234,7 +244,7 @@ impl Parts {
             sys::cublasLtMatmulAlgoCheck(handle, self.description, weight, x, y, y, algorithm, found.as_mut_ptr())
         };
         // SAFETY: written if the check went well.
-        Ok(status.result().is_ok() && unsafe { found.assume_init() }.workspaceSize == 0)
+        Ok(status.result().map(|()| unsafe { found.assume_init() }.workspaceSize))
     }
 
     /// Algorithms that the library would take, the best first.
@@ -360,6 +370,13 @@ impl Offer<Algorithm> for OfKind<'_> {
 
     fn takes(&self, algorithm: &Algorithm, rows: usize) -> Result<bool> {
         self.parts.takes(self.kernels, algorithm, rows)
+    }
+
+    fn said(&self, algorithm: &Algorithm, rows: usize) -> Result<String> {
+        Ok(match self.parts.checked(self.kernels, algorithm, rows)? {
+            Ok(bytes) => format!("yes, with {bytes} bytes"),
+            Err(error) => format!("{:?}", error.0),
+        })
     }
 
     fn bits(&self, algorithm: &Algorithm, rows: usize) -> Result<Option<Vec<u64>>> {

@@ -26,6 +26,8 @@ pub(super) trait Offer<A> {
     fn offered(&self, rows: usize) -> Result<Vec<A>>;
     /// Whether it would run with that many rows.
     fn takes(&self, algorithm: &A, rows: usize) -> Result<bool>;
+    /// What it says to that many rows.
+    fn said(&self, algorithm: &A, rows: usize) -> Result<String>;
     /// What tells the bits of its first rows, the same rows for any number of them; of fewer if there are fewer. `None`: it did not run, or gives
     /// the same rows other bits at another place, or there is no room to try it.
     fn bits(&self, algorithm: &A, rows: usize) -> Result<Option<Vec<u64>>>;
@@ -145,9 +147,17 @@ impl<A: Copy + PartialEq, O: Offer<A>> Seeker<'_, A, O> {
             }
         }
         if best.is_empty() {
-            let Self { known, bits, refused, .. } = &self;
+            let Self { offer, known, bits, refused, .. } = &self;
             let (offered, tried) = (known.len(), bits.len() - refused);
-            return Ok(Err(format!("{offered} algorithms offered, {refused} times refused, {tried} times tried")));
+            let said = match self.offers[first].first() {
+                Some(&index) => {
+                    format!("; to {FIRST_RUNG} rows the first says {}", offer.said(&known[index], FIRST_RUNG)?)
+                }
+                None => format!("; none for {FIRST_RUNG} rows"),
+            };
+            return Ok(Err(format!(
+                "{offered} algorithms offered, {refused} times refused, {tried} times tried{said}"
+            )));
         }
         let algorithm = |index: usize| self.known[index];
         let classes = best.into_iter().map(|Class { least_rows, most_rows, algorithms }| Class {

@@ -202,7 +202,7 @@ impl Kernels {
     }
 
     /// A plan for products with W [n, k], whose rows are in fp8 and have `scales` [n] if these are given, and the bias [n], if there is
-    /// one; results are of `output`. `None` if the library has no algorithm that gives a row the same bits whatever the number of rows.
+    /// one; results are of `output`. Or why the library has no algorithms that give a row the same bits whatever the number of rows.
     pub(super) fn plan(
         &self,
         loading: &mut Loading,
@@ -210,7 +210,7 @@ impl Kernels {
         scales: Option<&Tensor>,
         bias: Option<&Tensor>,
         output: DType,
-    ) -> Result<Option<Plan>> {
+    ) -> Result<std::result::Result<Plan, String>> {
         Plan::new(self, &mut loading.choices, weight, scales, bias, output)
     }
 

@@ -80,12 +80,12 @@ impl DeviceMatrix {
             }
             false => kernels.plan(loading, &eights, None, None, DType::F32)?,
         };
-        let Some(plan) = plan else {
-            candle_core::bail!(
-                "cuBLASLt has no product in fp8 with a matrix of {out}x{columns} that gives a row the same bits in any batch\nhint: --quantize q8_0, or 16 bits"
-            )
+        let product = match plan {
+            Ok(plan) => Product::Library(plan),
+            Err(why) => candle_core::bail!(
+                "cuBLASLt has no product in fp8 with a matrix of {out}x{columns} that gives a row the same bits in any batch ({why})\nhint: --quantize q8_0, or 16 bits"
+            ),
         };
-        let product = Product::Library(plan);
         Ok(Self { kernels, weight: eights, rounded: Some(Rounded { scales, bias }), product, output })
     }
 
@@ -180,7 +180,7 @@ impl Product {
         output: DType,
     ) -> Result<Self> {
         let in_output = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
-        if let Some(plan) = kernels.plan(loading, weight, None, in_output.as_ref(), output)? {
+        if let Ok(plan) = kernels.plan(loading, weight, None, in_output.as_ref(), output)? {
             return Ok(Self::Library(plan));
         }
         let (out, columns) = weight.dims2()?;
