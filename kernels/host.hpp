@@ -375,6 +375,7 @@ inline double __longlong_as_double(long long x) { return host::bits<double>(x); 
 inline int __clz(int x) { return x ? __builtin_clz(unsigned(x)) : 32; }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
+inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 template <class T>
 inline T atomicAdd(T* address, std::common_type_t<T> value) {
   T before, after;

@@ -45,7 +45,7 @@ const PLAIN: Case = Case {
     grows: false,
 };
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 19] = [
     PLAIN,
     Case { has_norms: true, ..PLAIN },
     Case { has_norms: true, dim: 128, pairs: 16, heads: 19, kv_heads: 1, norms_values: true, ..PLAIN },
@@ -60,7 +60,35 @@ const CASES: [Case; 12] = [
     Case { heads: 9, kv_heads: 18, ..PLAIN },
     // Not in whole pieces, and turned as they come.
     Case { dim: 10, pairs: 5, ..PLAIN },
+    // Lanes of a group without numbers; numbers behind the pairs for several lanes, and for the first run of a lane alone.
+    Case { dim: 96, pairs: 48, heads: 5, kv_heads: 5, has_norms: true, ..PLAIN },
+    Case { dim: 192, pairs: 96, has_norms: true, is_layer: true, ..PLAIN },
+    Case { dim: 256, pairs: 32, heads: 3, kv_heads: 1, has_norms: true, norms_values: true, ..PLAIN },
+    Case { dim: 80, pairs: 40, has_norms: true, is_layer: true, after_rotation: true, ..PLAIN },
+    Case { dim: 40, pairs: 8, has_norms: true, is_layer: true, ..PLAIN },
+    Case { dim: 72, pairs: 11, has_norms: true, is_layer: true, norms_values: true, ..PLAIN },
+    Case {
+        dim: 128,
+        pairs: 64,
+        heads: 9,
+        kv_heads: 3,
+        has_norms: true,
+        span: NormSpan::Token,
+        is_layer: true,
+        ..PLAIN
+    },
 ];
+
+/// How a launch deals its work out, which changes no bit.
+#[derive(Debug, Clone, Copy)]
+struct Dealt {
+    /// Warps of a token.
+    parts: usize,
+    /// Tokens of whose values a block makes pieces.
+    at_once: usize,
+}
+
+const DEALT: Dealt = Dealt { parts: 2, at_once: 16 };
 
 struct Setting {
     case: Case,
@@ -69,6 +97,7 @@ struct Setting {
     values: Vec<f32>,
     speeds: Vec<f32>,
     block_size: usize,
+    dealt: Dealt,
 }
 
 impl Setting {
@@ -81,6 +110,7 @@ impl Setting {
             values: random.numbers(case.dim, 2.0),
             speeds: (0..case.pairs).map(|pair| 0.5f32.powi(pair as i32 % 20)).collect(),
             block_size: 5,
+            dealt: DEALT,
         }
     }
 
@@ -121,13 +151,32 @@ impl Setting {
 
     /// Rows in place; the caches, if there are slots.
     fn run<T: Format, KV: Stored>(&self, rows: &mut [T], positions: &[u32], slots: Option<(&[i32], &mut Caches<KV>)>) {
+        self.run_from(0, rows, positions, slots);
+    }
+
+    /// The same with values from that element on.
+    fn run_from<T: Format, KV: Stored>(
+        &self,
+        start: usize,
+        rows: &mut [T],
+        positions: &[u32],
+        slots: Option<(&[i32], &mut Caches<KV>)>,
+    ) {
         let case = self.case;
         let name = format!("pairwright_rotary_{}{}", T::NAME, KV::SUFFIX);
         let cos_sin = self.cos_sin();
-        let launch = Launch::new(&name, [positions.len() as u32, 1, 1], 512).output(rows).int(self.width());
+        let group = (case.pairs.div_ceil(8) + (case.dim - 2 * case.pairs).div_ceil(16)).next_power_of_two();
+        let parts = if case.span == NormSpan::Token { 8 } else { self.dealt.parts };
+        let tokens = positions.len();
+        let has_values = slots.is_some() || case.norms_values;
+        let at_once = if has_values { self.dealt.at_once } else { 0 };
+        let value_blocks = if has_values { tokens.div_ceil(at_once) * case.kv_heads } else { 0 };
+        let grid = [(value_blocks + (tokens * parts).div_ceil(8)) as u32, 1, 1];
+        let shared = if slots.is_some() { at_once * (case.dim * size_of::<KV>()).next_multiple_of(128) } else { 0 };
+        let launch = Launch::new(&name, grid, 256).shared(shared).output(rows).int(self.width());
         let launch = launch.input(positions);
         let launch = match slots {
-            Some((slots, caches)) => launch.input(slots).output(&mut caches.keys).output(&mut caches.values),
+            Some((slots, caches)) => launch.input(slots).output(&mut caches.keys).output(&mut caches.values[start..]),
             None => launch.null().null().null(),
         };
         let launch = launch.input(&cos_sin);
@@ -138,7 +187,8 @@ impl Setting {
         let span = [NormSpan::Head, NormSpan::OwnHead, NormSpan::Token].iter().position(|span| *span == case.span);
         let launch = launch.int(span.unwrap()).int(usize::from(case.after_rotation)).int(usize::from(case.is_layer));
         let beta = if case.grows { GROWTH.beta as f32 } else { 0.0 };
-        launch.float(EPS).float(beta).float(GROWTH.original as f32).run();
+        let launch = launch.float(EPS).float(beta).float(GROWTH.original as f32);
+        launch.int(tokens).int(group).int(parts).int(at_once).run();
     }
 }
 
@@ -246,6 +296,91 @@ fn keys_and_values_in_8_bits() {
         check_fp8::<f16>(&mut random, case);
         check_fp8::<bf16>(&mut random, case);
     }
+}
+
+/// Slots of sequences that begin and end anywhere in blocks of their own, single tokens among them, and padding.
+fn ragged_slots(random: &mut Random, tokens: usize, block_size: usize) -> Vec<i32> {
+    let mut blocks: Vec<usize> = (0..tokens + 8).collect();
+    let mut slots = Vec::new();
+    while slots.len() < tokens {
+        let len = [1, 1 + random.below(7), 1 + random.below(3 * block_size)][random.below(3)];
+        let begin = [0, 8, random.below(block_size)][random.below(3)];
+        let (first, mut block) = (slots.len(), 0);
+        for place in begin..begin + len {
+            if place == begin || place % block_size == 0 {
+                block = blocks.swap_remove(random.below(blocks.len()));
+            }
+            slots.push((block * block_size + place % block_size) as i32);
+        }
+        if slots.len() - first > 2 && random.below(3) == 0 {
+            let index = first + random.below(slots.len() - first);
+            slots[index] = -1;
+        }
+        slots.extend(vec![-1; random.below(3) / 2]);
+    }
+    slots.truncate(tokens);
+    slots
+}
+
+/// A large batch, dealt out in several ways: the rows and the cache are those of each token by itself.
+fn check_ragged<T: Format, KV: Stored>(random: &mut Random, case: Case, block_size: usize) {
+    let mut setting = Setting { block_size, ..Setting::new(random, case) };
+    let tokens = 150;
+    let slots = ragged_slots(random, tokens, block_size);
+    let positions: Vec<u32> = (0..tokens).map(|_| random.below(POSITIONS) as u32).collect();
+    let (blocks, width) = (tokens + 8, setting.width());
+    let room = blocks * case.kv_heads * block_size * case.dim;
+    let before: Vec<T> = random.numbers(tokens * width, 2.0);
+    let mut exact = wide(&before);
+    setting.run::<f32, f32>(&mut exact, &positions, None);
+    let want = Caches::<KV>::written(&setting, blocks, &exact, &slots);
+    let mut want_rows: Vec<T> = exact.iter().map(|&value| T::rounded(value)).collect();
+    for token in (0..tokens).filter(|&token| slots[token] < 0) {
+        let row = token * width..(token + 1) * width;
+        want_rows[row.clone()].copy_from_slice(&before[row]);
+    }
+    for dealt in [Dealt { parts: 1, at_once: 64 }, Dealt { parts: 3, at_once: 8 }, Dealt { parts: 7, at_once: 32 }] {
+        setting.dealt = dealt;
+        // Where rows and values begin on 16 bytes, and where they do not.
+        for start in [0, 1] {
+            let mut rows = [vec![T::rounded(5.0); start], before.clone()].concat();
+            let mut caches = Caches::<KV>::new(room + start);
+            setting.run_from(start, &mut rows[start..], &positions, Some((&slots, &mut caches)));
+            assert!(rows[start..] == want_rows, "{case:?} {dealt:?} from {start}: rows");
+            assert!(caches.keys[..room] == want.keys, "{case:?} {dealt:?} from {start}: keys");
+            assert!(caches.values[start..] == want.values, "{case:?} {dealt:?} from {start}: values");
+        }
+    }
+    for token in (0..tokens).step_by(29) {
+        let row = token * width..(token + 1) * width;
+        let (slots, mut alone) = (&slots[token..=token], before[row.clone()].to_vec());
+        let mut caches = Caches::<KV>::new(room);
+        setting.run(&mut alone, &positions[token..=token], Some((slots, &mut caches)));
+        assert!(alone == want_rows[row.clone()], "{case:?}: token {token} alone");
+        let want = Caches::<KV>::written(&setting, blocks, &exact[row], slots);
+        assert!((caches.keys, caches.values) == (want.keys, want.values), "{case:?}: token {token} alone, cached");
+    }
+}
+
+#[test]
+fn large_batches_are_their_tokens_one_by_one() {
+    let mut random = Random(62);
+    let small = Case { heads: 3, kv_heads: 2, has_norms: true, ..PLAIN };
+    check_ragged::<bf16, bf16>(&mut random, Case { dim: 128, pairs: 64, grows: true, ..small }, 32);
+    check_ragged::<f16, f16>(&mut random, Case { dim: 80, pairs: 20, ..small }, 16);
+    check_ragged::<f32, f32>(&mut random, Case { dim: 64, pairs: 32, norms_values: true, ..small }, 16);
+    check_ragged::<bf16, bf16>(&mut random, Case { dim: 96, pairs: 16, norms_values: true, ..small }, 24);
+    check_ragged::<bf16, bf16>(&mut random, Case { span: NormSpan::Token, is_layer: true, ..small }, 32);
+    check_ragged::<bf16, bf16>(&mut random, Case { dim: 6, pairs: 3, ..small }, 8);
+}
+
+#[test]
+fn large_batches_in_8_bits_are_their_tokens_one_by_one() {
+    let mut random = Random(63);
+    let small = Case { heads: 3, kv_heads: 2, has_norms: true, ..PLAIN };
+    check_ragged::<bf16, Fp8>(&mut random, Case { dim: 128, pairs: 64, ..small }, 32);
+    check_ragged::<f16, Fp8>(&mut random, Case { dim: 40, pairs: 8, norms_values: true, ..small }, 32);
+    check_ragged::<f32, Fp8>(&mut random, Case { dim: 10, pairs: 5, ..small }, 16);
 }
 
 #[test]

@@ -2,16 +2,17 @@
 //! Pairs are (i, i + R/2), Hugging Face's order: families that pair neighbours have their weights' rows reordered at load.
 //! Knows angles and heads; how a model scales its angles is decided elsewhere.
 
+mod device;
+
 use std::sync::Arc;
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::launch::Launch;
-use super::norm::{Norm, NormKind};
+use super::norm::Norm;
 use super::paged::{HeadGeometry, KvLayer, PagedBatch};
 use super::simd::{Vectorised, dispatch};
 use super::workspace::{Workspace, with_slice_mut};
-use super::{Compute, Kernels, Runs};
+use super::{Compute, Runs};
 
 /// cos and sin of every position and pair, shared by all layers.
 #[derive(Debug, Clone)]
@@ -241,53 +242,6 @@ impl Rotary {
             })
         })?;
         Ok(rows)
-    }
-
-    /// The step's rows on a CUDA device; their keys and values go to `cache`, with its block size, if there is one.
-    fn launch(
-        &self,
-        kernels: &Kernels,
-        workspace: &Workspace,
-        rows: &Tensor,
-        cache: Option<(&KvLayer, usize)>,
-    ) -> Result<()> {
-        let ((tokens, width), step) = (rows.dims2()?, workspace.step()?);
-        let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
-        fn weight(norm: &Option<Norm>) -> Result<Option<&Tensor>> {
-            norm.as_ref().map(Norm::device_weight).transpose()
-        }
-        let (kind, eps) = [&self.norms.queries, &self.norms.keys, &self.norms.values]
-            .into_iter()
-            .find_map(|norm| norm.as_ref().map(Norm::kind_and_eps))
-            .unwrap_or((NormKind::RootMeanSquare, 0.0));
-        let growth = self.growth.unwrap_or(QueryGrowth { beta: 0.0, original: 1.0 });
-        let in_fp8 = cache.is_some_and(|(cache, _)| cache.keys.dtype() == DType::F8E4M3);
-        let suffix = if in_fp8 { "_fp8" } else { "" };
-        Launch::named(kernels, format!("pairwright_rotary_{}{suffix}", rows.dtype().as_str()))
-            // As many for every width, since they set the order of sums.
-            .over(tokens, 512)
-            .tensor(rows)
-            .int(width)
-            .tensor(&step.positions)
-            .optional(cache.map(|_| &step.slots))
-            .optional(cache.map(|(cache, _)| &cache.keys))
-            .optional(cache.map(|(cache, _)| &cache.values))
-            .optional(self.table.on_device.as_ref())
-            .optional(weight(&self.norms.queries)?)
-            .optional(weight(&self.norms.keys)?)
-            .optional(weight(&self.norms.values)?)
-            .int(num_heads)
-            .int(if width == self.geometry.q_width() { 0 } else { num_kv_heads })
-            .int(head_dim)
-            .int(self.table.num_pairs())
-            .int(cache.map_or(0, |(_, block_size)| block_size))
-            .int(self.norms.span as usize)
-            .int(usize::from(self.norms.after_rotation))
-            .int(usize::from(kind == NormKind::Layer))
-            .float(eps)
-            .float(growth.beta as f32)
-            .float(growth.original as f32)
-            .run()
     }
 
     /// One token's row.
