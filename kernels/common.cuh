@@ -203,6 +203,25 @@ __device__ __forceinline__ void store_span(T* address, const Span<LEN>& run) {
   }
 }
 
+// LEN neighbours as they are stored, one or a whole piece. A piece is asked for where this stands: the compiler may not put the load off until
+// its numbers are used, as it likes to where registers are few, and all that is asked for in a row is on its way together.
+template <int LEN, class T>
+struct __align__(LEN * sizeof(T)) Stored { T at[LEN]; };
+template <int LEN, class T>
+__device__ __forceinline__ Stored<LEN, T> ask_stored(const T* address) {
+  static_assert(LEN == 1 || LEN == Piece<T>::LEN, "one or a piece");
+#ifndef PAIRWRIGHT_HOST
+  if constexpr (LEN > 1) {
+    uint4 bits;
+    Stored<LEN, T> stored;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(bits.x), "=r"(bits.y), "=r"(bits.z), "=r"(bits.w) : "l"(address));
+    memcpy(&stored, &bits, sizeof stored);
+    return stored;
+  }
+#endif
+  return *reinterpret_cast<const Stored<LEN, T>*>(address);
+}
+
 // ---- sums and maxima in a fixed order
 
 // Over the warp; every lane gets it.

@@ -167,7 +167,7 @@ impl ActivationRows {
             Activation::ClampedSwiglu { steepness, limit } => (4, [steepness, limit, 0.0, 0.0]),
         };
         Launch::new(kernels, "activation", x.dtype())
-            .over_all([inner.div_ceil(256 * 8), rows.min(65_535), 1], 256)
+            .over_all([inner.div_ceil(256 * 16), rows.min(65_535), 1], 256)
             .tensor(x)
             .tensor(y)
             .int(rows)
