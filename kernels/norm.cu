@@ -2,39 +2,50 @@
 // Knows rows of numbers; knows nothing of where in a model they stand.
 #include "common.cuh"
 
-// f32 numbers of a row that each thread keeps in registers between the passes: a row has at most 16 * threads. With 32 a multiprocessor
-// would hold half as many rows, and wait for memory.
+// Numbers of a row that each thread keeps in registers between the passes: a row has at most 16 * threads. They are kept as they are stored:
+// the fewer registers, the more rows a multiprocessor has on their way from memory.
 constexpr int KEPT = 16;
+template <int LEN, class T>
+using Kept = Stored<LEN, T>[KEPT / LEN];
 
-// Calls each(first kept number, first element) for the runs of LEN elements that are this thread's.
+// Calls each(number of the run, first element) for the runs of LEN elements that are this thread's: pieces beside other threads', single elements
+// behind each other, whose addresses take no registers.
 template <int LEN, class Each>
 __device__ __forceinline__ void for_each_run(int width, Each each) {
 #pragma unroll
-  for (int kept = 0; kept < KEPT; kept += LEN) {
-    const int first = kept * int(blockDim.x) + int(threadIdx.x) * LEN;
-    if (first < width) each(kept, first);
+  for (int run = 0; run < KEPT / LEN; run++) {
+    const int first = LEN == 1 ? int(threadIdx.x) * KEPT + run : (run * int(blockDim.x) + int(threadIdx.x)) * LEN;
+    if (first < width) each(run, first);
   }
+}
+
+// Over the row that the block keeps. `scratch`: 32 numbers of shared memory for this sum alone, so that nobody waits until all have read them.
+template <int LEN, class T, class Term>
+__device__ __forceinline__ float row_sum(const Kept<LEN, T>& row, int width, float* scratch, Term term) {
+  float sum = 0.0f;
+  for_each_run<LEN>(width, [&](int run, int) {
+#pragma unroll
+    for (int i = 0; i < LEN; i++) sum += term(to_f32(row[run].at[i]));
+  });
+  const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
+  sum = warp_sum(sum);
+  if (lane == 0) scratch[threadIdx.x / 32] = sum;
+  __syncthreads();
+  return warp_sum(lane < warps ? scratch[lane] : 0.0f);
 }
 
 // Normalises the row that the block keeps and stores it to `y`.
 template <int LEN, class T>
-__device__ __forceinline__ void store_normed(float (&row)[KEPT], T* y, const float* weight, const float* bias, int width, float eps,
+__device__ __forceinline__ void store_normed(const Kept<LEN, T>& row, T* y, const float* weight, const float* bias, int width, float eps,
                                              bool is_layer) {
-  __shared__ float scratch[32];
-  const auto row_sum = [&](auto term) {
-    float sum = 0.0f;
-    for_each_run<LEN>(width, [&](int kept, int) {
-#pragma unroll
-      for (int i = 0; i < LEN; i++) sum += term(row[kept + i]);
-    });
-    return block_sum(sum, scratch);
-  };
-  const float mean = is_layer ? row_sum([](float x) { return x; }) / float(width) : 0.0f;
-  const float scale = 1.0f / sqrtf(row_sum([&](float x) { return (x - mean) * (x - mean); }) / float(width) + eps);
-  for_each_run<LEN>(width, [&](int kept, int first) {
+  __shared__ float scratch[2][32];
+  const float mean = is_layer ? row_sum<LEN, T>(row, width, scratch[0], [](float x) { return x; }) / float(width) : 0.0f;
+  const float squares = row_sum<LEN, T>(row, width, scratch[1], [&](float x) { return (x - mean) * (x - mean); });
+  const float scale = 1.0f / sqrtf(squares / float(width) + eps);
+  for_each_run<LEN>(width, [&](int number, int first) {
     Span<LEN> run = load_span<LEN>(weight + first);
 #pragma unroll
-    for (int i = 0; i < LEN; i++) run.at[i] *= (row[kept + i] - mean) * scale;
+    for (int i = 0; i < LEN; i++) run.at[i] *= (to_f32(row[number].at[i]) - mean) * scale;
     if (bias) {
       const Span<LEN> more = load_span<LEN>(bias + first);
 #pragma unroll
@@ -46,12 +57,8 @@ __device__ __forceinline__ void store_normed(float (&row)[KEPT], T* y, const flo
 
 template <int LEN, class T>
 __device__ __forceinline__ void norm_row(const T* x, T* y, const float* weight, const float* bias, int width, float eps, bool is_layer) {
-  float row[KEPT];
-  for_each_run<LEN>(width, [&](int kept, int first) {
-    const Span<LEN> run = load_span<LEN>(x + first);
-#pragma unroll
-    for (int i = 0; i < LEN; i++) row[kept + i] = run.at[i];
-  });
+  Kept<LEN, T> row;
+  for_each_run<LEN>(width, [&](int run, int first) { row[run] = ask_stored<LEN>(x + first); });
   store_normed<LEN>(row, y, weight, bias, width, eps, is_layer);
 }
 
@@ -59,13 +66,12 @@ __device__ __forceinline__ void norm_row(const T* x, T* y, const float* weight, 
 template <int LEN, class T>
 __device__ __forceinline__ void add_norm_row(T* residual, const T* delta, T* y, const float* weight, const float* bias, int width,
                                              float eps, bool is_layer) {
-  float row[KEPT];
-  for_each_run<LEN>(width, [&](int kept, int first) {
-    Span<LEN> run = load_span<LEN>(residual + first);
-    const Span<LEN> more = load_span<LEN>(delta + first);
+  Kept<LEN, T> row, more;
+  for_each_run<LEN>(width, [&](int run, int first) { row[run] = ask_stored<LEN>(residual + first), more[run] = ask_stored<LEN>(delta + first); });
+  for_each_run<LEN>(width, [&](int run, int first) {
 #pragma unroll
-    for (int i = 0; i < LEN; i++) run.at[i] = row[kept + i] = to_f32(from_f32<T>(run.at[i] + more.at[i]));
-    store_span(residual + first, run);
+    for (int i = 0; i < LEN; i++) row[run].at[i] = from_f32<T>(to_f32(row[run].at[i]) + to_f32(more[run].at[i]));
+    *reinterpret_cast<Stored<LEN, T>*>(residual + first) = row[run];
   });
   store_normed<LEN>(row, y, weight, bias, width, eps, is_layer);
 }
