@@ -74,17 +74,28 @@ __device__ __forceinline__ void route_token(const T* scores, unsigned* chosen, f
 
 constexpr int SORT_WARPS = 16;
 
-// Calls each(index, is it there, expert, lanes with the same expert) for the entries of this warp's part, in order, whole warps at once.
+// Calls each(index, is it there, expert, lanes with the same expert) for the entries of this warp's part, in order, whole warps at once. As
+// one block has all of them to read, it asks for many before it waits for the first.
 template <class Each>
 __device__ __forceinline__ void for_each_entry(const unsigned* chosen, int count, Each each) {
+  constexpr int AHEAD = 8;
   const int part = (count + SORT_WARPS * 32 - 1) / (SORT_WARPS * 32) * 32;
-  const int first = int(threadIdx.x / 32) * part, lane = threadIdx.x % 32;
-  for (int start = first; start < min(first + part, count); start += 32) {
-    const int index = start + lane;
-    const unsigned expert = index < count ? chosen[index] : 0xffffffffu;
-    const unsigned same = __match_any_sync(0xffffffffu, expert);
-    each(index, index < count, expert, same);
-    __syncwarp();
+  const int first = int(threadIdx.x / 32) * part, end = min(first + part, count), lane = threadIdx.x % 32;
+  for (int start = first; start < end; start += 32 * AHEAD) {
+    unsigned experts[AHEAD];
+#pragma unroll
+    for (int n = 0; n < AHEAD; n++) {
+      const int index = start + n * 32 + lane;
+      experts[n] = index < end ? chosen[index] : 0xffffffffu;
+    }
+#pragma unroll
+    for (int n = 0; n < AHEAD; n++) {
+      if (start + n * 32 >= end) break;
+      const int index = start + n * 32 + lane;
+      const unsigned same = __match_any_sync(0xffffffffu, experts[n]);
+      each(index, index < end, experts[n], same);
+      __syncwarp();
+    }
   }
 }
 
@@ -133,15 +144,24 @@ ENTRY(32 * SORT_WARPS, pairwright_group_rows, const unsigned* chosen, unsigned* 
 
 // ---- combining
 
+// In the order of `places`; rows are asked for some at a time.
 template <int LEN, class T>
 __device__ __forceinline__ void combine_token(const T* y, const unsigned* places, const float* weights, T* out, int width, int k) {
+  constexpr int AT_ONCE = 4;
   for (int first = int(threadIdx.x) * LEN; first < width; first += int(blockDim.x) * LEN) {
     Span<LEN> sum{};
-    for (int j = 0; j < k; j++) {
-      const Span<LEN> run = load_span<LEN>(y + size_t(places[j]) * width + first);
-      const float weight = weights[j];
+    for (int j = 0; j < k; j += AT_ONCE) {
+      Stored<LEN, T> rows[AT_ONCE];
 #pragma unroll
-      for (int i = 0; i < LEN; i++) sum.at[i] += run.at[i] * weight;
+      for (int n = 0; n < AT_ONCE; n++) rows[n] = ask_stored<LEN>(y + size_t(places[min(j + n, k - 1)]) * width + first);
+#pragma unroll
+      for (int n = 0; n < AT_ONCE; n++) {
+        const float weight = weights[min(j + n, k - 1)];
+#pragma unroll
+        for (int i = 0; i < LEN; i++) {
+          if (j + n < k) sum.at[i] = fmaf(to_f32(rows[n].at[i]), weight, sum.at[i]);
+        }
+      }
     }
     store_span(out + first, sum);
   }
