@@ -87,9 +87,10 @@ fn key(source: &Path, nvcc: &str, targets: &[&str]) -> io::Result<String> {
 
 /// The names of a source's kernels, which its preprocessed text declares.
 fn entries(nvcc: &str, source: &Path) -> io::Result<Vec<String>> {
-    // As the newest target sees it, which has all kernels that any has.
-    let arch = "-arch=compute_90a";
-    let text = Command::new(nvcc).args(["-std=c++17", "-E", arch]).arg(source).stderr(Stdio::inherit()).output()?;
+    // As the newest target sees it, which has all kernels that any has; what nvcc compiles code for it with it does not define here.
+    let arch = ["-arch=compute_90a", "-D__CUDA_ARCH_FEAT_SM90_ALL"];
+    let mut preprocessor = Command::new(nvcc);
+    let text = preprocessor.args(["-std=c++17", "-E"]).args(arch).arg(source).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&text.stdout);
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let declared = text.split("launch_bounds").skip(1).filter_map(|after| {

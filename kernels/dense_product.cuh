@@ -20,25 +20,28 @@ struct DenseTile {
 
 // Piece `number` of a line, which is a row of x or of W, 128 bytes long. Lanes of two neighbouring lines read 64 bytes each at a time: odd
 // lines have their halves swapped, so that these do not meet in the same banks.
-__device__ __forceinline__ int dense_place(int line, int number) { return line * DENSE_PIECES + (number ^ line % 2 * 4); }
+struct DensePlace {
+  __device__ __forceinline__ static int of(int line, int number) { return line * DENSE_PIECES + (number ^ line % 2 * 4); }
+};
 
-// Copies `LINES` lines of step `k` from rows of `from`, `in` numbers each: those that exist, and zeros for the others and past a row's end.
-template <int LINES, class T>
+// Copies `LINES` lines of step `k` from rows of `from`, `in` numbers each, to their places: those that exist, and zeros for the others and past
+// a row's end. By THREADS threads.
+template <int LINES, int THREADS, class Place, class T>
 __device__ __forceinline__ void copy_lines(Piece<T>* to, const T* from, int lines, int k, int in) {
-  constexpr int APART = DENSE_THREADS / DENSE_PIECES;
+  constexpr int APART = THREADS / DENSE_PIECES;
   static_assert(LINES % APART == 0, "each thread has as many lines as the others");
   const int number = threadIdx.x % DENSE_PIECES, offset = k + number * Piece<T>::LEN;
 #pragma unroll
   for (int first = 0; first < LINES; first += APART) {
     const int line = first + int(threadIdx.x) / DENSE_PIECES;
     const bool is_there = line < lines && offset < in;
-    copy_async(to + dense_place(line, number), is_there ? from + size_t(line) * in + offset : from, is_there);
+    copy_async(to + Place::of(line, number), is_there ? from + size_t(line) * in + offset : from, is_there);
   }
 }
 
 template <class T>
 __device__ __forceinline__ Eight<T> dense_eight(const Piece<T>* lines, int line, int number) {
-  return load_eight<T>(lines[dense_place(line, number)].at);
+  return load_eight<T>(lines[DensePlace::of(line, number)].at);
 }
 
 // One step of this warp's part of the tile.
@@ -66,32 +69,42 @@ __device__ __forceinline__ void multiply_step(typename Fragments<T>::D (&sums)[T
   }
 }
 
-// Where sums go: y [rows, out] from the tile's first element on, `rows` and `columns` of it.
+// Where sums go: to y, rows `out` numbers apart, of which there are so many rows and columns from its first element on.
 template <class To>
 struct DenseTarget {
   To* y;
-  const float* bias;  // of the first column, or null
+  const float* bias;                          // of the first column, or null
+  const float *row_scales, *column_scales;    // of the first row and column, or both null: what sums are multiplied by
   int rows, columns, out;
 
-  // Two neighbours, from an even column of the tile on; together where they may be.
-  template <class T>
+  // The same from this row and column on, so many at most.
+  __device__ __forceinline__ DenseTarget from(int row, int column, int most_rows, int most_columns) const {
+    return {y + size_t(row) * out + column, bias ? bias + column : nullptr, row_scales ? row_scales + row : nullptr,
+            column_scales ? column_scales + column : nullptr, min(most_rows, rows - row), min(most_columns, columns - column), out};
+  }
+  __device__ __forceinline__ To finished(float sum, int row, int column) const {
+    if (row_scales) sum = sum * row_scales[row] * column_scales[column];
+    return from_f32<To>(bias ? sum + bias[column] : sum);
+  }
+  // Whether all neighbours of a tile so large are there, and are stored together.
+  __device__ __forceinline__ bool has_pairs(int tile_rows, int tile_columns) const {
+    return rows == tile_rows && columns == tile_columns && out % 2 == 0;
+  }
+  // Two neighbours, from an even column on; one by one, as far as they are there, if not ALL pairs of the tile are.
+  template <bool ALL>
   __device__ __forceinline__ void store(int row, int column, float first, float second) const {
-    if (row >= rows || column >= columns) return;
-    if (bias) first += bias[column];
-    To* to = y + size_t(row) * out + column;
     struct __align__(2 * sizeof(To)) Pair { To at[2]; };
-    if (column + 1 < columns) {
-      if (bias) second += bias[column + 1];
-      const Pair pair = {from_f32<To>(first), from_f32<To>(second)};
-      if (out % 2 == 0) *reinterpret_cast<Pair*>(to) = pair;
-      else to[0] = pair.at[0], to[1] = pair.at[1];
-    } else {
-      *to = from_f32<To>(first);
+    To* to = y + size_t(row) * out + column;
+    if (ALL) {
+      *reinterpret_cast<Pair*>(to) = {finished(first, row, column), finished(second, row, column + 1)};
+    } else if (row < rows) {
+      if (column < columns) to[0] = finished(first, row, column);
+      if (column + 1 < columns) to[1] = finished(second, row, column + 1);
     }
   }
 };
 
-template <class T, class Tile, class To>
+template <bool ALL, class T, class Tile, class To>
 __device__ __forceinline__ void store_sums(const typename Fragments<T>::D (&sums)[Tile::LEFT][Tile::RIGHT], const DenseTarget<To>& target,
                                            int warp_row, int warp_column) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -102,26 +115,25 @@ __device__ __forceinline__ void store_sums(const typename Fragments<T>::D (&sums
 #pragma unroll
       for (int j = 0; j < Tile::RIGHT; j++) {
         const float* pair = sums[i][j].at + 2 * half;
-        target.template store<T>(warp_row + i * 16 + half * 8 + g, warp_column + j * 8 + 2 * t, pair[0], pair[1]);
+        target.template store<ALL>(warp_row + i * 16 + half * 8 + g, warp_column + j * 8 + 2 * t, pair[0], pair[1]);
       }
     }
   }
 }
 
-// y [rows, out] from x [rows, in] and W [out, in], in f32 if it is wide. A grid of (row tiles, column tiles): blocks that read the same part of W
-// are neighbours. `in` is a multiple of 8; the addresses of x and W are of 16, that of y of two numbers.
-template <class T, class Tile>
-__device__ __forceinline__ void dense_product(const T* x, const T* weights, const float* bias, void* y, int rows, int in, int out,
-                                              bool is_wide) {
+// y [rows, out] from x [rows, in] and W [out, in]. A grid of (row tiles, column tiles): blocks that read the same part of W are neighbours.
+// `in` is a multiple of 8; the addresses of x and W are of 16, that of y of two numbers.
+template <class Tile, class T, class To>
+__device__ __forceinline__ void dense_product(const T* x, const T* weights, DenseTarget<To> target, int in) {
   DYNAMIC_SHARED(Piece<T>, stages);
   const int first_row = int(blockIdx.x) * Tile::ROWS, first_column = int(blockIdx.y) * Tile::COLUMNS;
-  if (first_row >= rows || first_column >= out) return;
-  const int some_rows = min(Tile::ROWS, rows - first_row), some_columns = min(Tile::COLUMNS, out - first_column);
+  if (first_row >= target.rows || first_column >= target.columns) return;
+  target = target.from(first_row, first_column, Tile::ROWS, Tile::COLUMNS);
   x += size_t(first_row) * in, weights += size_t(first_column) * in;
   const auto copy = [&](int stage, int k) {
     Piece<T>* to = stages + stage * Tile::PIECES;
-    copy_lines<Tile::ROWS>(to, x, some_rows, k, in);
-    copy_lines<Tile::COLUMNS>(to + Tile::ROWS * DENSE_PIECES, weights, some_columns, k, in);
+    copy_lines<Tile::ROWS, DENSE_THREADS, DensePlace>(to, x, target.rows, k, in);
+    copy_lines<Tile::COLUMNS, DENSE_THREADS, DensePlace>(to + Tile::ROWS * DENSE_PIECES, weights, target.columns, k, in);
     commit_copies();
   };
 
@@ -143,11 +155,6 @@ __device__ __forceinline__ void dense_product(const T* x, const T* weights, cons
     now = now + 1 == Tile::STAGES ? 0 : now + 1;
   }
   wait_for_copies<0>();
-  const size_t place = size_t(first_row) * out + first_column;
-  if (bias) bias += first_column;
-  if (is_wide) {
-    store_sums<T, Tile>(sums, DenseTarget<float>{static_cast<float*>(y) + place, bias, some_rows, some_columns, out}, warp_row, warp_column);
-  } else {
-    store_sums<T, Tile>(sums, DenseTarget<T>{static_cast<T*>(y) + place, bias, some_rows, some_columns, out}, warp_row, warp_column);
-  }
+  if (target.has_pairs(Tile::ROWS, Tile::COLUMNS)) store_sums<true, T, Tile>(sums, target, warp_row, warp_column);
+  else store_sums<false, T, Tile>(sums, target, warp_row, warp_column);
 }

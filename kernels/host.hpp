@@ -37,6 +37,7 @@ struct Index { unsigned x, y, z; };
 
 constexpr size_t SLOT_BYTES = 48;
 constexpr unsigned long PATIENCE = 1000000;
+constexpr size_t DYNAMIC_ALIGNMENT = 1024;
 
 struct Warp {
   unsigned alive = 0, waiting = 0;
@@ -44,6 +45,29 @@ struct Warp {
   unsigned char turn[32];  // which of the two slots a lane uses next: one may still be read while the other is filled
   alignas(16) unsigned char slot[2][32][SLOT_BYTES];
   char meeting[2];
+};
+
+// What a thread asked for and is done when it waits for it, in groups, oldest first.
+template <class Work>
+struct Queue {
+  std::vector<Work> work;
+  std::vector<size_t> group_lens;
+
+  UNSEEN void end_group() {
+    size_t grouped = 0;
+    for (size_t len : group_lens) grouped += len;
+    group_lens.push_back(work.size() - grouped);
+  }
+  // Does all but the last `left` groups.
+  template <class Do>
+  void wait(size_t left, Do act) {
+    while (group_lens.size() > left) {
+      const auto end = work.begin() + ptrdiff_t(group_lens[0]);
+      for (auto one = work.begin(); one != end; one++) act(*one);
+      work.erase(work.begin(), end);
+      group_lens.erase(group_lens.begin());
+    }
+  }
 };
 
 // A copy of 16 bytes that was asked for, or of zeros.
@@ -54,8 +78,8 @@ struct Fiber {
   Index thread;
   unsigned number, stack;
   bool started, done;
-  std::vector<Copy> copies;          // on their way
-  std::vector<size_t> group_lens;    // how many of them are in each group that was ended, oldest first
+  Queue<Copy> copies;
+  Queue<std::function<void()>> products;
 };
 
 struct Block {
@@ -168,7 +192,8 @@ UNSEEN inline void entry() {
     leave(&running->beginning);
     (*running->body)();
     Fiber& me = self();
-    if (!me.copies.empty()) fail("a thread ends before copies that it asked for have come");
+    if (!me.copies.work.empty()) fail("a thread ends before copies that it asked for have come");
+    if (!me.products.work.empty()) fail("a thread ends before products that it asked for are there");
     arrive(&running->ending);
     me.done = true;
     running->alive--;
@@ -204,12 +229,12 @@ inline void run(Index grid, Index block, size_t dynamic_bytes, const std::functi
       state.block = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
       state.alive = threads, state.arrived = 0, state.current = 0;
       // What a block finds in dynamic shared memory is whatever was there: here numbers that spoil what reads them.
-      state.dynamic.assign(dynamic_bytes + 128, 0xff);
+      state.dynamic.assign(dynamic_bytes + DYNAMIC_ALIGNMENT, 0xff);
       for (Warp& warp : state.warps) warp.alive = warp.waiting = 0, memset(warp.turn, 0, sizeof warp.turn);
       for (unsigned thread = 0; thread < threads; thread++) {
         Fiber& fiber = state.fibers[thread];
         fiber.number = thread, fiber.started = fiber.done = false;
-        fiber.copies.clear(), fiber.group_lens.clear();
+        fiber.copies = {}, fiber.products = {};
         fiber.thread = {thread % block.x, thread / block.x % block.y, thread / block.x / block.y};
         state.warps[thread / 32].alive |= 1u << thread % 32;
       }
@@ -232,28 +257,21 @@ inline void copy_later(void* to, const void* from) {
 #if defined(__SANITIZE_THREAD__)
   __tsan_write_range(to, 16);
 #endif
-  self().copies.push_back({to, from});
+  self().copies.work.push_back({to, from});
 }
-inline void end_group() {
-  Fiber& me = self();
-  size_t grouped = 0;
-  for (size_t len : me.group_lens) grouped += len;
-  me.group_lens.push_back(me.copies.size() - grouped);
-}
+inline void end_group() { self().copies.end_group(); }
 inline void wait_for_groups(size_t left) {
-  Fiber& me = self();
-  while (me.group_lens.size() > left) {
-    const auto end = me.copies.begin() + ptrdiff_t(me.group_lens[0]);
-    for (auto copy = me.copies.begin(); copy != end; copy++)
-      copy->from ? (void)memcpy(copy->to, copy->from, 16) : (void)memset(copy->to, 0, 16);
-    me.copies.erase(me.copies.begin(), end);
-    me.group_lens.erase(me.group_lens.begin());
-  }
+  self().copies.wait(left, [](const Copy& copy) { copy.from ? (void)memcpy(copy.to, copy.from, 16) : (void)memset(copy.to, 0, 16); });
 }
+
+// This thread's part of a product of four warps: read and summed when it is waited for.
+inline void product_later(std::function<void()> product) { self().products.work.push_back(std::move(product)); }
+inline void end_products() { self().products.end_group(); }
+inline void wait_for_products(size_t left) { self().products.wait(left, [](const std::function<void()>& product) { product(); }); }
 
 inline void* dynamic_shared() {
   uintptr_t start = reinterpret_cast<uintptr_t>(running->dynamic.data());
-  return reinterpret_cast<void*>((start + 127) & ~uintptr_t(127));
+  return reinterpret_cast<void*>((start + DYNAMIC_ALIGNMENT - 1) & ~uintptr_t(DYNAMIC_ALIGNMENT - 1));
 }
 
 // Kernels by name, each as a function of the addresses of its arguments, with the bytes of each and the most threads of a block.

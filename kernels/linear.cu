@@ -1,7 +1,7 @@
 // What surrounds a dense product y = x Wᵀ + b: rows that begin as the bias, inputs rounded to 8 bits, and sums scaled back; and that product
 // itself in 16 bits, for where the vendor's library has none that will do: an entry for each size of tiles, rows by columns.
 // Knows rows; which tiles are taken is the host's to say.
-#include "dense_product.cuh"
+#include "warpgroup_product.cuh"
 
 // The largest number of fp8 (e4m3).
 constexpr float FP8_MAX = 448.0f;
@@ -15,11 +15,6 @@ __device__ __forceinline__ void for_each_run(int rows, int width, Each each) {
       each(row, first);
     }
   }
-}
-
-template <int LEN, class T>
-__device__ __forceinline__ void fill_rows(T* y, const float* bias, int rows, int width) {
-  for_each_run<LEN>(rows, width, [&](int row, int first) { store_span(y + size_t(row) * width + first, load_span<LEN>(bias + first)); });
 }
 
 template <int LEN, class T>
@@ -56,13 +51,6 @@ __device__ __forceinline__ void round_row(const T* x, fp8* y, float* row_scale, 
 }
 
 #define LINEAR(NAME, T)                                                                                                               \
-  ENTRY(256, pairwright_fill_rows_##NAME, T* y, const float* bias, int rows, int width) {                                             \
-    if (width % Piece<T>::LEN == 0 && are_aligned(y, bias)) {                                                                         \
-      fill_rows<Piece<T>::LEN>(y, bias, rows, width);                                                                                 \
-    } else {                                                                                                                          \
-      fill_rows<1>(y, bias, rows, width);                                                                                             \
-    }                                                                                                                                 \
-  }                                                                                                                                   \
   ENTRY(256, pairwright_scale_rows_##NAME, const float* x, T* y, const float* row_scales, const float* column_scales,                 \
         const float* bias, int rows, int width) {                                                                                     \
     if (width % Piece<T>::LEN == 0 && are_aligned(x, y, column_scales, bias)) {                                                       \
@@ -83,15 +71,46 @@ LINEAR(f32, float)
 LINEAR(f16, f16)
 LINEAR(bf16, bf16)
 
+// y in f32 if it is wide, else in the inputs' format.
+#define FOR_TARGET(PRODUCT, T)                                                                                          \
+  if (is_wide) PRODUCT(x, weights, DenseTarget<float>{static_cast<float*>(y), bias, nullptr, nullptr, rows, out, out}, in); \
+  else PRODUCT(x, weights, DenseTarget<T>{static_cast<T*>(y), bias, nullptr, nullptr, rows, out, out}, in)
 #define PRODUCT(NAME, T, ROWS, COLUMNS, WARPS_DOWN, STAGES, BLOCKS)                                                                      \
   RESIDENT_ENTRY(DENSE_THREADS, BLOCKS, pairwright_product_##ROWS##x##COLUMNS##_##NAME, const T* x, const T* weights, const float* bias, \
                  void* y, int rows, int in, int out, int is_wide) {                                                                      \
-    dense_product<T, DenseTile<ROWS, COLUMNS, WARPS_DOWN, STAGES>>(x, weights, bias, y, rows, in, out, is_wide != 0);                    \
+    using Tile = DenseTile<ROWS, COLUMNS, WARPS_DOWN, STAGES>;                                                                           \
+    FOR_TARGET(dense_product<Tile>, T);                                                                                                  \
   }
-#define PRODUCTS(NAME, T)           \
+#define PRODUCTS(NAME, T)             \
   PRODUCT(NAME, T, 128, 128, 2, 3, 2) \
   PRODUCT(NAME, T, 64, 128, 2, 3, 3)  \
   PRODUCT(NAME, T, 64, 64, 2, 4, 3)   \
   PRODUCT(NAME, T, 16, 32, 1, 8, 4)
 PRODUCTS(f16, f16)
 PRODUCTS(bf16, bf16)
+
+#ifdef HAS_WARPGROUPS
+#define GROUP_PRODUCT(NAME, T, ROWS, COLUMNS, STAGES)                                                                             \
+  RESIDENT_ENTRY(2 * ROWS, 1, pairwright_group_product_##ROWS##x##COLUMNS##_##NAME, const T* x, const T* weights, const float* bias, \
+                 void* y, int rows, int in, int out, int is_wide) {                                                               \
+    using Tile = GroupTile<T, ROWS, COLUMNS, STAGES>;                                                                             \
+    FOR_TARGET(warpgroup_product<Tile>, T);                                                                                       \
+  }
+#define FP8_PRODUCT(NAME, T, ROWS, COLUMNS, STAGES)                                                                                       \
+  RESIDENT_ENTRY(2 * ROWS, 1, pairwright_fp8_product_##ROWS##x##COLUMNS##_##NAME, const fp8* x, const fp8* weights,                       \
+                 const float* row_scales, const float* column_scales, const float* bias, T* y, int rows, int in, int out) {               \
+    warpgroup_product<GroupTile<fp8, ROWS, COLUMNS, STAGES>>(x, weights, DenseTarget<T>{y, bias, row_scales, column_scales, rows, out, out}, in); \
+  }
+#define GROUP_PRODUCTS(NAME, T)         \
+  GROUP_PRODUCT(NAME, T, 128, 256, 4)   \
+  GROUP_PRODUCT(NAME, T, 128, 128, 6)   \
+  GROUP_PRODUCT(NAME, T, 64, 64, 8)
+GROUP_PRODUCTS(f16, f16)
+GROUP_PRODUCTS(bf16, bf16)
+#define FP8_PRODUCTS(NAME, T)         \
+  FP8_PRODUCT(NAME, T, 128, 128, 6)   \
+  FP8_PRODUCT(NAME, T, 64, 64, 8)
+FP8_PRODUCTS(f32, float)
+FP8_PRODUCTS(f16, f16)
+FP8_PRODUCTS(bf16, bf16)
+#endif

@@ -108,12 +108,14 @@ pub(super) enum ActivationsArg {
 /// How products with dense weights are summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ProductsArg {
-    /// bf16x3 where the processor has a matrix unit (AMX), else fma
+    /// bf16x3 where the processor has a matrix unit (AMX), else fma; on a CUDA device cuBLASLt's, and own where that has none
     Auto,
     /// One chain of fused multiply-adds for each output
     Fma,
     /// Inputs in three bf16 parts, for weights that bf16 holds exactly: several times as fast with a matrix unit, slower without one
     Bf16x3,
+    /// Our own kernels on a CUDA device, also where cuBLASLt has one that gives a row the same bits in any batch; fma on the CPU
+    Own,
 }
 
 impl ProductsArg {
@@ -122,6 +124,7 @@ impl ProductsArg {
             Self::Auto => DenseProducts::detect(),
             Self::Fma => DenseProducts::Fma,
             Self::Bf16x3 => DenseProducts::Bf16x3,
+            Self::Own => DenseProducts::Own,
         }
     }
 }
@@ -196,8 +199,8 @@ pub(super) struct EngineArgs {
     /// How activations enter products with weights in blocks (--quantize, GGUF), on the CPU
     #[arg(long, default_value = "int8")]
     activations: ActivationsArg,
-    /// How f32 products with dense weights are summed, on the CPU. The two differ in last bits, so a run keeps to one; either gives
-    /// the same bits on every machine
+    /// How products with dense weights are summed. They differ in last bits, so a run keeps to one; on the CPU each gives the same
+    /// bits on every machine
     #[arg(long, default_value = "auto")]
     products: ProductsArg,
     /// Whose operations compute. The two differ in last bits, so a run keeps to one

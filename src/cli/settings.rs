@@ -71,12 +71,12 @@ impl NamedModel {
         }
     }
 
-    /// Loads weights and engine, and says which products are slower than they might be.
+    /// Loads weights and engine, and says which products may be slower than they could be.
     pub(super) fn load(&self, output: &OutputArgs) -> anyhow::Result<TextModel> {
         let model = TextModel::load(&self.dir, &self.options, self.record.clone())?;
         if let without @ [_, ..] = model.slow_products() {
             output.say(&format!(
-                "warning: cuBLASLt has no product that gives a row the same bits in any batch for {}; these take our own, which is slower",
+                "warning: cuBLASLt has no product that gives a row the same bits in any batch for {}; these take our own, which may be slower",
                 without.join(", ")
             ));
         }

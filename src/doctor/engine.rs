@@ -54,7 +54,7 @@ fn independence(name: &str, decoder: Decoder, sequences: u64, told: &mut dyn FnM
         // Slow, but not wrong.
         let detail = match engine.decoder().slow_products() {
             [] => "all are served by NVIDIA's library".to_owned(),
-            without => format!("our own, which is slower, for {}", without.join(", ")),
+            without => format!("our own for {}", without.join(", ")),
         };
         told(Check::ok(format!("{name}: products"), detail));
     }

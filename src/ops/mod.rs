@@ -36,10 +36,10 @@ pub(crate) mod workspace;
 use candle_core::quantized::GgmlDType;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor};
 pub use cuda::{Graph, Kernels, Loading};
+pub use linear::DenseProducts;
 use paged::KvFormat;
 pub use staged::{Room, decode_items};
 use stored::{MatrixView, StoredFormat};
-use tile16::TileUnit;
 pub use workspace::{OpTimes, Slot, Workspace};
 
 /// Where and how to compute: the device, the number formats, and which version of the operations.
@@ -102,28 +102,6 @@ pub enum OpsPath {
     Native,
     /// Candle operations only: slower, runs anywhere, the reference in tests.
     Portable,
-}
-
-/// How products with dense weights are summed. Both are f32 products to the last bits or so, and both give a row the same bits in any
-/// batch; but the two differ in these last bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DenseProducts {
-    /// One chain of fused multiply-adds for each output.
-    Fma,
-    /// Inputs in three bf16 parts, for weights that bf16 holds exactly; the others as [`Self::Fma`]. Several times as fast where the
-    /// processor has a matrix unit (AMX), and slower elsewhere.
-    Bf16x3,
-}
-
-impl DenseProducts {
-    /// The faster one on this processor.
-    pub fn detect() -> Self {
-        match TileUnit::detect() {
-            TileUnit::Vectors => Self::Fma,
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            TileUnit::Amx(_) => Self::Bf16x3,
-        }
-    }
 }
 
 /// How the batch enters a product whose matrix is in blocks.
@@ -325,6 +303,9 @@ impl Compute {
         let on_cpu = matches!(self.runs(), Runs::Cpu);
         if on_cpu && self.products == DenseProducts::Bf16x3 {
             formats += ", products bf16x3";
+        }
+        if matches!(self.runs(), Runs::Cuda(_)) && self.products == DenseProducts::Own {
+            formats += ", products own";
         }
         if on_cpu && self.block_inputs == BlockInputs::Int8 && (stored_blocks || self.quantize.is_some()) {
             formats += ", activations int8";

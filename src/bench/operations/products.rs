@@ -7,7 +7,7 @@ use super::{Case, Prepared, Scale, bytes, matrix, numbers, size};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, MatrixView};
 use crate::ops::paged::PagedBatch;
-use crate::ops::{Compute, Room, Slot, Workspace};
+use crate::ops::{Compute, DenseProducts, Room, Slot, Workspace};
 
 pub fn cases(scale: Scale) -> Vec<Case> {
     let (k, n, rows): (usize, usize, &[usize]) = match scale {
@@ -22,6 +22,9 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         Scale::Card => (32_000, 4096, 16_384),
     };
     let mut cases: Vec<Case> = rows.iter().map(|&rows| linear("linear", rows, [k, n], None)).collect();
+    if scale != Scale::Processor {
+        cases.extend(rows.iter().map(|&rows| own_linear(rows, [k, n])));
+    }
     cases.push(gather(vocabulary, width, tokens, None));
     let formats: &[GgmlDType] = match scale {
         Scale::Small => &BLOCKS,
@@ -49,19 +52,36 @@ const BLOCKS: [GgmlDType; 8] = [
 
 /// y = x Wᵀ.
 fn linear(op: &'static str, rows: usize, [k, n]: [usize; 2], blocks: Option<GgmlDType>) -> Case {
-    // The reference takes few rows; the others repeat them.
-    let distinct = (1..=rows.min(16)).rev().find(|&few| rows.is_multiple_of(few)).unwrap_or(1);
+    let distinct = distinct(rows);
     let case = Case::new(op, format!("m={rows} k={k} n={n}"), rows / distinct, move |compute, copies| {
-        let data = bytes(&numbers(n * k, 1));
-        let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
-        let linear = Linear::new(compute, &[view], None)?;
-        let (x, mut workspace) = (matrix(compute, copies, distinct, k, 2)?, Workspace::default());
-        let weights = (n * k) as f64 * compute.bytes_per_weight();
-        let moved = weights as usize + copies * distinct * (k + n) * size(compute);
-        let run = move || linear.forward_in(&mut workspace, Slot::GateUp, &x);
-        Ok(Prepared::new(moved, 2 * copies * distinct * k * n, run))
+        prepare_linear(compute, [copies, distinct], [k, n])
     });
     case.with_blocks(blocks)
+}
+
+/// The same by our own kernels, also where cuBLASLt's would do.
+fn own_linear(rows: usize, [k, n]: [usize; 2]) -> Case {
+    let distinct = distinct(rows);
+    Case::new("own linear", format!("m={rows} k={k} n={n}"), rows / distinct, move |compute, copies| {
+        let compute = Compute { products: DenseProducts::Own, ..compute.clone() };
+        prepare_linear(&compute, [copies, distinct], [k, n])
+    })
+}
+
+fn prepare_linear(compute: &Compute, [copies, distinct]: [usize; 2], [k, n]: [usize; 2]) -> Result<Prepared> {
+    let data = bytes(&numbers(n * k, 1));
+    let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
+    let linear = Linear::new(compute, &[view], None)?;
+    let (x, mut workspace) = (matrix(compute, copies, distinct, k, 2)?, Workspace::default());
+    let weights = (n * k) as f64 * compute.bytes_per_weight();
+    let moved = weights as usize + copies * distinct * (k + n) * size(compute);
+    let run = move || linear.forward_in(&mut workspace, Slot::GateUp, &x);
+    Ok(Prepared::new(moved, 2 * copies * distinct * k * n, run))
+}
+
+/// The reference takes few rows; the others repeat them.
+fn distinct(rows: usize) -> usize {
+    (1..=rows.min(16)).rev().find(|&few| rows.is_multiple_of(few)).unwrap_or(1)
 }
 
 /// Tokens to rows.

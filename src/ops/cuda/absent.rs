@@ -53,6 +53,10 @@ impl Kernels {
         match self.0 {}
     }
 
+    pub(super) fn has_warpgroups(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(super) fn multiprocessors(&self) -> usize {
         match self.0 {}
     }

@@ -219,6 +219,11 @@ impl Kernels {
         self.0.capability == (9, 0)
     }
 
+    /// Whether four warps multiply together, out of shared memory (wgmma: compute capability 9.0 alone).
+    pub(super) fn has_warpgroups(&self) -> bool {
+        self.0.capability == (9, 0)
+    }
+
     /// Multiprocessors of the card.
     pub(super) fn multiprocessors(&self) -> usize {
         self.0.multiprocessors

@@ -1,6 +1,6 @@
 //! A matrix on a CUDA device, as it is or in fp8 (e4m3): then each output has a scale, and so has each row of the input, which is rounded on
 //! the way. A row's scale is its own, so its result depends on no other row. Products are cuBLASLt's where that gives a row the same bits in
-//! any company, else our own. Knows matrices; knows no layer.
+//! any company, else our own, or ours at once where that is asked for. Knows matrices; knows no layer.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -9,6 +9,7 @@ use super::super::cuda::Plan;
 use super::super::launch::{Launch, row_threads};
 use super::super::workspace::{Slot, Workspace};
 use super::super::{Compute, Kernels, Loading};
+use super::{DenseProducts, own};
 
 /// What rows and columns of an fp8 product are multiples of (cuBLAS documentation, cublasLtMatmul).
 const FP8_MULTIPLE: usize = 16;
@@ -16,13 +17,6 @@ const FP8_MULTIPLE: usize = 16;
 const SCALE_THREADS: usize = 256;
 const SCALED_AT_ONCE: usize = 8;
 const MOST_ROWS: usize = 1 << 15;
-/// What inputs of our own product come in pieces of: 16 bytes.
-const WHOLE_PIECES: usize = 8;
-/// Tiles of kernels/dense_product.cuh, rows by columns and the steps that are held, from the largest on; and its threads. All give the same bits.
-const DENSE_TILES: [(usize, usize, usize); 4] = [(128, 128, 3), (64, 128, 3), (64, 64, 4), (16, 32, 8)];
-const DENSE_THREADS: usize = 128;
-/// Bytes of a row or column in a step.
-const DENSE_STEP_BYTES: usize = 128;
 
 /// See the module's text.
 #[derive(Clone)]
@@ -65,43 +59,39 @@ impl DeviceMatrix {
     ) -> Result<Self> {
         let (out, columns) = weight.dims2()?;
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), weight.device())).transpose()?;
+        let prefers_own = compute.products == DenseProducts::Own;
         if !(compute.fp8 && out.is_multiple_of(FP8_MULTIPLE) && columns.is_multiple_of(FP8_MULTIPLE)) {
-            let product = Product::new(&kernels, loading, &weight, bias, output)?;
+            let product = Product::new(&kernels, loading, (&weight, None), bias, output, prefers_own)?;
             return Ok(Self { kernels, weight, rounded: None, product, output });
         }
         let (eights, scales) =
             (Tensor::zeros((out, columns), DType::F8E4M3, weight.device())?, zeros_f32(&weight, out)?);
         round_rows(&kernels, &weight, &eights, &scales)?;
-        let scales_itself = kernels.scales_fp8_rows();
-        let plan = match scales_itself {
-            true => {
-                let bias = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
-                kernels.plan(loading, &eights, Some(&scales), bias.as_ref(), output)?
-            }
-            false => kernels.plan(loading, &eights, None, None, DType::F32)?,
-        };
-        let product = match plan {
-            Ok(plan) => Product::Library(plan),
-            Err(why) => candle_core::bail!(
-                "cuBLASLt has no product in fp8 with a matrix of {out}x{columns} that gives a row the same bits in any batch ({why})\nhint: --quantize q8_0, or 16 bits"
-            ),
-        };
+        let product = Product::new(&kernels, loading, (&eights, Some(&scales)), bias.clone(), output, prefers_own)?;
         Ok(Self { kernels, weight: eights, rounded: Some(Rounded { scales, bias }), product, output })
     }
 
     /// y [rows, out] = x Wᵀ + bias.
     pub(super) fn run(&self, workspace: &mut Workspace, x: &Tensor, y: &Tensor) -> Result<()> {
-        let plan = match &self.product {
-            Product::Library(plan) => plan,
-            Product::Own(bias) => return dense_product(&self.kernels, x, &self.weight, bias.as_ref(), y),
-        };
         let ((rows, columns), out, device) = (x.dims2()?, self.weight.dim(0)?, x.device());
-        let Some(rounded) = &self.rounded else { return self.run_parts(workspace, plan, x, None, rows, y) };
+        let Some(rounded) = &self.rounded else {
+            return match &self.product {
+                Product::Library(plan) => self.run_parts(workspace, plan, x, None, rows, y),
+                Product::Own(bias) => own::dense_product(&self.kernels, x, &self.weight, bias.as_ref(), y),
+            };
+        };
         // What is read beyond the rows, where a part is run with more than it has, is what is left of another step.
-        let most_rows = rows + plan.most_padding();
+        let most_rows = rows + if let Product::Library(plan) = &self.product { plan.most_padding() } else { 0 };
         let eights = workspace.rows_of(DType::F8E4M3, Slot::Rounded, device, most_rows, columns)?;
         let scales = workspace.rows_of(DType::F32, Slot::RoundedScales, device, most_rows, 1)?;
         round_rows(&self.kernels, x, &eights, &scales)?;
+        let plan = match &self.product {
+            Product::Library(plan) => plan,
+            Product::Own(bias) => {
+                let weight = (&self.weight, &rounded.scales);
+                return own::fp8_product(&self.kernels, (&eights, &scales), weight, bias.as_ref(), y);
+            }
+        };
         if self.kernels.scales_fp8_rows() {
             return self.run_parts(workspace, plan, &eights, Some(&scales), rows, y);
         }
@@ -165,60 +155,44 @@ impl DeviceMatrix {
             candle_core::bail!("a matrix in fp8 keeps the format of its results")
         }
         let bias = bias.map(|bias| Tensor::from_slice(bias, bias.len(), self.weight.device())).transpose()?;
-        let product = Product::new(&self.kernels, loading, &self.weight, bias, output)?;
+        let prefers_own = matches!(self.product, Product::Own(_));
+        let product = Product::new(&self.kernels, loading, (&self.weight, None), bias, output, prefers_own)?;
         Ok(Self { product, output, ..self })
     }
 }
 
 impl Product {
-    /// Of W [out, in], and a bias in f32 `[out]`, with results in `output`.
+    /// Of W [out, in], if that is in fp8 with its rows' scales, and a bias in f32 `[out]`, with results in `output`.
     fn new(
         kernels: &Kernels,
         loading: &mut Loading,
-        weight: &Tensor,
+        (weight, scales): (&Tensor, Option<&Tensor>),
         bias: Option<Tensor>,
         output: DType,
+        prefers_own: bool,
     ) -> Result<Self> {
-        let in_output = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
-        if let Ok(plan) = kernels.plan(loading, weight, None, in_output.as_ref(), output)? {
-            return Ok(Self::Library(plan));
+        let serves = own::serves(kernels, weight)?;
+        if prefers_own && serves {
+            return Ok(Self::Own(bias));
         }
-        let (out, columns) = weight.dims2()?;
-        if !columns.is_multiple_of(WHOLE_PIECES) {
-            candle_core::bail!(
-                "neither cuBLASLt nor we have a product with a matrix of {out}x{columns} that gives a row the same bits in any batch\nhint: --ops portable"
-            )
+        let plan = if scales.is_some() && !kernels.scales_fp8_rows() {
+            kernels.plan(loading, weight, None, None, DType::F32)?
+        } else {
+            let bias = bias.as_ref().map(|bias| bias.to_dtype(output)).transpose()?;
+            kernels.plan(loading, weight, scales, bias.as_ref(), output)?
+        };
+        match plan {
+            Ok(plan) => Ok(Self::Library(plan)),
+            Err(_) if serves => Ok(Self::Own(bias)),
+            Err(why) => {
+                let ((out, columns), format) = (weight.dims2()?, weight.dtype().as_str());
+                let hint = if scales.is_some() { "--quantize q8_0, or 16 bits" } else { "--ops portable" };
+                candle_core::bail!(
+                    "neither cuBLASLt ({why}) nor we have a product in {format} with a matrix of {out}x{columns} that gives a row the same bits in any batch\nhint: {hint}"
+                )
+            }
         }
-        Ok(Self::Own(bias))
     }
-}
-
-/// y = x Wᵀ + bias by our own kernel, results in y's format, x's or f32; the bias in f32 `[out]`.
-fn dense_product(kernels: &Kernels, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, y: &Tensor) -> Result<()> {
-    let ((rows, columns), (out, inputs)) = (x.dims2()?, weight.dims2()?);
-    let fits = columns == inputs && x.dtype() == weight.dtype() && y.dims2()? == (rows, out);
-    if x.dtype() == DType::F32 || !fits || (y.dtype() != x.dtype() && y.dtype() != DType::F32) {
-        return product(kernels, x, weight, bias, y, None);
-    }
-    let (tile_rows, tile_columns, steps) = dense_tile(rows, out, kernels.multiprocessors());
-    let launch = Launch::new(kernels, &format!("product_{tile_rows}x{tile_columns}"), x.dtype())
-        .over_all([rows.div_ceil(tile_rows), out.div_ceil(tile_columns), 1], DENSE_THREADS)
-        .shared(steps * (tile_rows + tile_columns) * DENSE_STEP_BYTES);
-    let launch = launch.tensor(x).tensor(weight).optional(bias).tensor(y);
-    launch.int(rows).int(columns).int(out).int(usize::from(y.dtype() == DType::F32)).run()
-}
-
-/// For a few rows the tile that has few; else the largest that has rows for at least half of its own and of which there are enough for every
-/// multiprocessor, or the smallest of these.
-fn dense_tile(rows: usize, out: usize, multiprocessors: usize) -> (usize, usize, usize) {
-    let [larger @ .., small, for_few] = DENSE_TILES;
-    if rows <= for_few.0 {
-        return for_few;
-    }
-    let fills = |&(tile_rows, tile_columns, _): &(usize, usize, usize)| {
-        2 * rows > tile_rows && rows.div_ceil(tile_rows) * out.div_ceil(tile_columns) >= multiprocessors
-    };
-    larger.into_iter().find(fills).unwrap_or(small)
 }
 
 /// y = x Wᵀ + bias in our own kernel, results in y's format, x's or f32: all rows by the one matrix W [out, in], or by `grouping` each by its

@@ -2,6 +2,7 @@
 //! Knows a stack of matrices and how their rows lie in memory; knows nothing of what the layer is for.
 
 mod device;
+mod own;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +18,33 @@ use super::embedding::gather;
 use super::product::{Inputs, Job, WeightMatrix};
 pub use super::stored::{MatrixView, StoredFormat};
 use super::tile::PANEL;
+use super::tile16::TileUnit;
 use super::workspace::{Slot, Workspace, with_slice, with_slice_mut};
-use super::{Compute, DenseProducts, Kernels, Loading, Runs, SharedOut, bf16x3, blocks, packed};
+use super::{Compute, Kernels, Loading, Runs, SharedOut, bf16x3, blocks, packed};
+
+/// How products with dense weights are summed. In f32 to the last bits or so, and each gives a row the same bits in any batch; but they differ
+/// in these last bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DenseProducts {
+    /// One chain of fused multiply-adds for each output.
+    Fma,
+    /// Inputs in three bf16 parts, for weights that bf16 holds exactly; the others as [`Self::Fma`]. Several times as fast where the
+    /// processor has a matrix unit (AMX), and slower elsewhere.
+    Bf16x3,
+    /// On a CUDA device our own kernels, also where cuBLASLt's would do; on the processor as [`Self::Fma`].
+    Own,
+}
+
+impl DenseProducts {
+    /// The faster one on this processor.
+    pub fn detect() -> Self {
+        match TileUnit::detect() {
+            TileUnit::Vectors => Self::Fma,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            TileUnit::Amx(_) => Self::Bf16x3,
+        }
+    }
+}
 
 /// A matrix of a stack.
 type Weight = Arc<dyn WeightMatrix>;
@@ -337,7 +363,7 @@ fn native(compute: &Compute, sources: &[MatrixView<'_>]) -> Result<Vec<Weight>> 
 fn dense(compute: &Compute, sources: &[MatrixView<'_>]) -> Weight {
     let thirds = match compute.products {
         DenseProducts::Bf16x3 => bf16x3::matrix(compute.weight_dtype, sources),
-        DenseProducts::Fma => None,
+        DenseProducts::Fma | DenseProducts::Own => None,
     };
     thirds.unwrap_or_else(|| packed::matrix(compute.weight_dtype, sources))
 }
