@@ -17,7 +17,7 @@ use candle_core::quantized::GgmlDType;
 use serde::Serialize;
 
 use crate::bench::machine::MachineCeilings;
-use crate::bench::operations::Rate;
+use crate::bench::operations::{Rate, Scale};
 use crate::ops::paged::KvFormat;
 use crate::ops::{Compute, DeviceError, OpsPath, Runs};
 
@@ -127,12 +127,14 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
     arrival::check(compute, options.quick, &mut told);
     for compute in variants(compute) {
         operations::check(&compute, &mut told);
+        operations::check_rows(&compute, Scale::Small, &mut told);
         golden::check_toy(&compute, &mut told);
     }
     let eights = Compute { fp8: true, kv_format: KvFormat::Fp8, ..compute.clone() };
     let has_fp8 = about.as_ref().is_some_and(|about| about.has_fp8) && compute.path == OpsPath::Native;
     if has_fp8 {
         operations::check(&eights, &mut told);
+        operations::check_rows(&eights, Scale::Small, &mut told);
     }
     if let Some(folder) = &options.references {
         // Of random models' answers little is left in 16 bits: a router's near ties fall otherwise.
@@ -147,7 +149,12 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
     }
     room::check(compute, &mut told);
     if !options.quick {
-        report.ceilings = operations::time(compute, &mut told);
+        let scale = if compute.device.is_cpu() { Scale::Processor } else { Scale::Card };
+        operations::check_rows(compute, scale, &mut told);
+        if has_fp8 {
+            operations::check_rows(&eights, scale, &mut told);
+        }
+        report.ceilings = operations::time(compute, scale, &mut told);
     }
     Ok(report)
 }

@@ -3,8 +3,8 @@
 
 use super::{Check, Verdict, in_one_line};
 use crate::bench::machine::{self, MachineCeilings};
-use crate::bench::operations::{Case, Compared, Prepared, Scale, cases};
-use crate::ops::Compute;
+use crate::bench::operations::{Case, Compared, Prepared, Scale, cases, rows_are_alike};
+use crate::ops::{Compute, DenseProducts, Runs};
 
 /// Seconds given to one case.
 const BUDGET_S: f64 = 0.2;
@@ -42,8 +42,19 @@ pub fn check(compute: &Compute, told: &mut dyn FnMut(Check)) {
     }
 }
 
+/// Whether a row has the same bits in any batch: by the products that a model takes, and on a CUDA device by our own.
+pub fn check_rows(compute: &Compute, scale: Scale, told: &mut dyn FnMut(Check)) {
+    let own = Compute { products: DenseProducts::Own, ..compute.clone() };
+    let has_others = matches!(compute.runs(), Runs::Cuda(_));
+    for (name, compute) in [("linear", compute)].into_iter().chain(has_others.then_some(("own linear", &own))) {
+        let name = format!("{name} {}: a row in any batch", compute.weight_format());
+        let checked = rows_are_alike(compute, scale).map(|(alike, detail)| Check::judged(&name, alike, detail));
+        told(Check::from_result(&name, checked));
+    }
+}
+
 /// Large cases, each checked once more and timed if it is right. What the device can do at best, if that could be measured.
-pub fn time(compute: &Compute, told: &mut dyn FnMut(Check)) -> Option<MachineCeilings> {
+pub fn time(compute: &Compute, scale: Scale, told: &mut dyn FnMut(Check)) -> Option<MachineCeilings> {
     let ceilings = match machine::ceilings(compute) {
         Ok(ceilings) => ceilings,
         Err(error) => {
@@ -53,7 +64,6 @@ pub fn time(compute: &Compute, told: &mut dyn FnMut(Check)) -> Option<MachineCei
     };
     let MachineCeilings { gemm_gflop_s, read_gb_s } = ceilings;
     told(Check::ok("best rates", format!("memory {read_gb_s:.0} GB/s, matrices {gemm_gflop_s:.0} GFLOP/s")));
-    let scale = if compute.device.is_cpu() { Scale::Processor } else { Scale::Card };
     for case in cases(scale) {
         let name = format!("{} {}", case.op, case.shape);
         let timed = case.check(compute, &reference(compute)).and_then(|(mut prepared, compared)| {

@@ -157,7 +157,9 @@ impl Vectorised for Round<'_> {
                 }
                 scaled_sums[group * rows + row] = whole as f32 * scale;
                 for (four, integers) in integers.as_chunks::<4>().0.iter().enumerate() {
-                    quants[(group * GROUP / 4 + four) * rows + row] = integers.map(|integer| integer as i8);
+                    for (quant, integer) in quants[(group * GROUP / 4 + four) * rows + row].iter_mut().zip(integers) {
+                        *quant = *integer as i8;
+                    }
                 }
             }
         }

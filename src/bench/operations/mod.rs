@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use crate::ops::linear::StoredFormat;
 use crate::ops::paged::KvFormat;
 use crate::ops::{BlockInputs, Compute, OpsPath, to_host};
+pub use products::rows_are_alike;
 pub use timing::Rate;
 
 /// How large the cases are.

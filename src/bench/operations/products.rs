@@ -7,7 +7,7 @@ use super::{Case, Prepared, Scale, bytes, matrix, numbers, size};
 use crate::ops::embedding::Embedding;
 use crate::ops::linear::{Linear, MatrixView};
 use crate::ops::paged::PagedBatch;
-use crate::ops::{Compute, DenseProducts, Room, Slot, Workspace};
+use crate::ops::{Compute, DenseProducts, Room, Slot, Workspace, to_host};
 
 pub fn cases(scale: Scale) -> Vec<Case> {
     let (k, n, rows): (usize, usize, &[usize]) = match scale {
@@ -69,14 +69,48 @@ fn own_linear(rows: usize, [k, n]: [usize; 2]) -> Case {
 }
 
 fn prepare_linear(compute: &Compute, [copies, distinct]: [usize; 2], [k, n]: [usize; 2]) -> Result<Prepared> {
-    let data = bytes(&numbers(n * k, 1));
-    let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
-    let linear = Linear::new(compute, &[view], None)?;
+    let linear = weights(compute, [k, n])?;
     let (x, mut workspace) = (matrix(compute, copies, distinct, k, 2)?, Workspace::default());
     let weights = (n * k) as f64 * compute.bytes_per_weight();
     let moved = weights as usize + copies * distinct * (k + n) * size(compute);
     let run = move || linear.forward_in(&mut workspace, Slot::GateUp, &x);
     Ok(Prepared::new(moved, 2 * copies * distinct * k * n, run))
+}
+
+fn weights(compute: &Compute, [k, n]: [usize; 2]) -> Result<Linear> {
+    let data = bytes(&numbers(n * k, 1));
+    let view = MatrixView { bytes: &data, format: DType::F32.into(), rows: n, columns: k };
+    Linear::new(compute, &[view], None)
+}
+
+/// Whether a row of a product is the same to the bit, wherever it stands and with however many others; and what was compared, or differs.
+///
+/// # Errors
+/// If a tensor operation fails.
+pub fn rows_are_alike(compute: &Compute, scale: Scale) -> Result<(bool, String)> {
+    const DISTINCT: usize = 16;
+    let (shape, batches): ([usize; 2], &[usize]) = match scale {
+        Scale::Small => ([256, 352], &[1, 5, 33, 160]),
+        Scale::Processor => ([2048, 2048], &[1, 8, 33, 160]),
+        Scale::Card => ([4096, 14_336], &[1, 16, 64, 200, 2048]),
+    };
+    let linear = weights(compute, shape)?;
+    let most = batches.iter().max().map_or(DISTINCT, |most| most.next_multiple_of(DISTINCT));
+    let (x, mut workspace) = (matrix(compute, most / DISTINCT, DISTINCT, shape[0], 2)?, Workspace::default());
+    let want = to_host(&linear.forward_in(&mut workspace, Slot::GateUp, &x.narrow(0, 0, DISTINCT)?)?)?;
+    let mut differ = Vec::new();
+    for &rows in batches {
+        let got = to_host(&linear.forward_in(&mut workspace, Slot::GateUp, &x.narrow(0, 0, rows)?)?)?;
+        let bits = |number: &f32| number.to_bits();
+        if !got.chunks(want.len()).all(|rows| rows.iter().map(bits).eq(want[..rows.len()].iter().map(bits))) {
+            differ.push(rows.to_string());
+        }
+    }
+    let [k, n] = shape;
+    Ok(match &differ[..] {
+        [] => (true, format!("{batches:?} rows, k={k} n={n}")),
+        _ => (false, format!("other bits with {} rows, k={k} n={n}", differ.join(", "))),
+    })
 }
 
 /// The reference takes few rows; the others repeat them.

@@ -74,7 +74,7 @@ unsafe fn kernel_vnni<const ROWS: usize, const SUBS: usize, const MINS: bool>(
                     let left = _mm512_loadu_si512(b.cast());
                     let right = _mm512_loadu_si512(b.add(64).cast());
                     for (row, acc) in acc.iter_mut().enumerate() {
-                        let four = _mm512_set1_epi32(i32::from_le_bytes((*a.add(row)).map(|quant| quant as u8)));
+                        let four = _mm512_set1_epi32(a.add(row).cast::<i32>().read_unaligned());
                         acc[0] = _mm512_dpbusd_epi32(acc[0], left, four);
                         acc[1] = _mm512_dpbusd_epi32(acc[1], right, four);
                     }
@@ -124,8 +124,8 @@ unsafe fn kernel_avx2<const BYTES: bool, const SUBS: usize>(tile: Tile8<'_>, gro
                     let sum = tile.sum_of(sub * GROUP / SUBS, GROUP / SUBS, row);
                     let mut acc = [_mm256_set1_epi32(-zero * sum); 4];
                     for four in sub * 8 / SUBS..(sub + 1) * 8 / SUBS {
-                        let a = (*tile.a.as_ptr().add(four * rows + row)).map(|quant| quant as u8);
-                        let a = _mm256_set1_epi32(i32::from_le_bytes(a));
+                        let a = tile.a.as_ptr().add(four * rows + row).cast::<i32>();
+                        let a = _mm256_set1_epi32(a.read_unaligned());
                         let b = tile.b.as_ptr().add(four * PANEL * 4);
                         for (vector, acc) in acc.iter_mut().enumerate() {
                             let b = _mm256_loadu_si256(b.add(32 * vector).cast());
