@@ -1,6 +1,7 @@
-// From rows of logits to tokens: the device's twin of src/engine/sampler.rs, bit by bit. Two launches: a survey of all rows, then a block per
-// row that does what is asked of it. What is asked and what was found are small arrays; logarithms and random numbers are the host's. Knows
-// rows; knows no sequence.
+// From rows of logits to tokens: the device's twin of src/engine/sampler.rs, bit by bit. Two launches: a survey of all rows by the whole grid,
+// then a block per row that does what is asked of it. A row that penalties or a mask change is surveyed twice while it is at hand: as it is,
+// for log-probabilities, and as its token is chosen. What is asked and what was found are small arrays; logarithms and random numbers are the
+// host's. Knows rows; knows no sequence.
 #include "sampling_block.cuh"
 
 namespace sampling {
@@ -14,15 +15,29 @@ struct Ask {
   int purpose;                   // 0: nothing, the row is padding; 1: its sum and its targets; 2: a token as well
   int top_k;                     // 0: all; no top_k is below 1
   int top_start, top_count;      // the likeliest tokens reported, at most as many as there are
-  int seen_start, seen_end;      // of the tokens that penalties change, no token twice
+  int seen_start, seen_end;      // of the tokens that penalties change, in ascending order, no token twice
   int target_start, target_end;  // of the tokens whose logits are reported
   int allowed;                   // which mask of allowed tokens; -1: none
   int unused;
+
+  __device__ __forceinline__ bool penalises() const { return !(repetition == 1.0f && presence == 0.0f && frequency == 0.0f); }
+  // Whether the token is chosen from other logits than the row's.
+  __device__ __forceinline__ bool changes() const { return purpose == 2 && (allowed >= 0 || penalises()); }
 };
 static_assert(sizeof(Ask) == 72, "as the host lays it out");
 
 // A token seen before, and how often in the answer.
 struct Seen { unsigned token, count; };
+
+// The first place of start .. end whose token is `token` or a later one.
+__device__ inline int place_of(const Seen* seen, int start, int end, unsigned token) {
+  while (start < end) {
+    const int middle = start + (end - start) / 2;
+    if (seen[middle].token < token) start = middle + 1;
+    else end = middle;
+  }
+  return start;
+}
 
 // A likely token and its logit.
 struct Top { int token; float logit; };
@@ -176,21 +191,49 @@ __device__ __forceinline__ float penalised(float logit, unsigned count, const As
 // What a temperature of NaN is to survey.rs.
 __device__ __forceinline__ float temperature_of(const Ask& ask) { return ask.temperature > 0.0f ? ask.temperature : 0.0f; }
 
+// The row as its token is chosen, but for penalties. Masks of allowed tokens have vocabulary / 32 words each, rounded up.
+__device__ __forceinline__ Row row_left(Row row, const Ask& ask, const unsigned* masks) {
+  if (ask.allowed >= 0) row.allowed = masks + size_t(ask.allowed) * ((row.count + 31) / 32);
+  return row;
+}
+
+// The part of a run of such a row, penalties and all.
+__device__ __forceinline__ Part part_left(const Row& row, int run, const Ask& ask, const Seen* seen) {
+  Part part{row, run};
+  if (!ask.penalises()) return part;
+  const unsigned first = unsigned(run) * RUN, end = min(first + RUN, unsigned(row.count));
+  for (int place = place_of(seen, ask.seen_start, ask.seen_end, first); place < ask.seen_end && seen[place].token < end; place++) {
+    const auto [token, count] = seen[place];
+    if (row.allows(int(token))) part.change(int(token - first), penalised(row.logits[token], count, ask));
+  }
+  return part;
+}
+
 }  // namespace sampling
 
-// Surveys logits [rows, vocabulary] into runs [rows, runs of a row]. Grid: (runs / 16, rows).
-ENTRY(256, pairwright_survey_f32, const float* logits, int vocabulary, const void* asks, void* runs) {
+// Surveys logits [rows, vocabulary] into runs [rows, runs of a row]. Grid: (runs / 16, rows). A row that is changed is read again, from the
+// nearest cache, and surveyed again where something is changed: kept in registers it would cost all other rows a block of each multiprocessor.
+RESIDENT_ENTRY(256, 5, pairwright_survey_f32, const float* logits, int vocabulary, const void* asks, void* runs, const void* all_seen,
+      const unsigned* masks) {
   using namespace sampling;
   const Ask& ask = static_cast<const Ask*>(asks)[blockIdx.y];
   if (ask.purpose == 0) return;
   const Row row{logits + size_t(blockIdx.y) * vocabulary, nullptr, vocabulary};
-  const int run = int(blockIdx.x) * (256 / LANES) + int(threadIdx.x) / LANES;
-  const Run found = survey_run(row, run, ask.purpose == 2 ? temperature_of(ask) : 0.0f);
+  const int run = int(blockIdx.x) * (256 / LANES) + int(threadIdx.x) / LANES, present = vocabulary - run * RUN;
+  const float temperature = ask.purpose == 2 ? temperature_of(ask) : 0.0f;
+  Run found = survey_run(Part{row, run}, present, temperature);
+  if (ask.changes()) {
+    const Part part = part_left(row_left(row, ask, masks), run, ask, static_cast<const Seen*>(all_seen));
+    if (__any_sync(0xffffffffu, !part.is_own)) {
+      const Run chosen_from = survey_run(part, present, temperature);
+      found.total = chosen_from.total, found.chosen_max = chosen_from.max;
+    }
+  }
   if (threadIdx.x % LANES == 0 && run < row.runs()) static_cast<Run*>(runs)[size_t(blockIdx.y) * row.runs() + run] = found;
 }
 
 // Does what is asked of each row. Grid: rows. Leaves the logits as they were; meanwhile a row that penalties change is changed in place, its
-// own logits in `saved`, one for each of `seen`. Masks of allowed tokens have vocabulary / 32 words each, rounded up.
+// own logits in `saved`, one for each of `seen`. Of runs it leaves those that the token was chosen from.
 RESIDENT_ENTRY(256, 1, pairwright_choose_f32, float* logits, int vocabulary, const void* asks, void* all_runs, const void* all_seen, float* saved,
             const unsigned* targets, const unsigned* masks, void* answers, void* tops, float* target_logits) {
   using namespace sampling;
@@ -213,22 +256,16 @@ RESIDENT_ENTRY(256, 1, pairwright_choose_f32, float* logits, int vocabulary, con
 
   if (ask.purpose == 1) return;
 
-  const bool penalises = !(ask.repetition == 1.0f && ask.presence == 0.0f && ask.frequency == 0.0f);
-  const int seen_end = penalises ? ask.seen_end : ask.seen_start;
-  if (penalises || ask.allowed >= 0) {
-    if (ask.allowed >= 0) row.allowed = masks + size_t(ask.allowed) * ((vocabulary + 31) / 32);
+  const int seen_end = ask.penalises() ? ask.seen_end : ask.seen_start;
+  if (ask.changes()) {
+    row = row_left(row, ask, masks);
     __syncthreads();
     for (int place = ask.seen_start + int(threadIdx.x); place < seen_end; place += THREADS) {
       if (seen[place].token >= unsigned(vocabulary)) continue;
       saved[place] = own[seen[place].token];
       own[seen[place].token] = penalised(saved[place], seen[place].count, ask);
     }
-    __syncthreads();
-    for (int first = 0; first < row.runs(); first += THREADS / LANES) {
-      const int run = first + int(threadIdx.x) / LANES;
-      const Run found = survey_run(row, run, temperature);
-      if (threadIdx.x % LANES == 0 && run < row.runs()) runs[run] = found;
-    }
+    for (int run = int(threadIdx.x); run < row.runs(); run += THREADS) runs[run].max = runs[run].chosen_max;
     __syncthreads();
   }
   const int token = choose(survey_of(row, runs, temperature), ask);

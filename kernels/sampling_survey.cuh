@@ -1,5 +1,6 @@
 // What one pass over a row of logits tells, run by run: the twin of src/engine/survey.rs, operation by operation, so that every bit is the
-// CPU's. Needs correctly rounded f32 with subnormals: never compile it with fast-math flags. Knows runs of logits; chooses nothing.
+// CPU's. Needs correctly rounded f32 with subnormals: never compile it with fast-math flags. Knows runs of logits, and that some tokens may be
+// forbidden; chooses nothing.
 #pragma once
 #include "common.cuh"
 
@@ -9,18 +10,51 @@ constexpr int RUN = 256;   // logits per run
 constexpr int LANES = 16;  // of every sum: lane l has the logits l, l + 16, ... of a run, in that order
 
 // Of one run, as in survey.rs: the largest logit (NaN is skipped), the sum of exp beside it, and the sum of weights beside it under the
-// row's temperature, 0 without one.
-struct __align__(16) Run { float max, sum, total, unused; };
+// row's temperature, 0 without one. Where the token is chosen from other logits than the row's, `total` and `chosen_max` are those of these
+// others, and `max` and `sum` still the row's own, which log-probabilities are of.
+struct __align__(16) Run { float max, sum, total, chosen_max; };
 
 // A row of logits. Tokens that are not allowed count as negative infinity.
 struct Row {
   const float* logits;
   const unsigned* allowed;  // a bit per token, the lowest first; null: all are allowed
   int count;
-  __device__ __forceinline__ float at(int token) const {
-    return !allowed || (allowed[token / 32] >> token % 32 & 1) ? logits[token] : -INFINITY;
-  }
+  __device__ __forceinline__ bool allows(int token) const { return !allowed || (allowed[token / 32] >> token % 32 & 1); }
+  __device__ __forceinline__ float at(int token) const { return allows(token) ? logits[token] : -INFINITY; }
   __device__ __forceinline__ int runs() const { return (count + RUN - 1) / RUN; }
+};
+
+// What a thread has of a run: its lane's logits, and whether they are the row's own. Half a warp has all of it, 64 bytes at a time, whatever
+// the row's alignment.
+struct Part {
+  float x[RUN / LANES];
+  bool is_own;
+
+  // Past the row's end there are negative infinities. Bits of a mask are read by whole words, all of them before the logits.
+  __device__ __forceinline__ Part(const Row& row, int run) : is_own(true) {
+    unsigned words[RUN / 32];
+#pragma unroll
+    for (int i = 0; i < RUN / 32; i++) {
+      const int word = run * (RUN / 32) + i;
+      words[i] = !row.allowed ? ~0u : word * 32 < row.count ? row.allowed[word] : 0;
+      is_own = is_own && words[i] == ~0u;
+    }
+    const int lane = int(threadIdx.x) % LANES;
+#pragma unroll
+    for (int step = 0; step < RUN / LANES; step++) {
+      const int token = run * RUN + lane + step * LANES;
+      const bool allowed = words[step * LANES / 32] >> (lane + step * LANES % 32) & 1;
+      x[step] = token < row.count && allowed ? row.logits[token] : -INFINITY;
+    }
+  }
+
+  // Another logit in the place of the run's one number `index`; the whole half of a warp is told.
+  __device__ __forceinline__ void change(int index, float logit) {
+#pragma unroll
+    for (int step = 0; step < RUN / LANES; step++)
+      x[step] = index == int(threadIdx.x) % LANES + step * LANES ? logit : x[step];
+    is_own = false;
+  }
 };
 
 // simd.rs's exp for x <= 0 and for NaN. Down to -87 its results are normal numbers, so the power of two multiplies in one step. Below, it is
@@ -64,16 +98,10 @@ __device__ __forceinline__ float lanes_sum(float x) {
   return x;
 }
 
-// Half a warp reads a run, each thread one lane's logits: 64 bytes at a time, whatever the row's alignment. The whole warp has to come; a
-// run past the end is empty.
-__device__ __forceinline__ Run survey_run(const Row& row, int run, float temperature) {
-  const int lane = int(threadIdx.x) % LANES, first = run * RUN + lane;
-  float x[RUN / LANES];
-#pragma unroll
-  for (int step = 0; step < RUN / LANES; step++) {
-    const int token = first + step * LANES;
-    x[step] = token < row.count ? row.at(token) : -INFINITY;
-  }
+// Of a run of `present` logits, of which each thread of half a warp has its part. The whole warp has to come; a run past the end is empty.
+__device__ __forceinline__ Run survey_run(Part part, int present, float temperature) {
+  const int lane = int(threadIdx.x) % LANES;
+  float(&x)[RUN / LANES] = part.x;
   float best = -INFINITY;
 #pragma unroll
   for (int step = 0; step < RUN / LANES; step++) best = fmaxf(best, x[step]);
@@ -85,7 +113,7 @@ __device__ __forceinline__ Run survey_run(const Row& row, int run, float tempera
   if (infinite) {
 #pragma unroll
     for (int step = 0; step < RUN / LANES; step++)
-      total = __fadd_rn(total, first + step * LANES < row.count && x[step] == best ? 1.0f : 0.0f);
+      total = __fadd_rn(total, lane + step * LANES < present && x[step] == best ? 1.0f : 0.0f);
   }
   const float beside = best == -INFINITY ? 0.0f : best;
 #pragma unroll
@@ -108,7 +136,7 @@ __device__ __forceinline__ Run survey_run(const Row& row, int run, float tempera
       total = __fadd_rn(total, fmaxf(exponential(__fdiv_rn(x[step], temperature)), 0.0f));
   }
   total = lanes_sum(temperature > 0.0f ? total : 0.0f);
-  return Run{best, lanes_sum(sum), total, 0.0f};
+  return Run{best, lanes_sum(sum), total, best};
 }
 
 }  // namespace sampling

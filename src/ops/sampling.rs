@@ -36,7 +36,8 @@ pub struct Choice {
     pub presence_penalty: f32,
     /// As there.
     pub frequency_penalty: f32,
-    /// Tokens that penalties change, each once, with how often they stand in the answer; empty if no penalty is asked for.
+    /// Tokens that penalties change, in ascending order, each once, with how often they stand in the answer; empty if no penalty is
+    /// asked for.
     pub seen: Vec<(u32, u32)>,
 }
 
@@ -151,11 +152,11 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
     if let Some(token) = asked.iter().flat_map(|ask| &ask.targets).find(|&&token| token as usize >= vocabulary) {
         candle_core::bail!("a target {token} outside the vocabulary of {vocabulary}")
     }
-    let masks = asked.iter().filter_map(|ask| ask.allowed.as_ref());
-    if let Some(mask) = masks.clone().find(|mask| mask.vocabulary != vocabulary) {
-        candle_core::bail!("a mask of {} tokens for a vocabulary of {vocabulary}", mask.vocabulary)
+    let mut choices = asked.iter().filter_map(|ask| ask.choice.as_ref());
+    if !choices.all(|choice| choice.seen.is_sorted_by(|a, b| a.0 < b.0)) {
+        candle_core::bail!("tokens seen before that are not in order")
     }
-    let masks: Vec<u32> = masks.flat_map(|mask| &mask.words).copied().collect();
+    let masks = masks(asked, vocabulary)?;
     let masks = if masks.is_empty() { None } else { Some(workspace.upload(&masks)?) };
     let layout = Layout::of(asked, vocabulary);
     let (words, seen, targets) = layout.words(asked);
@@ -175,6 +176,8 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
         .int(vocabulary)
         .tensor(&words)
         .tensor(&runs)
+        .tensor(&seen)
+        .optional(masks.as_ref())
         .run()?;
     Launch::new(&kernels, "choose", DType::F32)
         .over(rows, 256)
@@ -193,6 +196,17 @@ pub fn choose(compute: &Compute, workspace: &mut Workspace, logits: &Tensor, ask
     let found = found.to_vec1::<u32>()?;
     kernels.wait()?;
     Ok(layout.read(asked, &found))
+}
+
+/// The rows' masks, one behind the other. They are large, a bit for each row and token: words are copied many at once.
+fn masks(asked: &[Ask], vocabulary: usize) -> Result<Vec<u32>> {
+    let masks = asked.iter().filter_map(|ask| ask.allowed.as_ref());
+    if let Some(mask) = masks.clone().find(|mask| mask.vocabulary != vocabulary) {
+        candle_core::bail!("a mask of {} tokens for a vocabulary of {vocabulary}", mask.vocabulary)
+    }
+    let mut words = Vec::with_capacity(masks.clone().count() * vocabulary.div_ceil(32));
+    masks.for_each(|mask| words.extend_from_slice(&mask.words));
+    Ok(words)
 }
 
 /// How many of each there are, over all rows.

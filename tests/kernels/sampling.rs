@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use pairwright::engine::SamplingParams;
-use pairwright::engine::sampler::{sample, target_logprobs};
+use pairwright::engine::sampler::{sample_among, target_logprobs};
+use pairwright::engine::{SamplingParams, TokenSet};
 
 use super::machine::{Launch, Number};
 
@@ -85,34 +85,34 @@ fn pattern(logprob: f32) -> u32 {
     if logprob.is_nan() { f32::NAN.to_bits() } else { logprob.to_bits() }
 }
 
-fn numbered(logprobs: &[(u32, f32)]) -> Vec<(u32, u32)> {
-    logprobs.iter().map(|&(token, logprob)| (token, pattern(logprob))).collect()
+fn allowed(job: &Job) -> Option<TokenSet> {
+    let mut allowed = TokenSet::empty(job.logits.len());
+    allowed.add(job.allowed.as_ref()?);
+    Some(allowed)
 }
 
-/// By the CPU, which knows no masks: there forbidden logits are negative infinity.
+/// By the CPU.
 fn expected(job: &Job) -> Found {
     let targets = target_logprobs(&job.logits, &job.targets).into_iter().map(pattern).collect();
     let Some(params) = &job.params else { return Found { token: None, top: Vec::new(), targets } };
-    let chosen = |logits: &[f32]| sample(logits, params, job.key, &job.tokens, job.prompt_len);
-    let raw = chosen(&job.logits);
-    let top = numbered(&raw.top);
-    let Some(allowed) = &job.allowed else {
-        return Found { token: Some((raw.token, pattern(raw.logprob))), top, targets };
-    };
-    let mut masked = job.logits.clone();
-    for (token, logit) in masked.iter_mut().enumerate() {
-        if allowed[token / 32] >> (token % 32) & 1 == 0 {
-            *logit = f32::NEG_INFINITY;
-        }
-    }
-    let token = chosen(&masked).token;
-    Found { token: Some((token, pattern(target_logprobs(&job.logits, &[token])[0]))), top, targets }
+    let chosen = sample_among(allowed(job).as_ref(), &job.logits, params, job.key, &job.tokens, job.prompt_len);
+    let top = chosen.top.iter().map(|&(token, logprob)| (token, pattern(logprob))).collect();
+    Found { token: Some((chosen.token, pattern(chosen.logprob))), top, targets }
 }
 
 /// The random number of sampler.rs.
-fn uniform(seed: u64, key: u64, position: u64) -> f64 {
-    let bytes: Vec<u8> = [seed, key, position].into_iter().flat_map(u64::to_le_bytes).collect();
+fn uniform(job: &Job, seed: u64) -> f64 {
+    let position = (job.tokens.len() - job.prompt_len) as u64;
+    let bytes: Vec<u8> = [seed, job.key, position].into_iter().flat_map(u64::to_le_bytes).collect();
     (xxhash_rust::xxh3::xxh3_64(&bytes) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Tokens of a text, and how often each stands in the answer.
+fn seen(job: &Job) -> BTreeMap<u32, u32> {
+    let mut seen = BTreeMap::new();
+    job.tokens[..job.prompt_len].iter().for_each(|&token| _ = seen.entry(token).or_default());
+    job.tokens[job.prompt_len..].iter().for_each(|&token| *seen.entry(token).or_default() += 1);
+    seen
 }
 
 /// Arrays of one step.
@@ -137,21 +137,16 @@ impl Step {
         ask.targets[1] = self.targets.len() as i32;
         if let Some(params) = &job.params {
             ask.purpose = 2;
-            let position = (job.tokens.len() - job.prompt_len) as u64;
-            ask.uniform = job.uniform.unwrap_or_else(|| uniform(params.seed, job.key, position));
+            ask.uniform = job.uniform.unwrap_or_else(|| uniform(job, params.seed));
             (ask.temperature, ask.top_p, ask.min_p) = (params.temperature, params.top_p, params.min_p);
             ask.penalties = [params.repetition_penalty, params.presence_penalty, params.frequency_penalty];
             ask.top_k = params.top_k.map_or(0, |count| count.max(1) as i32);
             ask.top_count = params.top_logprobs as i32;
             self.num_tops += params.top_logprobs.min(vocabulary);
-            let mut seen = BTreeMap::<u32, u32>::new();
-            job.tokens[..job.prompt_len].iter().for_each(|&token| _ = seen.entry(token).or_default());
-            job.tokens[job.prompt_len..].iter().for_each(|&token| *seen.entry(token).or_default() += 1);
             ask.seen[0] = self.seen.len() as i32;
-            self.seen.extend(seen.into_iter().map(|(token, count)| [token, count]));
+            self.seen.extend(seen(job).into_iter().map(|(token, count)| [token, count]));
             ask.seen[1] = self.seen.len() as i32;
             if let Some(allowed) = &job.allowed {
-                assert_eq!(allowed.len(), vocabulary.div_ceil(32));
                 ask.allowed = (self.masks.len() / allowed.len()) as i32;
                 self.masks.extend(allowed);
             }
@@ -169,7 +164,7 @@ struct Left {
     target_logits: Vec<f32>,
 }
 
-/// Runs the kernels with `padding` rows behind each job's. The runs are those of the rows as they are, before penalties.
+/// Runs the kernels with `padding` rows behind each job's. The runs are those that the survey leaves.
 fn launch(jobs: &[Job], padding: usize) -> Left {
     let vocabulary = jobs[0].logits.len();
     let mut step = Step::default();
@@ -188,9 +183,9 @@ fn launch(jobs: &[Job], padding: usize) -> Left {
     let mut tops = vec![Top { token: -1, logit: 0.0 }; step.num_tops];
     let mut target_logits = vec![0f32; step.targets.len()];
     let tiles = num_runs.div_ceil(16) as u32;
-    let survey = Launch::new("pairwright_survey_f32", [tiles, rows as u32, 1], 256).input(&logits);
-    survey.int(vocabulary).input(&step.asks).output(&mut runs).run();
-    let raw_runs = runs.clone();
+    let survey = Launch::new("pairwright_survey_f32", [tiles, rows as u32, 1], 256).input(&logits).int(vocabulary);
+    survey.input(&step.asks).output(&mut runs).input(&step.seen).input(&step.masks).run();
+    let surveyed = runs.clone();
     let choose = Launch::new("pairwright_choose_f32", [rows as u32, 1, 1], 256).output(&mut logits).int(vocabulary);
     let choose = choose.input(&step.asks).output(&mut runs).input(&step.seen).output(&mut saved);
     let choose = choose.input(&step.targets).input(&step.masks).output(&mut answers).output(&mut tops);
@@ -198,7 +193,7 @@ fn launch(jobs: &[Job], padding: usize) -> Left {
     assert!(logits.iter().map(|logit| logit.to_bits()).eq(before), "the logits have changed");
     let mut rows = step.asks.iter().zip(&answers);
     assert!(rows.all(|(ask, answer)| (ask.purpose == 0) == (answer.token == -2)), "padding was written");
-    Left { asks: step.asks, runs: raw_runs, answers, tops, target_logits }
+    Left { asks: step.asks, runs: surveyed, answers, tops, target_logits }
 }
 
 /// By the kernels; logarithms by the host.
@@ -306,9 +301,19 @@ fn job(kind: usize, vocabulary: usize, random: &mut Random) -> Job {
         prompt_len: random.below(num_tokens + 1),
         tokens,
         targets: (0..random.below(4)).map(|_| random.below(vocabulary) as u32).collect(),
-        allowed: (random.below(6) == 0)
-            .then(|| (0..vocabulary.div_ceil(32)).map(|_| (random.next() & random.next()) as u32).collect()),
+        allowed: (random.below(6) == 0).then(|| mask(vocabulary, random)),
     }
+}
+
+/// A quarter of all tokens, or all but those of 32 at once here and there, or none but such.
+fn mask(vocabulary: usize, random: &mut Random) -> Vec<u32> {
+    let kind = random.below(3);
+    let word = |_| match (kind, random.below(20)) {
+        (0, _) => (random.next() & random.next()) as u32,
+        (1, 1..) | (2, 0) => u32::MAX,
+        _ => 0,
+    };
+    (0..vocabulary.div_ceil(32)).map(word).collect()
 }
 
 /// Rows of every kind, `each` of them.
@@ -320,8 +325,7 @@ fn jobs(vocabulary: usize, each: usize, seed: u64) -> Vec<Job> {
 #[track_caller]
 fn hold(jobs: &[Job]) {
     for (number, (job, found)) in jobs.iter().zip(found(jobs, 0)).enumerate() {
-        let kind = number % KINDS;
-        assert_eq!(found, expected(job), "kind {kind}, {:?}, mask {}", job.params, job.allowed.is_some());
+        assert_eq!(found, expected(job), "kind {}, {:?}, mask {:x?}", number % KINDS, job.params, job.allowed);
     }
 }
 
@@ -396,25 +400,39 @@ fn plain_run(run: &[f32], temperature: f32) -> [f32; 3] {
     [best, sum_of(&|logit| exp(logit - beside)), total]
 }
 
+/// The logits that a token is chosen from; the row's if none is.
+fn changed(job: &Job) -> Vec<f32> {
+    let mut logits = job.logits.clone();
+    let Some(params) = &job.params else { return logits };
+    for (token, count) in seen(job) {
+        let Some(logit) = logits.get_mut(token as usize) else { continue };
+        *logit = if *logit > 0.0 { *logit / params.repetition_penalty } else { *logit * params.repetition_penalty };
+        *logit -= if count > 0 { params.presence_penalty + params.frequency_penalty * count as f32 } else { 0.0 };
+    }
+    allowed(job).inspect(|allowed| allowed.mask(&mut logits));
+    logits
+}
+
 #[test]
 fn every_number_of_the_survey() {
     let mut random = Random(10);
     for vocabulary in [5, 255, 256, 1027] {
         let mut jobs = jobs(vocabulary, 8, 11);
-        for job in &mut jobs {
+        for params in jobs.iter_mut().filter_map(|job| job.params.as_mut()) {
             let any = (random.unit() * 30.0).exp2();
-            let temperature = random.one_of(&[0.0, 1.0, 1e-30, 1e30, f32::INFINITY, any, any, any]);
-            job.params = Some(SamplingParams { temperature, ..SamplingParams::default() });
+            params.temperature = random.one_of(&[0.0, 1.0, 1e-30, 1e30, f32::INFINITY, any, any, any]);
         }
         let left = launch(&jobs, 0);
         let runs_of_rows = left.runs.chunks(vocabulary.div_ceil(256));
         for ((job, runs), answer) in jobs.iter().zip(runs_of_rows).zip(&left.answers) {
             let temperature = job.params.as_ref().map_or(0.0, |params| params.temperature);
-            let plain: Vec<[f32; 3]> = job.logits.chunks(256).map(|run| plain_run(run, temperature)).collect();
-            for (run, plain) in runs.iter().zip(&plain) {
+            let chosen_from = changed(job);
+            let plain: Vec<[f32; 3]> = job.logits.chunks(256).map(|run| plain_run(run, 0.0)).collect();
+            for ((run, plain), chosen_from) in runs.iter().zip(&plain).zip(chosen_from.chunks(256)) {
                 // A zero may have either sign.
-                let [best, sum, total, _] = run.0;
-                assert_eq!([best + 0.0, sum, total].map(pattern), [plain[0] + 0.0, plain[1], plain[2]].map(pattern));
+                let ([best, sum, total, chosen_best], chosen_from) = (run.0, plain_run(chosen_from, temperature));
+                let found = [best + 0.0, sum, total, chosen_best + 0.0].map(pattern);
+                assert_eq!(found, [plain[0] + 0.0, plain[1], chosen_from[2], chosen_from[0] + 0.0].map(pattern));
             }
             let best = plain.iter().fold(f32::NEG_INFINITY, |best, run| best.max(run[0]));
             let sum: f64 = plain.iter().map(|run| f64::from(run[1]) * f64::from(exp(run[0] - best))).sum();
@@ -446,9 +464,9 @@ fn weights_under_every_temperature() {
     let one = job(0, 2050, &mut random);
     let under = |number: u32| {
         let temperature = (random.unit() * 24.0).exp2();
-        let filters = SamplingParams { top_p: 0.9999, ..SamplingParams::default() };
-        let params = if number.is_multiple_of(2) { SamplingParams::default() } else { filters };
-        Job { params: Some(SamplingParams { temperature, seed: random.next(), ..params }), ..one.clone() }
+        let top_p = if number.is_multiple_of(2) { 1.0 } else { 0.9999 };
+        let params = SamplingParams { temperature, top_p, seed: random.next(), ..SamplingParams::default() };
+        Job { params: Some(params), ..one.clone() }
     };
     hold(&(0..120).map(under).collect::<Vec<Job>>());
 }
@@ -473,12 +491,10 @@ fn one_allowed_token() {
     let mut one = job(0, 1000, &mut random);
     one.params = Some(SamplingParams { top_p: 0.5, top_logprobs: 3, ..SamplingParams::default() });
     for token in [0, 31, 32, 255, 256, 999] {
-        let mut allowed = vec![0u32; 1000usize.div_ceil(32)];
-        allowed[token / 32] = 1 << (token % 32);
-        one.allowed = Some(allowed);
+        one.allowed = Some((0..32).map(|word| u32::from(word == token / 32) << (token % 32)).collect());
         let found = found(std::slice::from_ref(&one), 0).remove(0);
-        let logprob = target_logprobs(&one.logits, &[token as u32])[0];
-        assert_eq!(found.token, Some((token as u32, logprob.to_bits())));
+        let logprob = target_logprobs(&one.logits, &[token])[0];
+        assert_eq!(found.token, Some((token, logprob.to_bits())));
         assert_eq!(found.top.len(), 3);
     }
 }
