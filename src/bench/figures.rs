@@ -3,20 +3,22 @@
 use serde::Serialize;
 
 use super::setup::{Job, Loaded, median, per};
+use crate::ops::Runs;
 
-/// Parts of a job's time. They overlap where the engine does two things at once: planning runs beside the device.
+/// Parts of a job's time. They overlap where the engine does two things at once: planning runs beside the device. A CUDA device's work is not
+/// waited for part by part, so of it there is only planning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Times {
     /// Planning and gathering steps, most of it beside the rest.
     pub scheduler: f64,
     /// Choosing tokens from logits.
-    pub sampler: f64,
+    pub sampler: Option<f64>,
     /// Products with weights.
-    pub products: f64,
+    pub products: Option<f64>,
     /// Attention over the cache.
-    pub attention: f64,
+    pub attention: Option<f64>,
     /// The job's time without sampler, products and attention: norms, rotary, activations, embedding, and all waiting.
-    pub other: f64,
+    pub other: Option<f64>,
 }
 
 /// Of one job, or the medians over several.
@@ -61,20 +63,21 @@ pub struct Figures {
 }
 
 impl Times {
-    fn of(job: &Job) -> Self {
+    fn of(job: &Job, on_host: bool) -> Self {
         let stats = &job.stats;
-        let [scheduler, sampler] = [stats.scheduler_s, stats.sampler_s];
-        let [products, attention] = [stats.products_s, stats.attention_s];
-        Self { scheduler, sampler, products, attention, other: job.elapsed_s - sampler - products - attention }
+        let [sampler, products, attention] =
+            [stats.sampler_s, stats.products_s, stats.attention_s].map(|part| on_host.then_some(part));
+        let other = on_host.then_some(job.elapsed_s - stats.sampler_s - stats.products_s - stats.attention_s);
+        Self { scheduler: stats.scheduler_s, sampler, products, attention, other }
     }
 
     fn map(&self, of: impl Fn(f64) -> f64) -> Self {
         Self {
             scheduler: of(self.scheduler),
-            sampler: of(self.sampler),
-            products: of(self.products),
-            attention: of(self.attention),
-            other: of(self.other),
+            sampler: self.sampler.map(&of),
+            products: self.products.map(&of),
+            attention: self.attention.map(&of),
+            other: self.other.map(&of),
         }
     }
 }
@@ -89,7 +92,8 @@ impl Figures {
         let mean_batch = per(stats.num_sequence_steps as f64, stats.num_steps as f64);
         let prefill_gflop_s = prefill * 2.0 * (loaded.product_parameters - loaded.head_parameters) / 1e9;
         let decode_gflop_s = decode * 2.0 * loaded.product_parameters / 1e9;
-        let seconds = Times::of(job);
+        let on_host = !matches!(loaded.engine.decoder().compute().runs(), Runs::Cuda(_));
+        let seconds = Times::of(job, on_host);
         Self {
             elapsed_s: *elapsed_s,
             output_tokens_per_s: per(stats.num_output_tokens as f64, *elapsed_s),
@@ -116,12 +120,18 @@ impl Figures {
     pub fn medians(runs: &[Self]) -> Self {
         let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure));
         let count = |figure: fn(&Self) -> u64| median(runs.iter().map(|run| figure(run) as f64)) as u64;
-        let times = |times: fn(&Self) -> Times| Times {
-            scheduler: median(runs.iter().map(|run| times(run).scheduler)),
-            sampler: median(runs.iter().map(|run| times(run).sampler)),
-            products: median(runs.iter().map(|run| times(run).products)),
-            attention: median(runs.iter().map(|run| times(run).attention)),
-            other: median(runs.iter().map(|run| times(run).other)),
+        let times = |times: fn(&Self) -> Times| {
+            let part = |part: fn(&Times) -> Option<f64>| {
+                let all: Option<Vec<f64>> = runs.iter().map(|run| part(&times(run))).collect();
+                all.map(median)
+            };
+            Times {
+                scheduler: median(runs.iter().map(|run| times(run).scheduler)),
+                sampler: part(|times| times.sampler),
+                products: part(|times| times.products),
+                attention: part(|times| times.attention),
+                other: part(|times| times.other),
+            }
         };
         Self {
             elapsed_s: of(|run| run.elapsed_s),
@@ -148,9 +158,18 @@ impl Figures {
     /// What a table says: name and text of each figure.
     pub fn rows(&self) -> Vec<(&'static str, String)> {
         let share = |share: f64| format!("{:.1} %", 100.0 * share);
-        let part =
-            |part: fn(&Times) -> f64| format!("{:.3} s {:>7}", part(&self.seconds), share(part(&self.shares_of_time)));
-        vec![
+        let part = |name, part: fn(&Times) -> Option<f64>| {
+            let (seconds, of_time) = (part(&self.seconds)?, part(&self.shares_of_time)?);
+            Some((name, format!("{seconds:.3} s {:>7}", share(of_time))))
+        };
+        let parts = [
+            part("in products", |times| times.products),
+            part("in attention", |times| times.attention),
+            part("in sampler", |times| times.sampler),
+            part("elsewhere", |times| times.other),
+            part("scheduler (beside the rest)", |times| Some(times.scheduler)),
+        ];
+        let mut rows = vec![
             ("seconds", format!("{:.3}", self.elapsed_s)),
             ("output tokens/s", format!("{:.1}", self.output_tokens_per_s)),
             ("prefill tokens/s", format!("{:.1}", self.prefill_tokens_per_s)),
@@ -162,11 +181,8 @@ impl Figures {
             ("prefill, of product peak", share(self.prefill_share_of_gemm)),
             ("decode, of product peak", share(self.decode_share_of_gemm)),
             ("decode, of read peak", share(self.decode_share_of_bandwidth)),
-            ("in products", part(|times| times.products)),
-            ("in attention", part(|times| times.attention)),
-            ("in sampler", part(|times| times.sampler)),
-            ("elsewhere", part(|times| times.other)),
-            ("scheduler (beside these)", part(|times| times.scheduler)),
-        ]
+        ];
+        rows.extend(parts.into_iter().flatten());
+        rows
     }
 }
