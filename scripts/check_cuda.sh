@@ -62,19 +62,26 @@ for n in {1..16}; do
     printf '{"id":"%s","prompt":"%s. What do people of these islands cook when the first rain comes, and who sits down first?"}\n' "$n" "$n"
 done >"$out/many.jsonl"
 answers() {
-    "$program" generate --model "$out/processor/demo/model" --prompts "$out/many.jsonl" --out "$out/$1.jsonl" --dtype f32 --temperature 0 \
+    "$program" generate --model "$out/processor/demo/model" --prompts "$out/many.jsonl" --out "$out/$1.jsonl" --temperature 0 \
         --max-tokens 8 "${@:2}"
 }
-answers steady --device cuda --logprobs 2 -q
-PRETEND_CUDA_PRODUCTS=both answers both --device cuda --logprobs 2 -q
+answers steady --device cuda --dtype f32 --logprobs 2 -q
+PRETEND_CUDA_PRODUCTS=both answers both --device cuda --dtype f32 --logprobs 2 -q
 diff "$out/steady.jsonl" "$out/both.jsonl" || { echo "check_cuda: a product that depends on the batch was taken" >&2; exit 1; }
 # One that refuses most numbers of rows: they are run in parts, and with more rows than there are.
-PRETEND_CUDA_PRODUCTS="whole tiles" answers tiles --device cuda --logprobs 2 -q
+PRETEND_CUDA_PRODUCTS="whole tiles" answers tiles --device cuda --dtype f32 --logprobs 2 -q
 diff "$out/steady.jsonl" "$out/tiles.jsonl" || { echo "check_cuda: parts and padding give other answers" >&2; exit 1; }
-answers processor --device cpu -q
-PRETEND_CUDA_PRODUCTS=unsteady answers own --device cuda 2>"$out/said"
+answers processor --device cpu --dtype f32 -q
+PRETEND_CUDA_PRODUCTS=unsteady answers own --device cuda --dtype f32 2>"$out/said"
 diff "$out/processor.jsonl" "$out/own.jsonl" || { echo "check_cuda: our own products give other answers" >&2; exit 1; }
 grep -q 'cuBLASLt has no product' "$out/said" || { echo "check_cuda: nothing was said of slower products" >&2; cat "$out/said" >&2; exit 1; }
+# So it is in 16 bits and in fp8; and who asks for our own gets the same, whatever the library has.
+for quantize in none fp8; do
+    rounded=(); [[ $quantize == none ]] || rounded=(--quantize "$quantize")
+    PRETEND_CUDA_PRODUCTS=unsteady answers "unserved-$quantize" --device cuda --dtype bf16 "${rounded[@]}" -q
+    answers "own-$quantize" --device cuda --dtype bf16 --products own "${rounded[@]}" -q
+    diff "$out/unserved-$quantize.jsonl" "$out/own-$quantize.jsonl" || { echo "check_cuda: --products own gives others" >&2; exit 1; }
+done
 # Two devices share a job, or hold the model together.
 for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
     PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices" --known-answers 0
