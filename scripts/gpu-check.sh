@@ -157,10 +157,11 @@ run() {
     step doctor 120 ./pairwright doctor --device cuda --references references
     step llama-8b 100 "${bench[@]}" --model llama-8b "${large[@]}"
     step llama-8b-own 60 "${bench[@]}" --model llama-8b "${large[@]}" --products own
-    [[ ! -f transformers_gpu.py ]] || step transformers-llama-8b 200 python3 transformers_gpu.py llama-8b
-    step llama-8b-fp8 60 "${bench[@]}" --model llama-8b "${large[@]}" --quantize fp8 --kv-dtype fp8
-    step llama-8b-fp8-own 60 "${bench[@]}" --model llama-8b "${large[@]}" --quantize fp8 --kv-dtype fp8 --products own
+    step llama-8b-fp8 60 "${bench[@]}" --model llama-8b "${large[@]}" --quantize fp8
+    step llama-8b-fp8-own 60 "${bench[@]}" --model llama-8b "${large[@]}" --quantize fp8 --products own
     step qwen3-0.6b 60 "${bench[@]}" --model qwen3-0.6b --sequences 256 --max-batch 256 --prompt-len 128 --output-len 512
+    [[ ! -f transformers_gpu.py ]] || step transformers-llama-8b 200 python3 transformers_gpu.py llama-8b
+    step llama-8b-fp8-kv 60 "${bench[@]}" --model llama-8b "${large[@]}" --quantize fp8 --kv-dtype fp8
     step judge-llama-8b 120 ./pairwright bench judge --weights dummy --device cuda --model llama-8b --pairs 200 --baseline-pairs 40 --runs 1
     step load-llama-8b 90 bash -c 'load_files "$@"' - llama-8b files ./pairwright bench engine --weights files --device cuda --runs 1 \
         --sequences 1 --max-batch 256 --prompt-len 16 --output-len 2

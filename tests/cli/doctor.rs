@@ -20,9 +20,12 @@ fn a_machine_that_is_well_has_every_operation_checked() {
     assert_eq!(report["num_failed"], 0);
     assert!(report["ceilings"].is_null() && report["memory_mib"].is_null());
     let checks = report["checks"].as_array().unwrap();
-    for operation in ["linear", "embedding", "norm", "activation", "experts", "attention", "rotary", "sampling"] {
-        let is_it = |check: &&Value| check["name"].as_str().unwrap().starts_with(operation) && check["verdict"] == "ok";
-        assert_eq!(checks.iter().filter(is_it).count(), 1, "{operation}: {stderr}");
+    let operations =
+        ["linear", "own linear", "embedding", "norm", "activation", "experts", "attention", "rotary", "sampling"];
+    let operations = operations.map(|operation| format!("{operation} f32"));
+    for name in operations.iter().map(String::as_str).chain(["linear f32: a row in any batch"]) {
+        let is_it = |check: &&Value| check["name"] == name && check["verdict"] == "ok";
+        assert_eq!(checks.iter().filter(is_it).count(), 1, "{name}: {stderr}");
     }
     assert_eq!(stderr.lines().count(), checks.len() + 2, "a line for each check, and what it is of: {stderr}");
 }
