@@ -104,6 +104,14 @@ struct DenseTarget {
   }
 };
 
+// Starts the copies of a tile's rows and columns in step `k` to a stage, and ends them as a group.
+template <class Tile, int THREADS, class Place, class T, class To>
+__device__ __forceinline__ void copy_step(Piece<T>* to, const T* x, const T* weights, const DenseTarget<To>& target, int k, int in) {
+  copy_lines<Tile::ROWS, THREADS, Place>(to, x, target.rows, k, in);
+  copy_lines<Tile::COLUMNS, THREADS, Place>(to + Tile::ROWS * DENSE_PIECES, weights, target.columns, k, in);
+  commit_copies();
+}
+
 template <bool ALL, class T, class Tile, class To>
 __device__ __forceinline__ void store_sums(const typename Fragments<T>::D (&sums)[Tile::LEFT][Tile::RIGHT], const DenseTarget<To>& target,
                                            int warp_row, int warp_column) {
@@ -130,12 +138,7 @@ __device__ __forceinline__ void dense_product(const T* x, const T* weights, Dens
   if (first_row >= target.rows || first_column >= target.columns) return;
   target = target.from(first_row, first_column, Tile::ROWS, Tile::COLUMNS);
   x += size_t(first_row) * in, weights += size_t(first_column) * in;
-  const auto copy = [&](int stage, int k) {
-    Piece<T>* to = stages + stage * Tile::PIECES;
-    copy_lines<Tile::ROWS, DENSE_THREADS, DensePlace>(to, x, target.rows, k, in);
-    copy_lines<Tile::COLUMNS, DENSE_THREADS, DensePlace>(to + Tile::ROWS * DENSE_PIECES, weights, target.columns, k, in);
-    commit_copies();
-  };
+  const auto copy = [&](int stage, int k) { copy_step<Tile, DENSE_THREADS, DensePlace>(stages + stage * Tile::PIECES, x, weights, target, k, in); };
 
   constexpr int ACROSS = Tile::COLUMNS / Tile::WARP_COLUMNS;
   const int warp = threadIdx.x / 32, warp_row = warp / ACROSS * Tile::WARP_ROWS, warp_column = warp % ACROSS * Tile::WARP_COLUMNS;

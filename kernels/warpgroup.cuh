@@ -14,7 +14,9 @@ constexpr int LINE_BYTES = 128, LINE_PIECES = LINE_BYTES / 16, LINE_PARTS = 4;
 // Lines in shared memory begin at a multiple of so many bytes: eight of them, within which pieces change places.
 constexpr int LINES_ALIGNMENT = 8 * LINE_BYTES;
 // Where the piece `number` of a line lies (PTX ISA, asynchronous warpgroup matrices: 128-byte swizzle).
-__device__ __forceinline__ int line_place(int line, int number) { return line * LINE_PIECES + (number ^ line % 8); }
+struct LinePlace {
+  __device__ __forceinline__ static int of(int line, int number) { return line * LINE_PIECES + (number ^ line % 8); }
+};
 
 // The first address from this one on, in shared memory, where lines may begin.
 template <class T>
@@ -28,7 +30,7 @@ __device__ __forceinline__ T* aligned_lines(T* shared) {
 }
 
 // Lines from an address in shared memory on, as a product is told of them (PTX ISA, matrix descriptor): the address, the bytes from eight lines
-// to the next eight, and that pieces lie as in `line_place`. In units of 16 bytes, as is what moves it along.
+// to the next eight, and that pieces lie as in `LinePlace`. In units of 16 bytes, as is what moves it along.
 struct Lines {
   uint64_t descriptor;
 

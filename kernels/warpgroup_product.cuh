@@ -19,10 +19,6 @@ struct GroupTile {
   static_assert(AHEAD >= 1, "a step ahead at least");
 };
 
-struct LinePlace {
-  __device__ __forceinline__ static int of(int line, int number) { return line_place(line, number); }
-};
-
 // How a warpgroup sums steps: AT_ONCE after each other, the `number`th of which leaves at most its own products running.
 template <class T, int COLUMNS>
 struct StepSums {
@@ -95,12 +91,7 @@ __device__ __forceinline__ void warpgroup_product(const T* x, const T* weights, 
   if (first_row >= target.rows || first_column >= target.columns) return;
   target = target.from(first_row, first_column, Tile::ROWS, Tile::COLUMNS);
   x += size_t(first_row) * in, weights += size_t(first_column) * in;
-  const auto copy = [&](int stage, int k) {
-    Piece<T>* to = stages + stage * Tile::PIECES;
-    copy_lines<Tile::ROWS, Tile::THREADS, LinePlace>(to, x, target.rows, k, in);
-    copy_lines<Tile::COLUMNS, Tile::THREADS, LinePlace>(to + Tile::ROWS * LINE_PIECES, weights, target.columns, k, in);
-    commit_copies();
-  };
+  const auto copy = [&](int stage, int k) { copy_step<Tile, Tile::THREADS, LinePlace>(stages + stage * Tile::PIECES, x, weights, target, k, in); };
 
   using Sums = StepSums<T, Tile::COLUMNS>;
   Sums sums;

@@ -54,7 +54,7 @@ pub struct Loading {
 
 impl Loading {
     /// Shapes of dense products that the library has none for that gives a row the same bits in any batch, each with what was found of the
-    /// library; they take ours, which is slower.
+    /// library; they take ours.
     pub fn slow_products(&self) -> Vec<String> {
         self.choices.without().collect()
     }
