@@ -1,7 +1,7 @@
 // Attention over the paged cache for a ragged batch: decoding (a query token of a sequence, its splits side by side, then merged) and
-// prefill (any number of query tokens, split after split). Both read what the host listed in device memory as work items, and leave what
+// prefill (any number of query tokens, split after split; or, on Hopper, warpgroup_attention.cuh's). All read what the host listed in device memory as work items, and leave what
 // is beyond the list alone. Knows items, rows and where they lie; the arithmetic is that of attention.cuh, the order of items the host's.
-#include "attention.cuh"
+#include "warpgroup_attention.cuh"
 
 // Waits until tile `tile` of those asked for `ahead` tiles in advance has come: that many less one may be on their way.
 __device__ __forceinline__ void wait_for_tile(int ahead) {
@@ -42,37 +42,12 @@ __device__ __forceinline__ void walk(Running<T, D> (&running)[R], const Step<T, 
     }
     bool any = false;
 #pragma unroll
-    for (int rows = 0; rows < R; rows++) any |= sight[rows].any(first_key);
+    for (int rows = 0; rows < R; rows++) any |= sight[rows].any(first_key, TILE);
     if (any) add_tile<T, KV, D, R>(running, queries, stage, rule, sight, first_key);
     if ((first_key + TILE) % SPLIT == 0 || tile + 1 == end) at_split_end(first_key / SPLIT == begin * TILE / SPLIT, tile + 1 == end);
     here = here + 1 == stages ? 0 : here + 1;
   }
 }
-
-// The packed rows of one key head: token after token, each with the heads of the group.
-struct Rows {
-  int group, num_rows, context, first_position;
-  unsigned first_token;
-  __device__ __forceinline__ Rows(int group, unsigned first_token, int num_tokens, int context)
-      : group(group), num_rows(num_tokens * group), context(context), first_position(context - num_tokens), first_token(first_token) {}
-  __device__ __forceinline__ int position(int row) const { return first_position + min(row, num_rows - 1) / group; }
-  // Where the row begins in rows of `width` numbers that begin with queries.
-  __device__ __forceinline__ size_t place(int row, int width, int kv_head, int head_dim) const {
-    return (first_token + row / group) * size_t(width) + (kv_head * group + row % group) * head_dim;
-  }
-  // Of the 16 rows from `first` on.
-  __device__ __forceinline__ Sight sight(int first, int window) const {
-    Sight sight;
-    sight.window = window;
-#pragma unroll
-    for (int half = 0; half < 2; half++) sight.position[half] = first < num_rows ? position(first + threadIdx.x % 32 / 4 + 8 * half) : -1;
-    return sight;
-  }
-  template <class T, int D>
-  __device__ __forceinline__ const T* query(const T* rows, int width, int kv_head, int row) const {
-    return row < num_rows ? rows + place(row, width, kv_head, D) : nullptr;
-  }
-};
 
 // What a split, or several merged, give for a row: largest, sum, two numbers of padding, outputs [D].
 template <int D>
@@ -188,36 +163,6 @@ __device__ __forceinline__ void merge_split(Running<T, D> (&part)[R], float* rec
   }
 }
 
-// Writes 16 rows by way of the warp's part of shared memory, so that what goes out are whole pieces.
-template <class T, int D>
-__device__ __forceinline__ void store_rows(const Running<T, D>& total, T* staged, const Rows& rows, int first_row, int kv_head,
-                                           const float* sinks, int heads, T* out) {
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  __syncwarp();
-#pragma unroll
-  for (int half = 0; half < 2; half++) {
-    const int row = g + 8 * half;
-    const float factor = final_factor(total.largest[half], total.sum[half], sinks, kv_head * rows.group + (first_row + row) % rows.group);
-#pragma unroll
-    for (int n = 0; n < D / 8; n++) {
-#pragma unroll
-      for (int i = 0; i < 2; i++) staged[row * D + n * 8 + 2 * t + i] = from_f32<T>(__fmul_rn(total.outputs[n].at[2 * half + i], factor));
-    }
-  }
-  __syncwarp();
-  constexpr int ROW_PIECES = D / Piece<T>::LEN;
-  for (int piece = lane; piece < WARP_ROWS * ROW_PIECES; piece += 32) {
-    const int row = first_row + piece / ROW_PIECES, d = piece % ROW_PIECES * Piece<T>::LEN;
-    if (row < rows.num_rows) store_piece(out + rows.place(row, heads * D, kv_head, D) + d, load_piece(staged + piece * Piece<T>::LEN));
-  }
-}
-
-template <class T, class KV>
-__device__ __forceinline__ Rows prefill_rows(const Step<T, KV>& step, const unsigned* cu_seqlens_q, unsigned sequence) {
-  const unsigned first_token = cu_seqlens_q[sequence];
-  return Rows(step.heads / step.kv_heads, first_token, cu_seqlens_q[sequence + 1] - first_token, step.context_lens[sequence]);
-}
-
 template <class T, class KV, int D>
 __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned* cu_seqlens_q, const unsigned* items,
                                         const unsigned* num_items, const float* sinks, float* records, T* out, int stages) {
@@ -251,7 +196,8 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
   T* staged = reinterpret_cast<T*>(shared) + warp * WARP_ROWS * D;
 #pragma unroll
   for (int tile = 0; tile < R; tile++)
-    store_rows<T, D>(running[tile], staged, rows, first_row + tile * WARP_ROWS, kv_head, sinks, step.heads, out);
+    store_rows<T, D>(running[tile].outputs, running[tile].largest, running[tile].sum, staged, rows, first_row + tile * WARP_ROWS, kv_head, sinks,
+                     step.heads, out);
 }
 
 // ---- entries. `items` are pairs (sequence, split) or (sequence, first packed row); `num_items` is one number
@@ -277,6 +223,18 @@ __device__ __forceinline__ void prefill(const Step<T, KV>& step, const unsigned*
                  const float* sinks, float* records, T* out, int stages) {                                                           \
     prefill<T, KV, D>(STEP(T, KV), cu_seqlens_q, items, num_items, sinks, records, out, stages);                                     \
   }
+// Prefill by warpgroups: grid [items or more, Hkv], and shared memory for GroupShape's pieces and LINES_ALIGNMENT bytes more.
+#ifdef HAS_WARPGROUPS
+#define GROUP_PREFILL(T, D)                                                                                                          \
+  RESIDENT_ENTRY(GroupShape<D>::THREADS, 1, pairwright_attention_group_prefill_##T##_##D, STEP_PARAMETERS(T, T),                     \
+                 const unsigned* cu_seqlens_q, const unsigned* items, const unsigned* num_items, const float* sinks, T* out) {       \
+    group_prefill<T, D>(STEP(T, T), cu_seqlens_q, items, num_items, sinks, out);                                                     \
+  }
+#define GROUP_PREFILLS(D) GROUP_PREFILL(f16, D) GROUP_PREFILL(bf16, D)
+GROUP_PREFILLS(64)
+GROUP_PREFILLS(128)
+GROUP_PREFILLS(256)
+#endif
 #define MERGE(T, D)                                                                                                                  \
   ENTRY(128, pairwright_attention_merge_##T##_##D, const float* partials, const unsigned* cu_items, const unsigned* first_rows,      \
         const float* sinks, T* out, int heads) {                                                                                     \

@@ -149,15 +149,17 @@ struct Sight {
   int position[2];  // of the lane's two rows, in their order
   int window;
 
+  // One comparison for both ends.
   __device__ __forceinline__ bool sees(int row, int key) const {
-    return key <= position[row] && (window == 0 || key > position[row] - window);
+    const int end = position[row] + 1, first = window == 0 ? 0 : end - window;
+    return unsigned(key - first) < unsigned(end - first);
   }
-  // Over the warp: false only if no row sees a key of the tile, and true only if all see all.
-  __device__ __forceinline__ bool any(int first_key) const {
-    return __any_sync(0xffffffffu, first_key <= position[1] && (window == 0 || first_key + TILE - 1 > position[0] - window));
+  // Over the warp: false only if no row sees one of so many keys, and true only if all see all.
+  __device__ __forceinline__ bool any(int first_key, int num_keys) const {
+    return __any_sync(0xffffffffu, first_key <= position[1] && (window == 0 || first_key + num_keys - 1 > position[0] - window));
   }
-  __device__ __forceinline__ bool all(int first_key) const {
-    return __all_sync(0xffffffffu, first_key + TILE - 1 <= position[0] && (window == 0 || first_key > position[1] - window));
+  __device__ __forceinline__ bool all(int first_key, int num_keys) const {
+    return __all_sync(0xffffffffu, first_key + num_keys - 1 <= position[0] && (window == 0 || first_key > position[1] - window));
   }
 };
 
@@ -165,7 +167,7 @@ struct Sight {
 // product with the values, and summed as they were in f32.
 template <class T, int D>
 struct Running {
-  typename Fragments<T>::D outputs[D / 8];
+  TileSums outputs[D / 8];
   float largest[2], sum[2];  // sum: of the lane's own keys
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -181,7 +183,7 @@ __device__ __forceinline__ float relative_to(float largest) { return largest == 
 // The scores of a tile of keys, [rows, keys t * 8 + 2 n + 0 and 1] in scores[tile of rows][n]: the order in which they are a left side for
 // the values. Keys are read once for all rows.
 template <class T, class KV, int D, int R>
-__device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[R][4], const Queries<T, D, R>& queries, const unsigned char* stage) {
+__device__ __forceinline__ void score(TileSums (&scores)[R][4], const Queries<T, D, R>& queries, const unsigned char* stage) {
   using Here = Stage<KV, D>;
   const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, swap = g % 2 * Here::SWAP;
   const unsigned char* row = stage + (g / 2 * 8 + g % 2) * Here::ROW;
@@ -209,57 +211,63 @@ __device__ __forceinline__ void score(typename Fragments<T>::D (&scores)[R][4], 
   }
 }
 
-// Takes the scores of 16 rows into their running softmax; what their values are to be multiplied by. A row that sees none of the keys is
-// left as it was, to the bit.
-template <class T, int D>
-__device__ __forceinline__ void weigh(Running<T, D>& running, typename Fragments<T>::D (&scores)[4], typename Fragments<T>::A (&weights)[2],
-                                      const ScoreRule& rule, const Sight& sight, int first_key) {
-  const unsigned t = threadIdx.x % 4;
+// Takes scores of a lane's two rows with 8 N keys from `first_key` on into their running softmax: they become weights, and `factor` what the
+// rows' outputs so far are to be multiplied by. `key_of(n, i)`: which of the keys a score's is. A row that sees none of them is left as it was,
+// to the bit.
+template <int N, class KeyOf>
+__device__ __forceinline__ void weigh(float (&largest)[2], float (&sum)[2], float (&factor)[2], TileSums (&scores)[N], const ScoreRule& rule,
+                                      const Sight& sight, int first_key, KeyOf key_of) {
   if (rule.cap > 0.0f) {
 #pragma unroll
-    for (int i = 0; i < 16; i++) scores[i / 4].at[i % 4] = __fmul_rn(rule.cap, tanhf(__fmul_rn(scores[i / 4].at[i % 4], rule.before_cap)));
+    for (int i = 0; i < 4 * N; i++) scores[i / 4].at[i % 4] = __fmul_rn(rule.cap, tanhf(__fmul_rn(scores[i / 4].at[i % 4], rule.before_cap)));
   }
-  if (!sight.all(first_key)) {
+  if (!sight.all(first_key, 8 * N)) {
 #pragma unroll
-    for (int i = 0; i < 16; i++) {
-      if (!sight.sees(i % 4 / 2, first_key + int(t) * 8 + i / 4 * 2 + i % 2)) scores[i / 4].at[i % 4] = -INFINITY;
+    for (int i = 0; i < 4 * N; i++) {
+      if (!sight.sees(i % 4 / 2, first_key + key_of(i / 4, i % 2))) scores[i / 4].at[i % 4] = -INFINITY;
     }
   }
-  float factor[2];
 #pragma unroll
   for (int row = 0; row < 2; row++) {
     float best = -INFINITY;
 #pragma unroll
-    for (int n = 0; n < 4; n++) best = fmaxf(best, fmaxf(scores[n].at[2 * row], scores[n].at[2 * row + 1]));
+    for (int n = 0; n < N; n++) best = fmaxf(best, fmaxf(scores[n].at[2 * row], scores[n].at[2 * row + 1]));
     best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 1));
     best = fmaxf(best, __shfl_xor_sync(0xffffffffu, best, 2));
-    const float before = running.largest[row];
+    const float before = largest[row];
     // The product is rounded before it is subtracted: no growth is then a factor of exactly 1.
-    running.largest[row] = fmaxf(before, __fmul_rn(best, rule.unit));
-    const float origin = relative_to(running.largest[row]);
+    largest[row] = fmaxf(before, __fmul_rn(best, rule.unit));
+    const float origin = relative_to(largest[row]);
     factor[row] = power_of_two(before - origin);
-    float sum = 0.0f;
+    float added = 0.0f;
 #pragma unroll
-    for (int n = 0; n < 4; n++) {
+    for (int n = 0; n < N; n++) {
 #pragma unroll
       for (int i = 2 * row; i < 2 * row + 2; i++) {
         scores[n].at[i] = power_of_two(fmaf(scores[n].at[i], rule.unit, -origin));
-        sum += scores[n].at[i];
+        added += scores[n].at[i];
       }
     }
-    running.sum[row] = fmaf(running.sum[row], factor[row], sum);
+    sum[row] = fmaf(sum[row], factor[row], added);
   }
-  // Times 1 is left out, which changes nothing; plus 0 makes no difference but to a zero's sign, which would else tell of tiles
-  // that were masked.
-  if (__any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f)) {
+}
+
+// Times 1 is left out, which changes nothing; plus 0 makes no difference but to a zero's sign, which would else tell of tiles that were masked.
+template <int N>
+__device__ __forceinline__ void rescale(TileSums (&outputs)[N], const float (&factor)[2]) {
+  if (!__any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f)) return;
 #pragma unroll
-    for (int n = 0; n < D / 8; n++) {
+  for (int n = 0; n < N; n++) {
 #pragma unroll
-      for (int i = 0; i < 4; i++) running.outputs[n].at[i] = __fadd_rn(__fmul_rn(running.outputs[n].at[i], factor[i / 2]), 0.0f);
-    }
+    for (int i = 0; i < 4; i++) outputs[n].at[i] = __fadd_rn(__fmul_rn(outputs[n].at[i], factor[i / 2]), 0.0f);
   }
+}
+
+// Weights as left sides for the values.
+template <class T, int N>
+__device__ __forceinline__ void round_weights(typename Fragments<T>::A (&weights)[N / 2], const TileSums (&scores)[N]) {
 #pragma unroll
-  for (int n = 0; n < 4; n++) {
+  for (int n = 0; n < N; n++) {
     round_pair(weights[n / 2].at[n % 2 * 2], scores[n].at[0], scores[n].at[1]);
     round_pair(weights[n / 2].at[n % 2 * 2 + 1], scores[n].at[2], scores[n].at[3]);
   }
@@ -269,11 +277,17 @@ __device__ __forceinline__ void weigh(Running<T, D>& running, typename Fragments
 template <class T, class KV, int D, int R>
 __device__ __forceinline__ void add_tile(Running<T, D> (&running)[R], const Queries<T, D, R>& queries, const unsigned char* stage,
                                          const ScoreRule& rule, const Sight (&sight)[R], int first_key) {
-  typename Fragments<T>::D scores[R][4];
+  TileSums scores[R][4];
   typename Fragments<T>::A weights[R][2];
   score<T, KV, D, R>(scores, queries, stage);
 #pragma unroll
-  for (int tile = 0; tile < R; tile++) weigh<T, D>(running[tile], scores[tile], weights[tile], rule, sight[tile], first_key);
+  for (int tile = 0; tile < R; tile++) {
+    Running<T, D>& own = running[tile];
+    float factor[2];
+    weigh(own.largest, own.sum, factor, scores[tile], rule, sight[tile], first_key, [](int n, int i) { return int(threadIdx.x) % 4 * 8 + n * 2 + i; });
+    rescale(own.outputs, factor);
+    round_weights<T>(weights[tile], scores[tile]);
+  }
   const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const KV* values = reinterpret_cast<const KV*>(stage + Stage<KV, D>::KEY_BYTES) + g * TILE + t * 8;
   constexpr int AT_ONCE = D / 8 % 4 == 0 ? 4 : 2;
@@ -319,4 +333,61 @@ __device__ __forceinline__ float final_factor(float largest, float sum, const fl
   if (sum == 0.0f) return 0.0f;
   if (sinks != nullptr) sum = __fadd_rn(sum, power_of_two(__fmul_rn(sinks[head], LOG2_E) - largest));
   return 1.0f / sum;
+}
+
+// ---- rows of a prefill
+
+// The packed rows of one key head: token after token, each with the heads of the group.
+struct Rows {
+  int group, num_rows, context, first_position;
+  unsigned first_token;
+  __device__ __forceinline__ Rows(int group, unsigned first_token, int num_tokens, int context)
+      : group(group), num_rows(num_tokens * group), context(context), first_position(context - num_tokens), first_token(first_token) {}
+  __device__ __forceinline__ int position(int row) const { return first_position + min(row, num_rows - 1) / group; }
+  // Where the row begins in rows of `width` numbers that begin with queries.
+  __device__ __forceinline__ size_t place(int row, int width, int kv_head, int head_dim) const {
+    return (first_token + row / group) * size_t(width) + (kv_head * group + row % group) * head_dim;
+  }
+  // Of the 16 rows from `first` on.
+  __device__ __forceinline__ Sight sight(int first, int window) const {
+    Sight sight;
+    sight.window = window;
+#pragma unroll
+    for (int half = 0; half < 2; half++) sight.position[half] = first < num_rows ? position(first + threadIdx.x % 32 / 4 + 8 * half) : -1;
+    return sight;
+  }
+  template <class T, int D>
+  __device__ __forceinline__ const T* query(const T* rows, int width, int kv_head, int row) const {
+    return row < num_rows ? rows + place(row, width, kv_head, D) : nullptr;
+  }
+};
+
+template <class T, class KV>
+__device__ __forceinline__ Rows prefill_rows(const Step<T, KV>& step, const unsigned* cu_seqlens_q, unsigned sequence) {
+  const unsigned first_token = cu_seqlens_q[sequence];
+  return Rows(step.heads / step.kv_heads, first_token, cu_seqlens_q[sequence + 1] - first_token, step.context_lens[sequence]);
+}
+
+// Writes 16 rows by way of the warp's part of shared memory, so that what goes out are whole pieces.
+template <class T, int D>
+__device__ __forceinline__ void store_rows(const TileSums (&outputs)[D / 8], const float (&largest)[2], const float (&sum)[2], T* staged,
+                                           const Rows& rows, int first_row, int kv_head, const float* sinks, int heads, T* out) {
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  __syncwarp();
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    const int row = g + 8 * half;
+    const float factor = final_factor(largest[half], sum[half], sinks, kv_head * rows.group + (first_row + row) % rows.group);
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+#pragma unroll
+      for (int i = 0; i < 2; i++) staged[row * D + n * 8 + 2 * t + i] = from_f32<T>(__fmul_rn(outputs[n].at[2 * half + i], factor));
+    }
+  }
+  __syncwarp();
+  constexpr int ROW_PIECES = D / Piece<T>::LEN;
+  for (int piece = lane; piece < WARP_ROWS * ROW_PIECES; piece += 32) {
+    const int row = first_row + piece / ROW_PIECES, d = piece % ROW_PIECES * Piece<T>::LEN;
+    if (row < rows.num_rows) store_piece(out + rows.place(row, heads * D, kv_head, D) + d, load_piece(staged + piece * Piece<T>::LEN));
+  }
 }

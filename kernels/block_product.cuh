@@ -117,7 +117,7 @@ __device__ __forceinline__ void block_product(const BlockProduct<T>& product) {
 
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   const int warp_column = warp * (COLUMNS / 4), panel = warp_column / 32, output = warp_column % 32;
-  typename Fragments<T>::D sums[TILE / 16][EACH] = {};
+  TileSums sums[TILE / 16][EACH] = {};
 #pragma unroll
   for (int step = 0; step < HELD - 1; step++) copy(step, step);
   int now = 0, spare = HELD - 1;

@@ -46,7 +46,7 @@ __device__ __forceinline__ Eight<T> dense_eight(const Piece<T>* lines, int line,
 
 // One step of this warp's part of the tile.
 template <class T, class Tile>
-__device__ __forceinline__ void multiply_step(typename Fragments<T>::D (&sums)[Tile::LEFT][Tile::RIGHT], const Piece<T>* rows,
+__device__ __forceinline__ void multiply_step(TileSums (&sums)[Tile::LEFT][Tile::RIGHT], const Piece<T>* rows,
                                               const Piece<T>* columns) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -113,7 +113,7 @@ __device__ __forceinline__ void copy_step(Piece<T>* to, const T* x, const T* wei
 }
 
 template <bool ALL, class T, class Tile, class To>
-__device__ __forceinline__ void store_sums(const typename Fragments<T>::D (&sums)[Tile::LEFT][Tile::RIGHT], const DenseTarget<To>& target,
+__device__ __forceinline__ void store_sums(const TileSums (&sums)[Tile::LEFT][Tile::RIGHT], const DenseTarget<To>& target,
                                            int warp_row, int warp_column) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
@@ -142,7 +142,7 @@ __device__ __forceinline__ void dense_product(const T* x, const T* weights, Dens
 
   constexpr int ACROSS = Tile::COLUMNS / Tile::WARP_COLUMNS;
   const int warp = threadIdx.x / 32, warp_row = warp / ACROSS * Tile::WARP_ROWS, warp_column = warp % ACROSS * Tile::WARP_COLUMNS;
-  typename Fragments<T>::D sums[Tile::LEFT][Tile::RIGHT] = {};
+  TileSums sums[Tile::LEFT][Tile::RIGHT] = {};
   // Past the last step copies are of zeros, which nobody reads.
 #pragma unroll
   for (int stage = 0; stage < Tile::STAGES - 1; stage++) copy(stage, stage * DENSE_STEP);

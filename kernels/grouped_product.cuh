@@ -31,7 +31,7 @@ struct ColumnSources {
 
 // One step: this warp's 32 rows by 32 columns, two fragments of rows by four of columns.
 template <class T>
-__device__ __forceinline__ void multiply(typename Fragments<T>::D (&sums)[2][4], Slab<T, STEP_PIECES>& x, Slab<T, STEP_PIECES>& weights,
+__device__ __forceinline__ void multiply(TileSums (&sums)[2][4], Slab<T, STEP_PIECES>& x, Slab<T, STEP_PIECES>& weights,
                                          int first_row, int first_column) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   // Products in f32 take registers enough one at a time.
@@ -78,7 +78,7 @@ __device__ __forceinline__ void grouped_product(const T* x, const unsigned* rows
 
   constexpr int STEP = STEP_PIECES * Piece<T>::LEN;
   const int warp = threadIdx.x / 32, warp_row = warp / 2 * 32, warp_column = warp % 2 * 32;
-  typename Fragments<T>::D sums[2][4] = {};
+  TileSums sums[2][4] = {};
   // Past the last step copies are of zeros, which nobody reads.
 #pragma unroll
   for (int step = 0; step < STEPS_HELD - 1; step++) copy(step, step * STEP);

@@ -6,17 +6,17 @@
 // D [16, 8] += A [16, 16] B [16, 8], summed in f32, by a whole warp (PTX ISA, mma.m16n8k16). With g = lane / 4 and t = lane % 4 a lane holds
 //   A: (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..), two neighbouring k each;  B: (2t.., g), (2t + 8.., g);
 //   D: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+struct TileSums { float at[4]; };
 template <class T>
 struct Fragments {
   struct A { T at[4][2]; };
   struct B { T at[2][2]; };
-  struct D { float at[4]; };
 };
 
 // In f32, by the order of k within the warp's fragments: the twin of the tensor core's. A call, as it is 64 shuffles and as many products: in
 // line it would be most of the binary, and of the time that compiling it takes.
 template <class T>
-__device__ NOT_INLINED typename Fragments<T>::D mma_plain(typename Fragments<T>::D d, typename Fragments<T>::A a, typename Fragments<T>::B b) {
+__device__ NOT_INLINED TileSums mma_plain(TileSums d, typename Fragments<T>::A a, typename Fragments<T>::B b) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #ifdef PAIRWRIGHT_HOST
   struct Both { typename Fragments<T>::A a; typename Fragments<T>::B b; };
@@ -51,14 +51,14 @@ __device__ NOT_INLINED typename Fragments<T>::D mma_plain(typename Fragments<T>:
 }
 
 template <class T>
-__device__ __forceinline__ void mma(typename Fragments<T>::D& d, const typename Fragments<T>::A& a, const typename Fragments<T>::B& b) {
+__device__ __forceinline__ void mma(TileSums& d, const typename Fragments<T>::A& a, const typename Fragments<T>::B& b) {
   d = mma_plain<T>(d, a, b);
 }
 
 #ifndef PAIRWRIGHT_HOST
 #define PAIRWRIGHT_MMA(T)                                                                                                               \
   template <>                                                                                                                           \
-  __device__ __forceinline__ void mma<T>(Fragments<T>::D& d, const Fragments<T>::A& a, const Fragments<T>::B& b) {                      \
+  __device__ __forceinline__ void mma<T>(TileSums& d, const Fragments<T>::A& a, const Fragments<T>::B& b) {                      \
     const uint32_t* left = reinterpret_cast<const uint32_t*>(&a);                                                                       \
     const uint32_t* right = reinterpret_cast<const uint32_t*>(&b);                                                                      \
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." #T "." #T ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"        \

@@ -96,7 +96,7 @@ __device__ __forceinline__ typename Fragments<T>::A left_side(Slab<T, PIECES>& x
 
 // Puts a fragment of sums into the tile, from this row and column on.
 template <class T>
-__device__ __forceinline__ void put(Sums& result, const typename Fragments<T>::D& sums, int row, int column) {
+__device__ __forceinline__ void put(Sums& result, const TileSums& sums, int row, int column) {
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (int part = 0; part < 4; part++) result.at[row + part / 2 * 8 + g][column + 2 * t + part % 2] = sums.at[part];

@@ -63,7 +63,7 @@ struct StepSums<fp8, COLUMNS> {
   __device__ __forceinline__ void take(GroupSums<COLUMNS>& step) {
     settle(step);
 #pragma unroll
-    for (int i = 0; i < COLUMNS / 2; i++) sums.at[i] += step.at[i];
+    for (int i = 0; i < COLUMNS / 2; i++) sums.at[i / 4].at[i % 4] += step.at[i / 4].at[i % 4];
   }
 };
 
@@ -74,7 +74,7 @@ __device__ __forceinline__ void store_sums(const GroupSums<COLUMNS>& sums, const
   for (int half = 0; half < 2; half++) {
 #pragma unroll
     for (int j = 0; j < COLUMNS / 8; j++) {
-      const float* pair = sums.at + 4 * j + 2 * half;
+      const float* pair = sums.at[j].at + 2 * half;
       target.template store<ALL>(row + 8 * half, column + 8 * j, pair[0], pair[1]);
     }
   }

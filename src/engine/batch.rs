@@ -1,8 +1,10 @@
 //! The packed input of one step, gathered anew from the scheduled sequences: no padding, nothing kept from the last step.
 //! Knows sequences and the operations' batch format; computes nothing.
 
+use std::ops::Range;
+
 use super::scheduler::{Scheduled, Scheduler};
-use super::sequence::SequenceId;
+use super::sequence::{Sequence, SequenceId};
 use crate::ops::paged::PagedBatch;
 
 /// What a row of logits is wanted for.
@@ -54,6 +56,7 @@ impl StepBatch {
             batch.paged.cu_blocks.push(batch.paged.block_tables.len() as u32);
             batch.num_prefill_tokens += if len > 1 { len as usize } else { 0 };
         }
+        batch.paged.is_decode = vec![longest == 1; batch.paged.num_sequences()];
         let wanted = tokens.saturating_sub(num_logits)..tokens;
         batch.logits_rows = wanted.map(|row| LogitsRow { row: row as u32, id: 0, purpose: Purpose::Next }).collect();
         batch
@@ -69,16 +72,12 @@ impl StepBatch {
             let Some(sequence) = scheduler.sequence(part.id) else { continue };
             let end = part.start + part.num_tokens;
             let first_row = batch.token_ids.len();
-            batch.token_ids.extend(&sequence.tokens[part.start..end]);
-            for position in part.start..end {
-                let slot = sequence.block_table[position / size] as usize * size + position % size;
-                batch.paged.positions.push(position as u32);
-                batch.paged.slot_mapping.push(slot as u32);
+            // Generated tokens that are computed again are each a sequence of its own, as when they were decoded.
+            let prompt_end = sequence.prompt_len.clamp(part.start, end);
+            if part.start < prompt_end {
+                batch.push(sequence, part.start..prompt_end, false);
             }
-            batch.paged.cu_seqlens_q.push(batch.token_ids.len() as u32);
-            batch.paged.context_lens.push(end as u32);
-            batch.paged.block_tables.extend(&sequence.block_table[..end.div_ceil(size)]);
-            batch.paged.cu_blocks.push(batch.paged.block_tables.len() as u32);
+            (prompt_end..end).for_each(|position| batch.push(sequence, position..position + 1, true));
             if part.num_tokens > 1 || part.start < sequence.prompt_len {
                 batch.num_prefill_tokens += part.num_tokens;
             }
@@ -97,5 +96,21 @@ impl StepBatch {
             }
         }
         batch
+    }
+
+    /// Appends these of a sequence's tokens.
+    fn push(&mut self, sequence: &Sequence, range: Range<usize>, is_decode: bool) {
+        let (end, size) = (range.end, self.paged.block_size);
+        self.token_ids.extend(&sequence.tokens[range.clone()]);
+        for position in range {
+            let slot = sequence.block_table[position / size] as usize * size + position % size;
+            self.paged.positions.push(position as u32);
+            self.paged.slot_mapping.push(slot as u32);
+        }
+        self.paged.cu_seqlens_q.push(self.token_ids.len() as u32);
+        self.paged.context_lens.push(end as u32);
+        self.paged.block_tables.extend(&sequence.block_table[..end.div_ceil(size)]);
+        self.paged.cu_blocks.push(self.paged.block_tables.len() as u32);
+        self.paged.is_decode.push(is_decode);
     }
 }

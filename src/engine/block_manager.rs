@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 /// Number of a block in the cache.
 pub type BlockId = u32;
 
-/// Identity of a full block: its tokens and, through the chain, all tokens before it.
+/// Identity of a full block: its tokens, which of them were generated and, through the chain, all tokens before it.
 pub type BlockHash = u128;
 
 const NONE: u32 = u32::MAX;
@@ -73,10 +73,12 @@ impl BlockManager {
         self.blocks.len() - self.num_free
     }
 
-    /// The hash of a full block of `tokens` that follows `parent`.
-    pub fn hash(parent: Option<BlockHash>, tokens: &[u32]) -> BlockHash {
-        let mut bytes = Vec::with_capacity(16 + 4 * tokens.len());
+    /// The hash of a full block of `tokens` that follows `parent`, `num_prompt` of which are a prompt's: keys and values of generated tokens
+    /// need not have the bits that a prompt's would have (`PagedBatch::is_decode`).
+    pub fn hash(parent: Option<BlockHash>, tokens: &[u32], num_prompt: usize) -> BlockHash {
+        let mut bytes = Vec::with_capacity(24 + 4 * tokens.len());
         bytes.extend(parent.unwrap_or(0).to_le_bytes());
+        bytes.extend((num_prompt as u64).to_le_bytes());
         tokens.iter().for_each(|token| bytes.extend(token.to_le_bytes()));
         xxh3_128_with_seed(&bytes, u64::from(parent.is_some()))
     }

@@ -213,7 +213,9 @@ impl Sequence {
     fn extend_hashes(&mut self, block_size: usize) {
         while (self.block_hashes.len() + 1) * block_size <= self.tokens.len() {
             let start = self.block_hashes.len() * block_size;
-            let hash = BlockManager::hash(self.block_hashes.last().copied(), &self.tokens[start..start + block_size]);
+            let tokens = &self.tokens[start..start + block_size];
+            let num_prompt = self.prompt_len.saturating_sub(start).min(block_size);
+            let hash = BlockManager::hash(self.block_hashes.last().copied(), tokens, num_prompt);
             self.block_hashes.push(hash);
         }
     }

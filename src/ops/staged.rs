@@ -36,27 +36,27 @@ pub struct StagedStep {
     pub cu_blocks: Tensor,
     /// Concatenated.
     pub block_tables: Tensor,
-    /// Sequences with one token: (sequence, split).
+    /// Generated tokens: (sequence, split).
     pub decode: Items,
-    /// [B + 1] first item of each sequence in `decode`; none for those with several tokens.
+    /// [B + 1] first item of each sequence in `decode`; none for those that are of a prompt.
     pub cu_items: Tensor,
-    /// Sequences with several tokens, by query heads to a key head and rows to an item: (sequence, first packed row).
+    /// Parts of prompts, by query heads to a key head and rows to an item: (sequence, first packed row).
     prefill: Vec<([usize; 2], Items)>,
-    several: Vec<(u32, usize)>,
+    /// Sequence and tokens of each.
+    prompts: Vec<(u32, usize)>,
 }
 
 impl StagedStep {
     /// Puts the batch on the device, with room as `room` says.
     pub fn new(staging: &mut Staging, token_ids: &[u32], batch: &PagedBatch, room: &Room) -> Result<Self> {
         let (tokens, sequences) = (batch.num_tokens(), batch.num_sequences().max(room.sequences));
-        let (mut items, mut cu_items, mut several) = (Vec::new(), vec![0], Vec::new());
+        let (mut items, mut cu_items, mut prompts) = (Vec::new(), vec![0], Vec::new());
         for sequence in 0..batch.num_sequences() {
-            match batch.token_range(sequence).len() {
-                1 => {
-                    let splits = batch.context_lens[sequence].div_ceil(SPLIT as u32);
-                    items.extend((0..splits).flat_map(|split| [sequence as u32, split]));
-                }
-                count => several.push((sequence as u32, count)),
+            if batch.is_decode[sequence] {
+                let splits = batch.context_lens[sequence].div_ceil(SPLIT as u32);
+                items.extend((0..splits).flat_map(|split| [sequence as u32, split]));
+            } else {
+                prompts.push((sequence as u32, batch.token_range(sequence).len()));
             }
             cu_items.push((items.len() / 2) as u32);
         }
@@ -84,16 +84,16 @@ impl StagedStep {
             // Last, since its length is anybody's guess: what lies before keeps its place.
             block_tables: staging.push(&batch.block_tables, batch.block_tables.len())?,
             prefill: Vec::new(),
-            several,
+            prompts,
         };
         staging.send()?;
         Ok(step)
     }
 
-    /// Items of sequences with several tokens: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
+    /// Items of parts of prompts: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
     /// Nothing is put on the device where there are none, so that a step which is captured copies nothing.
     pub fn prefill(&mut self, staging: &mut Staging, group: usize, at_once: usize) -> Result<Option<Items>> {
-        if self.several.is_empty() {
+        if self.prompts.is_empty() {
             return Ok(None);
         }
         if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == [group, at_once]) {
@@ -103,7 +103,7 @@ impl StagedStep {
         let rows = |&(sequence, tokens): &(u32, usize)| {
             (0..tokens * group).step_by(at_once).rev().flat_map(move |row| [sequence, row as u32])
         };
-        let list: Vec<u32> = self.several.iter().flat_map(rows).collect();
+        let list: Vec<u32> = self.prompts.iter().flat_map(rows).collect();
         let items = Items::new(staging, &list, 0)?;
         staging.send()?;
         self.prefill.push(([group, at_once], items.clone()));

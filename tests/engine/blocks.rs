@@ -54,7 +54,7 @@ impl Model {
     }
 
     fn run(&mut self, manager: &mut BlockManager, step: Step) {
-        let hash = |tokens: &[u32; SIZE]| BlockManager::hash(None, tokens);
+        let hash = |tokens: &[u32; SIZE]| BlockManager::hash(None, tokens, SIZE);
         let num_tables = self.tables.len();
         match step {
             Step::Allocate => {
@@ -123,13 +123,14 @@ proptest! {
     #[test]
     fn hashes_tell_blocks_and_their_pasts_apart(a in prop::collection::vec(0u32..4, 1..6), b in prop::collection::vec(0u32..4, 1..6)) {
         let chain = |blocks: &[&[u32]]| {
-            blocks.iter().fold(None, |parent: Option<BlockHash>, tokens| Some(BlockManager::hash(parent, tokens)))
+            blocks.iter().fold(None, |parent: Option<BlockHash>, tokens| Some(BlockManager::hash(parent, tokens, tokens.len())))
         };
         prop_assert_eq!(chain(&[&a]) == chain(&[&b]), a == b);
         prop_assert_eq!(chain(&[&a, &b]) == chain(&[&b, &a]), a == b);
         prop_assert_ne!(chain(&[&a]), chain(&[&a, &a]));
         let joined = [&a[..], &b[..]].concat();
         prop_assert_ne!(chain(&[&a, &b]), chain(&[&joined]));
+        prop_assert_ne!(chain(&[&a]), Some(BlockManager::hash(None, &a, a.len() - 1)), "a generated token is not a prompt's");
     }
 }
 
@@ -137,7 +138,7 @@ proptest! {
 fn a_hash_that_belongs_to_other_tokens_finds_nothing() {
     let mut manager = BlockManager::new(2, SIZE);
     let id = manager.allocate().unwrap();
-    let hash = BlockManager::hash(None, &[1, 2, 3]);
+    let hash = BlockManager::hash(None, &[1, 2, 3], 3);
     manager.publish(id, hash, &[1, 2, 3]);
     assert_eq!(manager.find(hash, &[1, 2, 3]), Some(id));
     assert_eq!(manager.find(hash, &[1, 2, 4]), None, "a collision is not a hit");

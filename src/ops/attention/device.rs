@@ -1,5 +1,5 @@
-//! Attention on a CUDA device: what kernels/attention.cu is launched with. Sequences with one token and those with several are computed
-//! by kernels of their own, over items of work that the step brought along; a row's bits are the same in both.
+//! Attention on a CUDA device: what kernels/attention.cu is launched with. Generated tokens and parts of prompts are computed by kernels of
+//! their own, over items of work that the step brought along. Whose a row is decides which computes it, as bits of the two may differ.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -66,6 +66,33 @@ impl Shape {
     }
 }
 
+/// Prefill by Hopper's warpgroups: how kernels/warpgroup_attention.cuh cuts its work.
+struct GroupShape {
+    head_dim: usize,
+    /// Of a tile.
+    num_keys: usize,
+}
+
+impl GroupShape {
+    /// Packed rows of a block, and its threads.
+    const ROWS: usize = 128;
+    const THREADS: usize = 256;
+    /// What lines in shared memory begin at a multiple of.
+    const ALIGNMENT: usize = 1024;
+
+    /// `None` where the device or the formats have no such kernel.
+    fn new(kernels: &Kernels, rows: DType, cache: DType, head_dim: usize) -> Option<Self> {
+        let has_kernel = rows == cache && rows.size_in_bytes() == 2 && [64, 128, 256].contains(&head_dim);
+        let num_keys = if head_dim <= 128 { 128 } else { 64 };
+        (has_kernel && kernels.has_warpgroups()).then_some(Self { head_dim, num_keys })
+    }
+
+    /// Queries, two tiles of keys and two of values.
+    fn shared_bytes(&self) -> usize {
+        (Self::ROWS + 4 * self.num_keys) * self.head_dim * 2 + Self::ALIGNMENT
+    }
+}
+
 /// Whether there are kernels for these heads.
 pub fn has_kernels(geometry: HeadGeometry) -> bool {
     HEAD_SIZES.contains(&geometry.head_dim)
@@ -110,8 +137,10 @@ impl Attention {
         let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
         let group = num_heads / num_kv_heads.max(1);
         let (dtype, cache) = (rows.dtype(), layer.keys.dtype());
-        let shape = Shape::prefill(dtype, cache, head_dim);
-        let prefill = workspace.prefill_items(group, shape.rows())?;
+        let (shape, groups) =
+            (Shape::prefill(dtype, cache, head_dim), GroupShape::new(kernels, dtype, cache, head_dim));
+        let at_once = if groups.is_some() { GroupShape::ROWS } else { shape.rows() };
+        let prefill = workspace.prefill_items(group, at_once)?;
         let decode = workspace.step()?.decode.clone();
         let sinks = self.device_sinks.as_ref();
         if decode.most > 0 {
@@ -139,7 +168,17 @@ impl Attention {
                 .int(num_heads)
                 .run()?;
         }
-        if let Some(prefill) = prefill {
+        if let (Some(prefill), Some(groups)) = (&prefill, groups) {
+            self.over_cache(kernels, workspace, "group_prefill", rows, layer, batch)?
+                .over_all([prefill.most, num_kv_heads, 1], GroupShape::THREADS)
+                .shared(groups.shared_bytes())
+                .tensor(&workspace.step()?.cu_seqlens_q)
+                .tensor(&prefill.list)
+                .tensor(&prefill.count)
+                .optional(sinks)
+                .tensor(out)
+                .run()?;
+        } else if let Some(prefill) = prefill {
             let records = parts(workspace, self.geometry, rows.dim(0)?, rows.device())?;
             let tiles = if 2 * shape.tile_bytes > 64 << 10 { 1 } else { 2 };
             self.over_cache(kernels, workspace, "prefill", rows, layer, batch)?
