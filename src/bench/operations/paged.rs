@@ -77,11 +77,15 @@ fn small(plain: impl Fn(usize, usize, usize) -> Shape) -> Vec<Case> {
             cases.push(attention(plain(4, 2, head_dim), 3, load));
         }
     }
-    for load in [short, Load { context: 75, num_new: 40 }, Load { context: 1100, num_new: 1 }] {
+    let loads = [(75, 40), (1100, 1), (400, 270)].map(|(context, num_new)| Load { context, num_new });
+    for load in [short].into_iter().chain(loads) {
         let shape = plain(6, 1, 64);
         cases.push(attention(Shape { window: Some(37), ..shape }, 2, load));
         cases.push(attention(Shape { soft_cap: Some(5.0), ..shape }, 2, load));
         cases.push(attention(Shape { sinks: true, ..shape }, 2, load));
+    }
+    for head_dim in [128, 256] {
+        cases.push(attention(plain(3, 1, head_dim), 2, Load { context: 300, num_new: 150 }));
     }
     cases.extend([rotary(plain(4, 2, 64), 3, short), rotary(plain(5, 1, 128), 2, Load { context: 33, num_new: 33 })]);
     cases

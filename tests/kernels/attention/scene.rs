@@ -289,7 +289,13 @@ impl<T: Format> Scene<T> {
 
     /// Tokens (sequence, position), each decoded in a sequence of its own: [T, H * D]. Splits without a key in the window are items only
     /// if `all_splits`. Behind the tokens come a sequence and a row without items.
-    pub fn decode<K: Cached>(&self, cache: &Cache<K>, tokens: &[[usize; 2]], stages: usize, all_splits: bool) -> Vec<T> {
+    pub fn decode<K: Cached>(
+        &self,
+        cache: &Cache<K>,
+        tokens: &[[usize; 2]],
+        stages: usize,
+        all_splits: bool,
+    ) -> Vec<T> {
         let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
         let parts: Vec<Part> = tokens.iter().map(|&[sequence, position]| (sequence, position..position + 1)).collect();
         let lists = cache.lists(&parts);
