@@ -264,6 +264,8 @@ inline void wait_for_groups(size_t left) {
   self().copies.wait(left, [](const Copy& copy) { copy.from ? (void)memcpy(copy.to, copy.from, 16) : (void)memset(copy.to, 0, 16); });
 }
 
+// Whether products of four warps take lines for such whose pieces lie in order: a card on which such kernels are wrong.
+inline bool misreads_lines = false;
 // This thread's part of a product of four warps: read and summed when it is waited for.
 inline void product_later(std::function<void()> product) { self().products.work.push_back(std::move(product)); }
 inline void end_products() { self().products.end_group(); }

@@ -55,7 +55,7 @@ struct Lines {
   T at(int line, int k) const {
     const uint64_t stride = (descriptor >> 32 & 0x3fff) << 4;
     uint64_t address = ((descriptor & 0x3fff) << 4) + uint64_t(line / 8) * stride + uint64_t(line % 8 * LINE_BYTES) + uint64_t(k) * sizeof(T);
-    if (descriptor >> 62 == 1) address ^= (address >> 7 & 7) << 4;
+    if (descriptor >> 62 == 1 && !host::misreads_lines) address ^= (address >> 7 & 7) << 4;
     T number;
     memcpy(&number, static_cast<unsigned char*>(host::dynamic_shared()) + address, sizeof number);
     return number;

@@ -187,7 +187,7 @@ __device__ __forceinline__ void group_prefill(const Step<T, T>& step, const unsi
   settle(group.outputs);
 #pragma unroll
   for (int half = 0; half < 2; half++) group.sum[half] = row_sum(group.sum[half]);
-  __syncthreads();  // nobody reads a tile any more
+  // Nobody reads queries any more.
   T* staged = reinterpret_cast<T*>(memory.queries) + warp * WARP_ROWS * D;
   store_rows<T, D>(group.outputs.at, group.largest, group.sum, staged, rows, first_row, kv_head, sinks, step.heads, out);
 }

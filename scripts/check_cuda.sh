@@ -82,6 +82,11 @@ for quantize in none fp8; do
     answers "own-$quantize" --device cuda --dtype bf16 --products own "${rounded[@]}" -q
     diff "$out/unserved-$quantize.jsonl" "$out/own-$quantize.jsonl" || { echo "check_cuda: --products own gives others" >&2; exit 1; }
 done
+# A card on which kernels of warpgroups are wrong does without them, as one that has none, and says so.
+PRETEND_CUDA_CAPABILITY=80 answers older --device cuda --dtype bf16 --products own -q
+PRETEND_CUDA_MISREADS_LINES=1 answers misread --device cuda --dtype bf16 --products own 2>"$out/said"
+diff "$out/older.jsonl" "$out/misread.jsonl" || { echo "check_cuda: wrong kernels of warpgroups were used" >&2; exit 1; }
+grep -q 'kernels of warpgroups are wrong' "$out/said" || { echo "check_cuda: nothing was said of wrong kernels" >&2; cat "$out/said" >&2; exit 1; }
 # Two devices share a job, or hold the model together.
 for devices in cuda:0,cuda:1 cuda:0+cuda:1; do
     PRETEND_CUDA_DEVICES=2 "$program" make --demo --out "$out/$devices" -q --device "$devices" --known-answers 0

@@ -226,6 +226,7 @@ PRETEND_API CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned
   if (!fits(*function, grid, block, shared_bytes)) return CUDA_ERROR_INVALID_VALUE;
   if (!arguments && !function->kernel->sizes.empty()) return CUDA_ERROR_INVALID_VALUE;
   Arguments values(*function->kernel, arguments);
+  host::misreads_lines = setting("PRETEND_CUDA_MISREADS_LINES", 0) != 0;
   return submit(stream, function->name, [=, function = *function]() mutable {
     values.run(function, grid, block, shared_bytes);
     return CUDA_SUCCESS;

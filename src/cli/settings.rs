@@ -71,8 +71,12 @@ impl NamedModel {
         }
     }
 
-    /// Loads weights and engine, and says which products may be slower than they could be.
+    /// Loads weights and engine, and says what may be slower than it could be.
     pub(super) fn load(&self, output: &OutputArgs) -> anyhow::Result<TextModel> {
+        let TextModelOptions { compute, others, .. } = &self.options;
+        if std::iter::once(compute).chain(others).any(Compute::has_wrong_kernels) {
+            output.say("warning: kernels of warpgroups are wrong on this card; slower ones are used in their place");
+        }
         let model = TextModel::load(&self.dir, &self.options, self.record.clone())?;
         if let without @ [_, ..] = model.slow_products() {
             output.say(&format!(

@@ -125,6 +125,11 @@ pub fn examine(compute: &Compute, options: &Options, mut each: impl FnMut(&Check
         report.checks.push(check);
     };
     arrival::check(compute, options.quick, &mut told);
+    if let Some(are_right) = about.as_ref().and_then(|about| about.warpgroups) {
+        let detail =
+            if are_right { "right in a trial" } else { "wrong in a trial: slower ones are used in their place" };
+        told(Check::judged("kernels of warpgroups", are_right, detail.to_owned()));
+    }
     for compute in variants(compute) {
         operations::check(&compute, &mut told);
         operations::check_rows(&compute, Scale::Small, &mut told);

@@ -31,6 +31,7 @@ pub(crate) mod stored;
 pub(crate) mod tile;
 pub(crate) mod tile16;
 pub(crate) mod tile8;
+pub(crate) mod warpgroups;
 pub(crate) mod workspace;
 
 use candle_core::quantized::GgmlDType;
@@ -93,6 +94,8 @@ pub struct About {
     pub total_bytes: usize,
     /// Whether its matrix units take fp8 (compute capability 8.9 and above).
     pub has_fp8: bool,
+    /// Whether kernels of Hopper's warpgroups gave what they should; `None` where there are none.
+    pub warpgroups: Option<bool>,
 }
 
 /// Which version of each operation runs.
@@ -162,7 +165,12 @@ impl Compute {
     /// # Errors
     /// [`DeviceError`] if the device is not compiled in or cannot be opened.
     pub fn new(choice: DeviceChoice, weight_dtype: Option<DType>) -> std::result::Result<Self, DeviceError> {
-        let cuda = |index| Kernels::open(index).map(|(device, kernels)| (device, Some(kernels)));
+        let cuda = |index| {
+            let (device, kernels) = Kernels::open(index)?;
+            let kernels = warpgroups::tried(&device, kernels);
+            let kernels = kernels.map_err(|reason| DeviceError::NotOpened { device: "cuda", reason })?;
+            Ok::<_, DeviceError>((device, Some(kernels)))
+        };
         let (device, kernels) = match choice {
             DeviceChoice::Cpu => (Device::Cpu, None),
             DeviceChoice::Cuda(index) => cuda(index)?,
@@ -205,6 +213,12 @@ impl Compute {
     pub fn each(self, change: impl Fn(Self) -> Self + Copy) -> Self {
         let further = self.further.into_iter().map(change).collect();
         Self { further, ..change(Self { further: Vec::new(), ..self }) }
+    }
+
+    /// Whether kernels that a card of these should have are left out, as they gave wrong numbers when it was opened.
+    pub fn has_wrong_kernels(&self) -> bool {
+        let lacks = |kernels: &Kernels| kernels.offers_warpgroups() && !kernels.has_warpgroups();
+        self.kernels.as_ref().is_some_and(lacks) || self.further.iter().any(Self::has_wrong_kernels)
     }
 
     /// What a CUDA device says of itself; `None` elsewhere.

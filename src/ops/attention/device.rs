@@ -67,7 +67,7 @@ impl Shape {
 }
 
 /// Prefill by Hopper's warpgroups: how kernels/warpgroup_attention.cuh cuts its work.
-struct GroupShape {
+pub(in crate::ops) struct GroupShape {
     head_dim: usize,
     /// Of a tile.
     num_keys: usize,
@@ -75,20 +75,24 @@ struct GroupShape {
 
 impl GroupShape {
     /// Packed rows of a block, and its threads.
-    const ROWS: usize = 128;
-    const THREADS: usize = 256;
+    pub(in crate::ops) const ROWS: usize = 128;
+    pub(in crate::ops) const THREADS: usize = 256;
     /// What lines in shared memory begin at a multiple of.
     const ALIGNMENT: usize = 1024;
+
+    /// Of 16 bits.
+    pub(in crate::ops) fn of(head_dim: usize) -> Self {
+        Self { head_dim, num_keys: if head_dim <= 128 { 128 } else { 64 } }
+    }
 
     /// `None` where the device or the formats have no such kernel.
     fn new(kernels: &Kernels, rows: DType, cache: DType, head_dim: usize) -> Option<Self> {
         let has_kernel = rows == cache && rows.size_in_bytes() == 2 && [64, 128, 256].contains(&head_dim);
-        let num_keys = if head_dim <= 128 { 128 } else { 64 };
-        (has_kernel && kernels.has_warpgroups()).then_some(Self { head_dim, num_keys })
+        (has_kernel && kernels.has_warpgroups()).then(|| Self::of(head_dim))
     }
 
     /// Queries, two tiles of keys and two of values.
-    fn shared_bytes(&self) -> usize {
+    pub(in crate::ops) fn shared_bytes(&self) -> usize {
         (Self::ROWS + 4 * self.num_keys) * self.head_dim * 2 + Self::ALIGNMENT
     }
 }

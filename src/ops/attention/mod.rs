@@ -4,6 +4,7 @@
 
 mod device;
 
+pub(super) use device::GroupShape;
 pub use device::{has_kernels, reserve};
 
 use std::sync::Arc;

@@ -53,6 +53,14 @@ impl Kernels {
         match self.0 {}
     }
 
+    pub(super) fn offers_warpgroups(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(super) fn with_warpgroups(self, _is_right: bool) -> Self {
+        self
+    }
+
     pub(super) fn has_warpgroups(&self) -> bool {
         match self.0 {}
     }

@@ -41,6 +41,8 @@ struct Loaded {
     blas: blas::Blas,
     capability: (i32, i32),
     multiprocessors: usize,
+    /// See [`Kernels::has_warpgroups`].
+    warpgroups: bool,
     description: String,
 }
 
@@ -107,7 +109,16 @@ impl Kernels {
         let multiprocessors = context.attribute(count).w()?.max(1) as usize;
         let capability = (major, minor);
         let of_all = device.clone();
-        let loaded = Loaded { device: of_all, stream, functions, blas, capability, multiprocessors, description };
+        let loaded = Loaded {
+            device: of_all,
+            stream,
+            functions,
+            blas,
+            capability,
+            multiprocessors,
+            warpgroups: false,
+            description,
+        };
         Ok((Device::Cuda(device), Self(Arc::new(loaded))))
     }
 
@@ -219,9 +230,25 @@ impl Kernels {
         self.0.capability == (9, 0)
     }
 
-    /// Whether four warps multiply together, out of shared memory (wgmma: compute capability 9.0 alone).
+    /// Whether there are kernels here in which four warps multiply together, out of shared memory (wgmma: compute capability 9.0 alone).
+    pub(super) fn offers_warpgroups(&self) -> bool {
+        self.0.capability == (9, 0) && self.0.functions.contains_key("pairwright_group_product_64x64_bf16")
+    }
+
+    /// The same with these kernels in use, or out of it as they are wrong. Of kernels that nobody else holds yet.
+    pub(super) fn with_warpgroups(mut self, is_right: bool) -> Self {
+        if let Some(loaded) = Arc::get_mut(&mut self.0) {
+            loaded.warpgroups = is_right;
+            if !is_right {
+                loaded.description += ", without kernels of warpgroups";
+            }
+        }
+        self
+    }
+
+    /// Whether these kernels are there and give what they should, as far as they were tried.
     pub(super) fn has_warpgroups(&self) -> bool {
-        self.0.capability == (9, 0)
+        self.0.warpgroups
     }
 
     /// Multiprocessors of the card.
@@ -263,7 +290,9 @@ impl Kernels {
         let context = self.0.stream.context();
         let (free_bytes, total_bytes) = context.mem_get_info().w()?;
         let free_bytes = free_bytes + library::kept_memory(context)?;
-        Ok(About { software: library::versions()?, free_bytes, total_bytes, has_fp8: self.0.capability >= (8, 9) })
+        let has_fp8 = self.0.capability >= (8, 9);
+        let warpgroups = self.offers_warpgroups().then_some(self.0.warpgroups);
+        Ok(About { software: library::versions()?, free_bytes, total_bytes, has_fp8, warpgroups })
     }
 
     /// Memory for a step's numbers.

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use device::DeviceMatrix;
 pub(super) use device::product;
+pub(super) use own::by_all_warpgroup_tiles;
 
 use super::blocks::DeviceBlocks;
 use super::embedding::gather;

@@ -64,8 +64,7 @@ pub(super) fn dense_product(
             launch.over_all(tile.grid([rows, out]), WARP_THREADS).shared(tile.shared_bytes())
         }
     };
-    let launch = launch.tensor(x).tensor(weight).optional(bias).tensor(y);
-    launch.int(rows).int(columns).int(out).int(usize::from(y.dtype() == DType::F32)).run()
+    run_dense(launch, x, weight, bias, y, [rows, columns, out])
 }
 
 /// The same of x and W in fp8, whose rows stand for so many times as much: f32 `[rows]` and `[out]`. Results in y's format.
@@ -82,8 +81,54 @@ pub(super) fn fp8_product(
     };
     let tile = best_warpgroup_tile(&FP8_TILES, rows, out, kernels.multiprocessors());
     let launch = by_warpgroups(kernels, "fp8_product", tile, y.dtype(), [rows, out]);
+    run_fp8(launch, (x, row_scales), (weight, column_scales), bias, y, [rows, columns, out])
+}
+
+/// x [rows, in] Wᵀ in f32 [rows, out] by each tile that warpgroups have, x and W both in 16 bits or both in fp8: for a trial.
+pub(in crate::ops) fn by_all_warpgroup_tiles(kernels: &Kernels, x: &Tensor, weight: &Tensor) -> Result<Vec<Tensor>> {
+    let ([rows, columns], out) = ([x.dim(0)?, x.dim(1)?], weight.dim(0)?);
+    let (shape, results) = ([rows, columns, out], || Tensor::zeros((rows, out), DType::F32, x.device()));
+    if x.dtype() == DType::F8E4M3 {
+        let [row_ones, column_ones] = [rows, out].map(|count| Tensor::ones(count, DType::F32, x.device()));
+        let (row_ones, column_ones) = (row_ones?, column_ones?);
+        let by_tile = |tile: &Tile| {
+            let (y, launch) = (results()?, by_warpgroups(kernels, "fp8_product", *tile, DType::F32, [rows, out]));
+            run_fp8(launch, (x, &row_ones), (weight, &column_ones), None, &y, shape).and(Ok(y))
+        };
+        return FP8_TILES.iter().map(by_tile).collect();
+    }
+    let by_tile = |tile: &Tile| {
+        let (y, launch) = (results()?, by_warpgroups(kernels, "group_product", *tile, x.dtype(), [rows, out]));
+        run_dense(launch, x, weight, None, &y, shape).and(Ok(y))
+    };
+    WARPGROUP_TILES.iter().map(by_tile).collect()
+}
+
+/// `shape`: rows, inputs and outputs.
+fn run_dense(
+    launch: Launch<'_>,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    y: &Tensor,
+    shape: [usize; 3],
+) -> Result<()> {
+    let launch = launch.tensor(x).tensor(weight).optional(bias).tensor(y);
+    let is_wide = usize::from(y.dtype() == DType::F32);
+    shape.into_iter().fold(launch, Launch::int).int(is_wide).run()
+}
+
+/// As [`run_dense`].
+fn run_fp8(
+    launch: Launch<'_>,
+    (x, row_scales): (&Tensor, &Tensor),
+    (weight, column_scales): (&Tensor, &Tensor),
+    bias: Option<&Tensor>,
+    y: &Tensor,
+    shape: [usize; 3],
+) -> Result<()> {
     let launch = launch.tensor(x).tensor(weight).tensor(row_scales).tensor(column_scales).optional(bias).tensor(y);
-    launch.int(rows).int(columns).int(out).run()
+    shape.into_iter().fold(launch, Launch::int).run()
 }
 
 /// Rows, inputs and outputs, if these fit each other.
