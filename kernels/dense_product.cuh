@@ -29,11 +29,11 @@ struct DensePlace {
 template <int LINES, int THREADS, class Place, class T>
 __device__ __forceinline__ void copy_lines(Piece<T>* to, const T* from, int lines, int k, int in) {
   constexpr int APART = THREADS / DENSE_PIECES;
-  static_assert(LINES % APART == 0, "each thread has as many lines as the others");
   const int number = threadIdx.x % DENSE_PIECES, offset = k + number * Piece<T>::LEN;
 #pragma unroll
   for (int first = 0; first < LINES; first += APART) {
     const int line = first + int(threadIdx.x) / DENSE_PIECES;
+    if (LINES % APART != 0 && line >= LINES) break;
     const bool is_there = line < lines && offset < in;
     copy_async(to + Place::of(line, number), is_there ? from + size_t(line) * in + offset : from, is_there);
   }

@@ -102,6 +102,7 @@ PRODUCTS(bf16, bf16)
     warpgroup_product<GroupTile<fp8, ROWS, COLUMNS, STAGES>>(x, weights, DenseTarget<T>{y, bias, row_scales, column_scales, rows, out, out}, in); \
   }
 #define GROUP_PRODUCTS(NAME, T)         \
+  GROUP_PRODUCT(NAME, T, 192, 256, 4)   \
   GROUP_PRODUCT(NAME, T, 128, 256, 4)   \
   GROUP_PRODUCT(NAME, T, 128, 128, 6)   \
   GROUP_PRODUCT(NAME, T, 64, 64, 8)

@@ -78,8 +78,12 @@ const WARP_TILES: [Tiles; 4] = [
     ("product", 64, 64, 4, 128),
     ("product", 16, 32, 8, 128),
 ];
-const WARPGROUP_TILES: [Tiles; 3] =
-    [("group_product", 128, 256, 4, 256), ("group_product", 128, 128, 6, 256), ("group_product", 64, 64, 8, 128)];
+const WARPGROUP_TILES: [Tiles; 4] = [
+    ("group_product", 192, 256, 4, 384),
+    ("group_product", 128, 256, 4, 256),
+    ("group_product", 128, 128, 6, 256),
+    ("group_product", 64, 64, 8, 128),
+];
 const FP8_TILES: [Tiles; 2] = [("fp8_product", 128, 128, 6, 256), ("fp8_product", 64, 64, 8, 128)];
 
 fn launch<'a>(name: &'a str, tiles: Tiles, rows: usize, outputs: usize) -> Launch<'a> {

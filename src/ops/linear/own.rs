@@ -30,7 +30,7 @@ const fn tile(rows: usize, columns: usize, steps: usize) -> Tile {
 const WARP_TILES: [Tile; 4] = [tile(128, 128, 3), tile(64, 128, 3), tile(64, 64, 4), tile(16, 32, 8)];
 const WARP_THREADS: usize = 128;
 /// By warpgroups, of which each has 64 rows: in 16 bits, and in fp8.
-const WARPGROUP_TILES: [Tile; 3] = [tile(128, 256, 4), tile(128, 128, 6), tile(64, 64, 8)];
+const WARPGROUP_TILES: [Tile; 4] = [tile(192, 256, 4), tile(128, 256, 4), tile(128, 128, 6), tile(64, 64, 8)];
 const FP8_TILES: [Tile; 2] = [tile(128, 128, 6), tile(64, 64, 8)];
 
 /// Whether there is a kernel for W [out, in].
@@ -192,10 +192,10 @@ mod tests {
     fn large_products_take_large_tiles_and_few_rows_small_ones() {
         let of = |rows, out| best_warpgroup_tile(&WARPGROUP_TILES, rows, out, 132);
         assert_eq!(of(2048, 28_672), WARPGROUP_TILES[0]);
-        assert_eq!(of(256, 28_672), WARPGROUP_TILES[0]);
-        assert_eq!(of(256, 4096), WARPGROUP_TILES[1]);
-        assert_eq!(of(1, 4096), WARPGROUP_TILES[2]);
-        assert_eq!(of(40, 1000), WARPGROUP_TILES[2]);
+        assert_eq!(of(256, 28_672), WARPGROUP_TILES[1]);
+        assert_eq!(of(256, 4096), WARPGROUP_TILES[2]);
+        assert_eq!(of(1, 4096), WARPGROUP_TILES[3]);
+        assert_eq!(of(40, 1000), WARPGROUP_TILES[3]);
         assert_eq!(warp_tile(16, 4096, 132), WARP_TILES[3]);
         assert_eq!(warp_tile(2048, 4096, 132), WARP_TILES[0]);
         assert_eq!(warp_tile(17, 64, 132), WARP_TILES[2]);
