@@ -53,7 +53,7 @@ fn packed_logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
         context_lens: vec![num_tokens],
         block_tables: (1..=num_blocks).collect(),
         cu_blocks: vec![0, num_blocks],
-        is_decode: vec![false],
+        is_generated: vec![false],
         block_size: 16,
         num_padding: 0,
     };

@@ -56,7 +56,7 @@ impl StepBatch {
             batch.paged.cu_blocks.push(batch.paged.block_tables.len() as u32);
             batch.num_prefill_tokens += if len > 1 { len as usize } else { 0 };
         }
-        batch.paged.is_decode = vec![longest == 1; batch.paged.num_sequences()];
+        batch.paged.is_generated = vec![longest == 1; batch.paged.num_sequences()];
         let wanted = tokens.saturating_sub(num_logits)..tokens;
         batch.logits_rows = wanted.map(|row| LogitsRow { row: row as u32, id: 0, purpose: Purpose::Next }).collect();
         batch
@@ -72,12 +72,9 @@ impl StepBatch {
             let Some(sequence) = scheduler.sequence(part.id) else { continue };
             let end = part.start + part.num_tokens;
             let first_row = batch.token_ids.len();
-            // Generated tokens that are computed again are each a sequence of its own, as when they were decoded.
             let prompt_end = sequence.prompt_len.clamp(part.start, end);
-            if part.start < prompt_end {
-                batch.push(sequence, part.start..prompt_end, false);
-            }
-            (prompt_end..end).for_each(|position| batch.push(sequence, position..position + 1, true));
+            batch.push(sequence, part.start..prompt_end, false);
+            batch.push(sequence, prompt_end..end, true);
             if part.num_tokens > 1 || part.start < sequence.prompt_len {
                 batch.num_prefill_tokens += part.num_tokens;
             }
@@ -98,8 +95,11 @@ impl StepBatch {
         batch
     }
 
-    /// Appends these of a sequence's tokens.
-    fn push(&mut self, sequence: &Sequence, range: Range<usize>, is_decode: bool) {
+    /// Appends these of a sequence's tokens, if there are any.
+    fn push(&mut self, sequence: &Sequence, range: Range<usize>, is_generated: bool) {
+        if range.is_empty() {
+            return;
+        }
         let (end, size) = (range.end, self.paged.block_size);
         self.token_ids.extend(&sequence.tokens[range.clone()]);
         for position in range {
@@ -111,6 +111,6 @@ impl StepBatch {
         self.paged.context_lens.push(end as u32);
         self.paged.block_tables.extend(&sequence.block_table[..end.div_ceil(size)]);
         self.paged.cu_blocks.push(self.paged.block_tables.len() as u32);
-        self.paged.is_decode.push(is_decode);
+        self.paged.is_generated.push(is_generated);
     }
 }

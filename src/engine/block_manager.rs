@@ -74,7 +74,7 @@ impl BlockManager {
     }
 
     /// The hash of a full block of `tokens` that follows `parent`, `num_prompt` of which are a prompt's: keys and values of generated tokens
-    /// need not have the bits that a prompt's would have (`PagedBatch::is_decode`).
+    /// need not have the bits that a prompt's would have (`PagedBatch::is_generated`).
     pub fn hash(parent: Option<BlockHash>, tokens: &[u32], num_prompt: usize) -> BlockHash {
         let mut bytes = Vec::with_capacity(24 + 4 * tokens.len());
         bytes.extend(parent.unwrap_or(0).to_le_bytes());

@@ -106,9 +106,9 @@ pub struct PagedBatch {
     pub block_tables: Vec<u32>,
     /// [B + 1] first entry of each sequence in `block_tables`, and its length.
     pub cu_blocks: Vec<u32>,
-    /// `[B]` whether a sequence is here with one token that was generated: its attention is computed as when decoding. A prompt's tokens,
-    /// even one by itself, are a prefill's: on some devices their bits differ, and a token must have the same whenever it is computed.
-    pub is_decode: Vec<bool>,
+    /// `[B]` whether a sequence's tokens here were generated, or else are its prompt's: on some devices attention gives the two other bits, and
+    /// a token must have the same whenever it is computed.
+    pub is_generated: Vec<bool>,
     /// S, tokens per block.
     pub block_size: usize,
     /// Rows at the end that are of no sequence, see [`Self::padded_to`].
@@ -137,10 +137,7 @@ impl PagedBatch {
         };
         let fits = |sequence: usize| {
             let context = self.context_lens[sequence] as usize;
-            let tokens = self.token_range(sequence).len();
-            tokens <= context
-                && context.div_ceil(size) <= self.block_table(sequence).len()
-                && (tokens == 1 || !self.is_decode[sequence])
+            self.token_range(sequence).len() <= context && context.div_ceil(size) <= self.block_table(sequence).len()
         };
         let valid = size > 0
             && self.slot_mapping.len() == self.num_tokens()
@@ -148,7 +145,7 @@ impl PagedBatch {
             && self.block_tables.iter().all(|&block| (block as usize) < num_slots / size)
             && ascending(&self.cu_seqlens_q, tokens)
             && ascending(&self.cu_blocks, self.block_tables.len())
-            && self.is_decode.len() == sequences
+            && self.is_generated.len() == sequences
             && (0..sequences).all(fits);
         if !valid {
             candle_core::bail!("a batch of {tokens} tokens in {sequences} sequences does not fit {num_slots} slots")

@@ -20,6 +20,14 @@ pub struct Items {
     pub most: usize,
 }
 
+/// Whose tokens are computed in a prefill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    Prompt,
+    /// Generated ones, computed again.
+    Answer,
+}
+
 /// See the module's text; each array as in [`PagedBatch`].
 pub struct StagedStep {
     /// `[T]`
@@ -36,27 +44,29 @@ pub struct StagedStep {
     pub cu_blocks: Tensor,
     /// Concatenated.
     pub block_tables: Tensor,
-    /// Generated tokens: (sequence, split).
+    /// Generated tokens, each the only one of its sequence: (sequence, split).
     pub decode: Items,
-    /// [B + 1] first item of each sequence in `decode`; none for those that are of a prompt.
+    /// [B + 1] first item of each sequence in `decode`; none for others.
     pub cu_items: Tensor,
-    /// Parts of prompts, by query heads to a key head and rows to an item: (sequence, first packed row).
-    prefill: Vec<([usize; 2], Items)>,
-    /// Sequence and tokens of each.
-    prompts: Vec<(u32, usize)>,
+    /// The others, by whose they are, query heads to a key head, and rows to an item: (sequence, first packed row).
+    prefill: Vec<((Whose, [usize; 2]), Items)>,
+    /// Whose, sequence and number of tokens.
+    parts: Vec<(Whose, u32, usize)>,
 }
 
 impl StagedStep {
     /// Puts the batch on the device, with room as `room` says.
     pub fn new(staging: &mut Staging, token_ids: &[u32], batch: &PagedBatch, room: &Room) -> Result<Self> {
         let (tokens, sequences) = (batch.num_tokens(), batch.num_sequences().max(room.sequences));
-        let (mut items, mut cu_items, mut prompts) = (Vec::new(), vec![0], Vec::new());
+        let (mut items, mut cu_items, mut parts) = (Vec::new(), vec![0], Vec::new());
         for sequence in 0..batch.num_sequences() {
-            if batch.is_decode[sequence] {
-                let splits = batch.context_lens[sequence].div_ceil(SPLIT as u32);
-                items.extend((0..splits).flat_map(|split| [sequence as u32, split]));
-            } else {
-                prompts.push((sequence as u32, batch.token_range(sequence).len()));
+            match (batch.is_generated[sequence], batch.token_range(sequence).len()) {
+                (true, 1) => {
+                    let splits = batch.context_lens[sequence].div_ceil(SPLIT as u32);
+                    items.extend((0..splits).flat_map(|split| [sequence as u32, split]));
+                }
+                (true, count) => parts.push((Whose::Answer, sequence as u32, count)),
+                (false, count) => parts.push((Whose::Prompt, sequence as u32, count)),
             }
             cu_items.push((items.len() / 2) as u32);
         }
@@ -84,29 +94,36 @@ impl StagedStep {
             // Last, since its length is anybody's guess: what lies before keeps its place.
             block_tables: staging.push(&batch.block_tables, batch.block_tables.len())?,
             prefill: Vec::new(),
-            prompts,
+            parts,
         };
         staging.send()?;
         Ok(step)
     }
 
-    /// Items of parts of prompts: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
+    /// Items of a prompt's or an answer's tokens: `at_once` of their packed rows (tokens x the `group` query heads of a key head) each.
     /// Nothing is put on the device where there are none, so that a step which is captured copies nothing.
-    pub fn prefill(&mut self, staging: &mut Staging, group: usize, at_once: usize) -> Result<Option<Items>> {
-        if self.prompts.is_empty() {
-            return Ok(None);
-        }
-        if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == [group, at_once]) {
+    pub fn prefill(
+        &mut self,
+        staging: &mut Staging,
+        whose: Whose,
+        group: usize,
+        at_once: usize,
+    ) -> Result<Option<Items>> {
+        let kind = (whose, [group, at_once]);
+        if let Some((_, items)) = self.prefill.iter().find(|(known, _)| *known == kind) {
             return Ok(Some(items.clone()));
         }
         // A sequence's last rows first: they see the most keys, and what takes longest should not begin last.
-        let rows = |&(sequence, tokens): &(u32, usize)| {
+        let rows = |&(_, sequence, tokens): &(Whose, u32, usize)| {
             (0..tokens * group).step_by(at_once).rev().flat_map(move |row| [sequence, row as u32])
         };
-        let list: Vec<u32> = self.prompts.iter().flat_map(rows).collect();
+        let list: Vec<u32> = self.parts.iter().filter(|(other, ..)| *other == whose).flat_map(rows).collect();
+        if list.is_empty() {
+            return Ok(None);
+        }
         let items = Items::new(staging, &list, 0)?;
         staging.send()?;
-        self.prefill.push(([group, at_once], items.clone()));
+        self.prefill.push((kind, items.clone()));
         Ok(Some(items))
     }
 }

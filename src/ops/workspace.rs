@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage
 
 use super::paged::PagedBatch;
 use super::product::Inputs;
-use super::staged::{Items, OnDevice, Room, StagedStep};
+use super::staged::{Items, OnDevice, Room, StagedStep, Whose};
 use super::{Compute, Runs};
 
 /// A buffer's place on the way through a decoder. Two results that are needed at the same time have different ones.
@@ -150,10 +150,10 @@ impl Workspace {
         }
     }
 
-    /// The step's items of attention for sequences with several tokens, if there are such.
-    pub(super) fn prefill_items(&mut self, group: usize, at_once: usize) -> Result<Option<Items>> {
+    /// The step's items of prefill attention, if there are such: see [`StagedStep::prefill`].
+    pub(super) fn prefill_items(&mut self, whose: Whose, group: usize, at_once: usize) -> Result<Option<Items>> {
         match self.on_device.as_mut() {
-            Some(OnDevice { staging, step: Some(step) }) => step.prefill(staging, group, at_once),
+            Some(OnDevice { staging, step: Some(step) }) => step.prefill(staging, whose, group, at_once),
             _ => candle_core::bail!("no step was begun on the device"),
         }
     }

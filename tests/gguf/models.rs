@@ -31,7 +31,7 @@ fn logits(decoder: &Decoder, ids: &[u32]) -> Vec<f32> {
         context_lens: vec![len],
         block_tables: (0..num_blocks).collect(),
         cu_blocks: vec![0, num_blocks],
-        is_decode: vec![false],
+        is_generated: vec![false],
         block_size: 16,
         num_padding: 0,
     };

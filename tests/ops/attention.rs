@@ -82,7 +82,7 @@ impl Ragged {
             batch.context_lens.push(range.end as u32);
             batch.block_tables.extend(&table[..range.end.div_ceil(self.block_size)]);
             batch.cu_blocks.push(batch.block_tables.len() as u32);
-            batch.is_decode.push(range.len() == 1);
+            batch.is_generated.push(range.len() == 1);
         }
         batch
     }

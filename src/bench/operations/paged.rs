@@ -111,7 +111,7 @@ fn batch(sequences: usize, context: usize, new: std::ops::Range<usize>) -> Paged
         step.context_lens.push(new.end as u32);
         step.block_tables.extend(table);
         step.cu_blocks.push(step.block_tables.len() as u32);
-        step.is_decode.push(new.len() == 1);
+        step.is_generated.push(new.len() == 1);
     }
     step
 }

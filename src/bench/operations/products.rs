@@ -156,7 +156,7 @@ fn batch_of(tokens: usize) -> PagedBatch {
         context_lens: vec![tokens as u32],
         block_tables: vec![0],
         cu_blocks: vec![0, 1],
-        is_decode: vec![false],
+        is_generated: vec![false],
         block_size: tokens,
         num_padding: 0,
     }

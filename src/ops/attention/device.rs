@@ -1,11 +1,11 @@
-//! Attention on a CUDA device: what kernels/attention.cu is launched with. Generated tokens and parts of prompts are computed by kernels of
-//! their own, over items of work that the step brought along. Whose a row is decides which computes it, as bits of the two may differ.
+//! Attention on a CUDA device: what kernels/attention.cu is launched with, over items of work that the step brought along. Whose a row is
+//! decides which kernel computes it: a prompt's tokens may get other bits than an answer's, but each the same whenever it is computed.
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::launch::Launch;
 use super::super::paged::{KvLayer, PagedBatch};
-use super::super::staged::SPLIT;
+use super::super::staged::{SPLIT, Whose};
 use super::super::workspace::Workspace;
 use super::super::{Compute, Kernels, Runs, Slot};
 use super::{Attention, HeadGeometry};
@@ -139,76 +139,86 @@ impl Attention {
         out: &Tensor,
     ) -> Result<()> {
         let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
-        let group = num_heads / num_kv_heads.max(1);
-        let (dtype, cache) = (rows.dtype(), layer.keys.dtype());
-        let (shape, groups) =
-            (Shape::prefill(dtype, cache, head_dim), GroupShape::new(kernels, dtype, cache, head_dim));
-        let at_once = if groups.is_some() { GroupShape::ROWS } else { shape.rows() };
-        let prefill = workspace.prefill_items(group, at_once)?;
         let decode = workspace.step()?.decode.clone();
-        let sinks = self.device_sinks.as_ref();
-        if decode.most > 0 {
-            let parts = parts(workspace, self.geometry, decode.most, rows.device())?;
-            let step = workspace.step()?;
-            let shape = Shape::decode(dtype, cache, head_dim);
-            // As many tiles on their way as the shared memory holds that a block gets without asking; what queries take comes on top.
-            let tiles = ((48 << 10) / shape.tile_bytes).clamp(1, 4);
-            self.over_cache(kernels, workspace, "decode", rows, layer, batch)?
-                .over_all([decode.most, num_kv_heads, group.div_ceil(TILE_ROWS)], 32)
-                .shared(shape.shared_bytes(tiles))
-                .tensor(&step.cu_seqlens_q)
-                .tensor(&decode.list)
-                .tensor(&decode.count)
-                .tensor(&parts)
-                .int(tiles)
-                .run()?;
-            Launch::named(kernels, format!("pairwright_attention_merge_{}_{head_dim}", dtype.as_str()))
-                .over_all([step.context_lens.dim(0)?, (num_heads * head_dim / 8).div_ceil(128), 1], 128)
-                .tensor(&parts)
-                .tensor(&step.cu_items)
-                .tensor(&step.cu_seqlens_q)
-                .optional(sinks)
-                .tensor(out)
-                .int(num_heads)
-                .run()?;
+        for whose in [Whose::Prompt, Whose::Answer] {
+            self.launch_prefill(kernels, workspace, (rows, layer, batch), whose, out)?;
         }
-        if let (Some(prefill), Some(groups)) = (&prefill, groups) {
-            self.over_cache(kernels, workspace, "group_prefill", rows, layer, batch)?
-                .over_all([prefill.most, num_kv_heads, 1], GroupShape::THREADS)
-                .shared(groups.shared_bytes())
-                .tensor(&workspace.step()?.cu_seqlens_q)
-                .tensor(&prefill.list)
-                .tensor(&prefill.count)
-                .optional(sinks)
-                .tensor(out)
-                .run()?;
-        } else if let Some(prefill) = prefill {
-            let records = parts(workspace, self.geometry, rows.dim(0)?, rows.device())?;
-            let tiles = if 2 * shape.tile_bytes > 64 << 10 { 1 } else { 2 };
-            self.over_cache(kernels, workspace, "prefill", rows, layer, batch)?
-                .over_all([prefill.most, num_kv_heads, 1], 32 * shape.warps)
-                .shared(shape.shared_bytes(tiles))
-                .tensor(&workspace.step()?.cu_seqlens_q)
-                .tensor(&prefill.list)
-                .tensor(&prefill.count)
-                .optional(sinks)
-                .tensor(&records)
-                .tensor(out)
-                .int(tiles)
-                .run()?;
+        if decode.most == 0 {
+            return Ok(());
         }
-        Ok(())
+        let parts = parts(workspace, self.geometry, decode.most, rows.device())?;
+        let step = workspace.step()?;
+        let shape = Shape::decode(rows.dtype(), layer.keys.dtype(), head_dim);
+        // As many tiles on their way as the shared memory holds that a block gets without asking; what queries take comes on top.
+        let tiles = ((48 << 10) / shape.tile_bytes).clamp(1, 4);
+        let row_parts = (num_heads / num_kv_heads.max(1)).div_ceil(TILE_ROWS);
+        self.over_cache(kernels, workspace, "decode", (rows, layer, batch))?
+            .over_all([decode.most, num_kv_heads, row_parts], 32)
+            .shared(shape.shared_bytes(tiles))
+            .tensor(&step.cu_seqlens_q)
+            .tensor(&decode.list)
+            .tensor(&decode.count)
+            .tensor(&parts)
+            .int(tiles)
+            .run()?;
+        Launch::named(kernels, format!("pairwright_attention_merge_{}_{head_dim}", rows.dtype().as_str()))
+            .over_all([step.context_lens.dim(0)?, (num_heads * head_dim / 8).div_ceil(128), 1], 128)
+            .tensor(&parts)
+            .tensor(&step.cu_items)
+            .tensor(&step.cu_seqlens_q)
+            .optional(self.device_sinks.as_ref())
+            .tensor(out)
+            .int(num_heads)
+            .run()
     }
 
-    /// A launch with what both kernels begin with.
+    /// Of a prompt's tokens, or of several of an answer's at once, which get the bits that they had when they were decoded.
+    fn launch_prefill(
+        &self,
+        kernels: &Kernels,
+        workspace: &mut Workspace,
+        over @ (rows, layer, _): (&Tensor, &KvLayer, &PagedBatch),
+        whose: Whose,
+        out: &Tensor,
+    ) -> Result<()> {
+        let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
+        let (dtype, cache) = (rows.dtype(), layer.keys.dtype());
+        let shape = Shape::prefill(dtype, cache, head_dim);
+        let groups = match whose {
+            Whose::Prompt => GroupShape::new(kernels, dtype, cache, head_dim),
+            Whose::Answer => None,
+        };
+        let at_once = if groups.is_some() { GroupShape::ROWS } else { shape.rows() };
+        let Some(items) = workspace.prefill_items(whose, num_heads / num_kv_heads.max(1), at_once)? else {
+            return Ok(());
+        };
+        // Found with a prompt's first step too, for whom it is nothing: an answer's may come when there is no room any more.
+        let records = parts(workspace, self.geometry, rows.dim(0)?, rows.device())?;
+        let (what, threads) =
+            if groups.is_some() { ("group_prefill", GroupShape::THREADS) } else { ("prefill", 32 * shape.warps) };
+        let tiles = if 2 * shape.tile_bytes > 64 << 10 { 1 } else { 2 };
+        let shared_bytes = groups.as_ref().map_or_else(|| shape.shared_bytes(tiles), GroupShape::shared_bytes);
+        let launch = self
+            .over_cache(kernels, workspace, what, over)?
+            .over_all([items.most, num_kv_heads, 1], threads)
+            .shared(shared_bytes)
+            .tensor(&workspace.step()?.cu_seqlens_q)
+            .tensor(&items.list)
+            .tensor(&items.count)
+            .optional(self.device_sinks.as_ref());
+        match groups {
+            Some(_) => launch.tensor(out).run(),
+            None => launch.tensor(&records).tensor(out).int(tiles).run(),
+        }
+    }
+
+    /// A launch with what all of these kernels begin with.
     fn over_cache<'a>(
         &self,
         kernels: &'a Kernels,
         workspace: &Workspace,
         what: &str,
-        rows: &Tensor,
-        layer: &KvLayer,
-        batch: &PagedBatch,
+        (rows, layer, batch): (&Tensor, &KvLayer, &PagedBatch),
     ) -> Result<Launch<'a>> {
         let HeadGeometry { num_heads, num_kv_heads, head_dim } = self.geometry;
         let step = workspace.step()?;

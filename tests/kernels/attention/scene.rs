@@ -161,7 +161,7 @@ impl<T: Format> Scene<T> {
                 context_lens: vec![range.end as u32],
                 block_tables: (0..range.end.div_ceil(size) as u32).collect(),
                 cu_blocks: vec![0, range.end.div_ceil(size) as u32],
-                is_decode: vec![false],
+                is_generated: vec![false],
                 block_size: size,
                 num_padding: 0,
             };
