@@ -9,6 +9,9 @@ use super::attention::GroupShape;
 use super::launch::Launch;
 use super::linear::by_all_warpgroup_tiles;
 
+/// Bytes more that such a kernel is given, as its lines in shared memory begin at a multiple of so many (kernels/warpgroup.cuh).
+pub(super) const LINES_ALIGNMENT: usize = 1024;
+
 /// Rows, inputs and outputs of products: no whole tile of any size, and inputs for more steps than are copied ahead.
 const ROWS: usize = 70;
 const INPUTS: usize = 608;

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::super::launch::Launch;
 use super::super::paged::{KvLayer, PagedBatch};
 use super::super::staged::{SPLIT, Whose};
+use super::super::warpgroups::LINES_ALIGNMENT;
 use super::super::workspace::Workspace;
 use super::super::{Compute, Kernels, Runs, Slot};
 use super::{Attention, HeadGeometry};
@@ -77,8 +78,6 @@ impl GroupShape {
     /// Packed rows of a block, and its threads.
     pub(in crate::ops) const ROWS: usize = 128;
     pub(in crate::ops) const THREADS: usize = 256;
-    /// What lines in shared memory begin at a multiple of.
-    const ALIGNMENT: usize = 1024;
 
     /// Of 16 bits.
     pub(in crate::ops) fn of(head_dim: usize) -> Self {
@@ -93,7 +92,7 @@ impl GroupShape {
 
     /// Queries, two tiles of keys and two of values.
     pub(in crate::ops) fn shared_bytes(&self) -> usize {
-        (Self::ROWS + 4 * self.num_keys) * self.head_dim * 2 + Self::ALIGNMENT
+        (Self::ROWS + 4 * self.num_keys) * self.head_dim * 2 + LINES_ALIGNMENT
     }
 }
 

@@ -5,14 +5,13 @@ use candle_core::{DType, Result, Tensor};
 
 use super::super::Kernels;
 use super::super::launch::Launch;
+use super::super::warpgroups::LINES_ALIGNMENT;
 use super::device::product;
 
 /// What inputs in 16 bits come in pieces of: 16 bytes.
 const WHOLE_PIECES: usize = 8;
 /// Bytes of a row or column in a step along k, which are in shared memory.
 const STEP_BYTES: usize = 128;
-/// Bytes more that warpgroups' tiles are given, so that they begin where they must.
-const LINES_ALIGNMENT: usize = 1024;
 
 /// A block's part of y, and how many steps it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
